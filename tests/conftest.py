@@ -1,0 +1,38 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The tests read no settings and no cache of the user, and leave none behind.
+"""
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+# astropy reads these when it is first imported, hence before any fixture.
+_home = TemporaryDirectory(prefix='astroclip-search-tests-')
+for _variable in ('XDG_CONFIG_HOME', 'XDG_CACHE_HOME'):
+    for _package in ('astropy', 'astroquery', 'astroclip_search'):
+        Path(_home.name, _variable, _package).mkdir(parents=True)  # else astropy falls back to ~
+    os.environ[_variable] = str(Path(_home.name, _variable))
+for _variable in ('ASTROPY_CONFIG_DIR', 'ASTROPY_CACHE_DIR'):
+    os.environ.pop(_variable, None)  # they would win over XDG
+os.environ['HF_HOME'] = str(Path(_home.name, 'hub'))
+os.environ['HF_HUB_OFFLINE'] = '1'
+
+
+def pytest_configure(config):
+    from pytest_astropy_header.display import PYTEST_HEADER_MODULES, TESTED_VERSIONS
+
+    PYTEST_HEADER_MODULES.clear()
+    for name in ('numpy', 'astropy', 'astroquery', 'pyvo', 'onnxruntime', 'tokenizers',
+                 'huggingface_hub'):
+        PYTEST_HEADER_MODULES[name] = name
+    PYTEST_HEADER_MODULES['Pillow'] = 'PIL'
+    try:
+        TESTED_VERSIONS['astroclip-search'] = version('astroclip-search')
+    except PackageNotFoundError:
+        TESTED_VERSIONS['astroclip-search'] = 'not installed: the checkout'
+
+
+def pytest_unconfigure(config):
+    _home.cleanup()
