@@ -1,0 +1,307 @@
+"""From linear light to a preview: noise, stretch, colours, footprints, overlays, JPEG."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy.ndimage import gaussian_filter
+
+from .fields import rgb
+from .optics import star_field
+
+__all__ = ['FAMILIES', 'develop', 'present']
+
+# Faint sources on a noisy background ('sky', 'galaxy'), light that fills the frame ('nebula'), one
+# well-exposed body ('bright'), a raw frame ('detector'), or a picture drawn as it is ('figure').
+FAMILIES = ('sky', 'galaxy', 'nebula', 'bright', 'detector', 'figure')
+
+# Control points (position, red, green, blue) of the colour maps archives like.
+COLOUR_MAPS = (
+    ((0, 0.27, 0.0, 0.33), (0.25, 0.23, 0.32, 0.55), (0.5, 0.13, 0.57, 0.55),
+     (0.75, 0.37, 0.79, 0.38), (1, 0.99, 0.91, 0.14)),  # viridis
+    ((0, 0, 0, 0), (0.25, 0.34, 0.06, 0.43), (0.5, 0.73, 0.21, 0.33), (0.75, 0.98, 0.55, 0.04),
+     (1, 0.99, 1, 0.64)),  # inferno
+    ((0, 0, 0, 0), (0.25, 0.32, 0.07, 0.48), (0.5, 0.72, 0.21, 0.47), (0.75, 0.99, 0.54, 0.38),
+     (1, 0.99, 0.99, 0.75)),  # magma
+    ((0, 0.04, 0, 0), (0.37, 1, 0, 0), (0.75, 1, 1, 0), (1, 1, 1, 1)),  # hot
+    ((0, 0, 0, 0), (0.5, 1, 0.5, 0), (1, 1, 1, 1)),  # afmhot
+    ((0, 0.05, 0.03, 0.53), (0.5, 0.8, 0.28, 0.47), (1, 0.94, 0.98, 0.13)),  # plasma
+    ((0, 0, 0, 0.5), (0.12, 0, 0, 1), (0.37, 0, 1, 1), (0.63, 1, 1, 0), (0.88, 1, 0, 0),
+     (1, 0.5, 0, 0)),  # jet
+    ((0, 0, 0, 0), (0.5, 0.38, 0.5, 0.56), (1, 1, 1, 1)),  # bone
+    ((0, 1, 1, 1), (0.5, 0.42, 0.68, 0.84), (1, 0.03, 0.19, 0.42)),  # Blues
+    ((0, 0, 0, 0), (1, 1, 0.78, 0.5)),  # copper
+    ((0, 0, 0, 0), (0.35, 0, 0.15, 0.6), (0.7, 0.2, 0.7, 0.9), (1, 1, 1, 1)),  # blue heat
+)
+
+
+def _false_colour(canvas, grey):
+    points = np.array(canvas.pick(COLOUR_MAPS))
+    level = np.linspace(0, 1, 256)
+    table = np.stack([np.interp(level, points[:, 0], points[:, i]) for i in (1, 2, 3)], axis=1)
+    return table[np.clip(grey * 255, 0, 255).astype(int)].astype(np.float32)
+
+
+def _expose(canvas, image, family):
+    """Add sky, photon and read noise, and background gradients; return (image, sigma)."""
+    rng = canvas.rng
+    bright = family in ('bright', 'detector')
+    sigma = canvas.log_uniform(0.002, 0.03 if bright else 0.09)
+    grain = rng.standard_normal(image.shape, dtype=np.float32)
+    if canvas.unit > 1:
+        # The same noise per reference pixel at any size.
+        grain = canvas.blur(grain, 0.4) * (1.4 * canvas.unit)
+    if canvas.chance(0.5):
+        grain = canvas.blur(grain, 0.7) * 1.8
+    shot = np.sqrt(1 + np.maximum(image, 0) * np.float32(rng.uniform(0, 2)))
+    image = image + (0 if bright else rng.uniform(0, 0.4)) + sigma * grain * shot
+    if family in ('sky', 'galaxy', 'nebula') and canvas.chance(0.25):
+        slope = canvas.x * np.cos(5 * rng.random()) + canvas.y * rng.uniform(-1, 1)
+        image = image + (rng.uniform(0.02, 0.15) * slope)[..., None]
+    if not bright and canvas.chance(0.1):
+        image = image * (1 - rng.uniform(0.05, 0.4) * (canvas.x**2 + canvas.y**2))[..., None]
+    return image.astype(np.float32), sigma
+
+
+def _stretch(canvas, image, sigma, family):
+    """Map linear light to 0..1: asinh, linear, sqrt, log or zscale, as archives do."""
+    rng = canvas.rng
+    if family == 'detector':
+        low, high = np.percentile(image, (rng.uniform(0, 3), rng.uniform(97, 99.9)))
+        return (image - low) / (high - low + 1e-6)
+    if family == 'bright':
+        high = np.percentile(image, rng.uniform(98.5, 99.95)) * rng.uniform(0.9, 1.3)
+        return np.clip(image / (high + 1e-6), 0, None) ** rng.uniform(0.5, 1.1)
+    method = canvas.pick(('asinh', 'linear', 'sqrt', 'log', 'zscale'), (0.44, 0.16, 0.14, 0.13, 0.13))
+    spread = sigma * 1.2 + 1e-3
+    median = np.median(image, axis=(0, 1))
+    if family == 'nebula':
+        # No empty sky to subtract: the black point is a dark corner of the picture.
+        low = np.percentile(image, rng.uniform(0.2, 20), axis=(0, 1))
+    else:
+        low = median - rng.uniform(-0.8, 3) * spread
+    high = np.percentile(image, rng.uniform(98, 99.9))
+    high = max(high, float(np.max(low)) + 6 * spread)
+    level = np.clip((image - low) / (high - low + 1e-6), 0, None)
+    if method == 'asinh':
+        a = canvas.log_uniform(2, 60)
+        return np.arcsinh(level * a) / np.arcsinh(a)
+    if method == 'sqrt':
+        return np.sqrt(level)
+    if method == 'log':
+        a = canvas.log_uniform(20, 500)
+        return np.log1p(a * level) / np.log1p(a)
+    if method == 'zscale':
+        return (image - (median - 1.5 * spread)) / (rng.uniform(5, 25) * spread)
+    return level * rng.uniform(0.8, 2)
+
+
+def develop(canvas, image, family, *, mono=False):
+    """Turn linear light into a picture between 0 and 1, and name its look.
+
+    Parameters
+    ----------
+    canvas : Canvas
+    image : ndarray of float32, shape (side, side, 3)
+        Linear light; for the family ``'figure'`` display values.
+    family : {'sky', 'galaxy', 'nebula', 'bright', 'detector', 'figure'}
+        What kind of exposure this is.
+    mono : bool
+        True for one-channel data, which are shown in grey or in a colour map.
+
+    Returns
+    -------
+    picture : ndarray of float32, shape (side, side, 3)
+    style : {'colour', 'mono', 'inverted', 'false colour', 'figure'}
+    """
+    rng = canvas.rng
+    image = image.astype(np.float32, copy=False)
+    if family == 'figure':
+        return np.clip(image, 0, 1), 'figure'
+    if family == 'galaxy':
+        if canvas.chance(0.85):
+            image = image + star_field(canvas, rng.integers(0, 60), slope=1.0, high=3.0)
+        if canvas.chance(0.75):
+            image = canvas.blur(image, rng.uniform(0.3, 1.5))
+    styles = ('colour', 'mono', 'inverted', 'false colour')
+    if mono or family == 'detector':
+        style = canvas.pick(styles, (0.04, 0.46, 0.1, 0.4))
+    else:
+        style = canvas.pick(styles, (0.62, 0.23, 0.06, 0.09))
+    if family == 'bright' and style == 'inverted' and canvas.chance(0.7):
+        style = 'mono'
+    if style == 'colour':
+        image = image * rng.uniform(0.75, 1.3, 3).astype(np.float32)
+    else:
+        image = (image @ rng.dirichlet(np.ones(3) * 1.5).astype(np.float32))[..., None]
+    image, sigma = _expose(canvas, image, family)
+    picture = _stretch(canvas, image, sigma, family)
+    if style == 'colour' and canvas.chance(0.6):
+        grey = picture.mean(-1, keepdims=True)
+        picture = grey + (picture - grey) * rng.uniform(0.5, 1.9)
+    picture = np.clip(picture, 0, 1)
+    if style == 'mono':
+        picture = np.repeat(picture, 3, axis=-1)
+        if canvas.chance(0.15):
+            picture = picture * rng.uniform(0.5, 1, 3).astype(np.float32)
+    elif style == 'inverted':
+        picture = np.repeat(1 - picture, 3, axis=-1)
+    elif style == 'false colour':
+        picture = _false_colour(canvas, picture[..., 0])
+    return picture.astype(np.float32, copy=False), style
+
+
+def _footprint(rng, size):
+    """Return the detectors of a space telescope on the sky: (size, size) of tile numbers, -1 out.
+
+    The layouts of archive mosaics: one tilted detector, a large field beside small ones, two
+    modules with a gap, a cross of gaps, a patchwork of pointings.
+    """
+    y, x = (np.mgrid[:size, :size].astype(np.float32) + 0.5) / size * 2 - 1
+    tilt = rng.normal(0, 0.06) if rng.random() < 0.75 else rng.uniform(-np.pi, np.pi)
+    u = x * np.cos(tilt) + y * np.sin(tilt)
+    v = -x * np.sin(tilt) + y * np.cos(tilt)
+    tiles = np.full((size, size), -1)
+
+    def put(number, left, right, top, bottom):
+        tiles[(u > left) & (u < right) & (v > top) & (v < bottom)] = number
+
+    layout = rng.integers(5)
+    reach = rng.uniform(0.82, 1.0)
+    if layout == 0:
+        put(0, -reach, reach, -reach, reach)
+    elif layout == 1:
+        split = rng.uniform(-0.5, -0.1)
+        put(0, split, reach, -reach, reach)
+        top = -reach
+        for number in range(1, rng.integers(2, 5)):
+            height = rng.uniform(0.25, 0.45)
+            put(number, -reach, split - rng.uniform(0.03, 0.25), top, top + height)
+            top += height + rng.uniform(0, 0.3)
+    elif layout == 2:
+        gap = rng.uniform(0.03, 0.12)
+        middle = rng.uniform(-0.1, 0.1)
+        put(0, -reach, middle - gap, -reach, reach)
+        put(1, middle + gap, reach, -reach + rng.uniform(0, 0.1), reach)
+    elif layout == 3:
+        gap = rng.uniform(0.01, 0.04)
+        for number, (a, b) in enumerate(((-1, -1), (-1, 1), (1, -1), (1, 1))):
+            put(number, *(sorted((a * gap, a * reach)) + sorted((b * gap, b * reach))))
+    else:
+        for number in range(rng.integers(3, 9)):
+            a, b = rng.uniform(-0.7, 0.7, 2)
+            half = rng.uniform(0.25, 0.55, 2)
+            put(number, a - half[0], a + half[0], b - half[1], b + half[1])
+        put(9, -0.45, 0.45, -0.45, 0.45)
+    if rng.random() < 0.4:
+        # Dithered exposures leave a ragged edge.
+        steps = np.repeat(rng.uniform(-0.04, 0.04, 24), size // 24 + 1)[:size]
+        tiles[np.abs(y) > 1 - 0.06 + steps[None, :]] = -1
+    return tiles
+
+
+def _mosaic(rng, picture, *, colour):
+    """Show a picture through the footprint of a mosaic, with the tell-tale backgrounds."""
+    size = picture.shape[0]
+    tiles = _footprint(rng, size)
+    picture = picture.astype(np.float32) / 255
+    tints = 3 if colour else 1
+    glow = np.zeros((size, size, tints), np.float32)
+    ramp = np.linspace(0, 1, size, dtype=np.float32)
+    if rng.random() < 0.4:
+        # Thermal background: orange or red, towards one side.
+        tone = rng.uniform(0, 0.35) * (rgb(1.0, 0.45, 0.1) if colour else np.ones(1, np.float32))
+        shape = ramp**2 if rng.random() < 0.6 else (1 - ramp) ** 2
+        glow += (shape[:, None] if rng.random() < 0.8 else shape[None, :])[..., None] * tone
+    if rng.random() < 0.4:
+        # 1/f noise: stripes, different in each filter.
+        stripes = gaussian_filter(rng.standard_normal((size, tints)), (rng.uniform(0.3, 1.5), 0))
+        axis = int(rng.random() < 0.5)
+        glow += np.expand_dims(stripes.astype(np.float32), axis) * rng.uniform(0.02, 0.12)
+    if colour and rng.random() < 0.4:
+        # Offsets between detectors in each filter.
+        offsets = rng.normal(0, rng.uniform(0.02, 0.12), (11, 3)).astype(np.float32)
+        glow += offsets[tiles]
+    out = np.clip(picture + glow, 0, 1)
+    out[tiles < 0] = 0 if rng.random() < 0.93 else 1
+    if rng.random() < 0.15:
+        out[(tiles < 0)] = rng.uniform(0, 0.06)
+    return (out * 255).astype(np.uint8)
+
+
+def _label(rng, picture):
+    """Write a name and a scale bar over the picture."""
+    size = picture.shape[0]
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    letters = rng.choice(list('ABCDEFGHNGCM0123456789 .'), rng.integers(3, 12))
+    fill = (255, 255, 255) if rng.random() < 0.7 else (255, 255, 0)
+    where = tuple((rng.uniform(0.02, 0.55, 1)[0] * size, rng.uniform(0.02, 0.88, 1)[0] * size))
+    draw.text(where, ''.join(letters), fill=fill)
+    if rng.random() < 0.5:
+        left = rng.uniform(0.04, 0.6) * size
+        draw.line((left, 0.92 * size, left + rng.uniform(0.08, 0.3) * size, 0.92 * size),
+                  fill=fill, width=2)
+    return np.array(image)
+
+
+def present(canvas, picture, size, family):
+    """Crop, turn, frame, annotate and compress a picture as archives present it.
+
+    Parameters
+    ----------
+    canvas : Canvas
+    picture : ndarray of float32, shape (side, side, 3)
+        Between 0 and 1.
+    size : int
+        Side of the result in pixels.
+    family : str
+        See `develop`.
+
+    Returns
+    -------
+    image : ndarray of uint8, shape (size, size, 3)
+    mosaic : bool
+        Whether the picture has the black gaps of a mosaic.
+    """
+    rng = canvas.rng
+    figure = family == 'figure'
+    width = int(canvas.side * (1 if figure else rng.uniform(0.8, 1)))
+    top, left = rng.integers(0, canvas.side - width + 1, 2)
+    pixels = (picture[top : top + width, left : left + width] * 255 + 0.5).astype(np.uint8)
+    if not figure:
+        pixels = np.rot90(pixels, rng.integers(4))
+        if canvas.chance(0.5):
+            pixels = pixels[:, ::-1]
+    pixels = np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize(
+        (size, size), Image.Resampling.BILINEAR))
+    mosaic = family in ('sky', 'galaxy', 'nebula') and canvas.chance(0.15)
+    treatment = rng.random()
+    if mosaic:
+        colour = bool((pixels.max(-1) != pixels.min(-1)).any())
+        pixels = _mosaic(rng, pixels, colour=colour)
+    elif figure:
+        pass
+    elif treatment < 0.05:
+        fill = (0, 0, 0) if canvas.chance(0.6) else (255, 255, 255)
+        turned = Image.fromarray(pixels).rotate(rng.uniform(0, 360), fillcolor=fill)
+        pixels = np.array(turned)
+    elif treatment < 0.1:
+        border = max(1, int(size * rng.uniform(0.04, 0.15)))
+        value = 255 if canvas.chance(0.6) else 0
+        pixels[:border] = pixels[-border:] = value
+        pixels[:, :border] = pixels[:, -border:] = value
+    elif treatment < 0.14:
+        start, thick = rng.uniform(0.25, 0.75), rng.uniform(0.008, 0.04)
+        band = slice(int(start * size), int((start + thick) * size) + 1)
+        if canvas.chance(0.5):
+            pixels[:, band] = 0
+        else:
+            pixels[band] = 0
+    elif treatment < 0.2:
+        pixels = _label(rng, pixels)
+    if canvas.chance(0.5):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, 'JPEG', quality=int(rng.integers(35, 95)))
+        pixels = np.array(Image.open(buffer).convert('RGB'))
+    return pixels, mosaic

@@ -1,0 +1,400 @@
+"""Galaxies, their groups and clusters, gravitational lenses, deep fields."""
+
+import numpy as np
+
+from .fields import rgb
+from .optics import HALPHA, OLD, YOUNG, point_sources, star_field
+
+__all__ = ['spiral', 'barred_spiral', 'elliptical', 'lenticular', 'edge_on', 'irregular', 'merger',
+           'ring_galaxy', 'galaxy_cluster', 'lens', 'deep_field', 'quasar', 'radio_galaxy',
+           'supernova', 'faint_galaxies']
+
+RED = OLD * rgb(1.1, 1.0, 0.85)
+# (old stars, arms, star-forming knots): optical light, and dust glowing in the infrared
+PALETTES = (
+    (OLD, YOUNG, HALPHA), (OLD, YOUNG, HALPHA), (OLD, YOUNG, HALPHA),
+    (rgb(1.2, 1.0, 0.6), rgb(1.0, 0.95, 0.85), HALPHA),
+    (rgb(0.75, 1.0, 1.1), rgb(1.5, 0.75, 0.35), rgb(1.7, 0.4, 0.2)),
+    (rgb(1.0, 1.0, 1.0), rgb(0.5, 0.85, 1.4), rgb(1.5, 0.8, 0.4)),
+)
+
+
+def sersic(x, y, index, radius=1.0):
+    """Return a Sersic profile of unit height at ``radius`` (Sersic 1963)."""
+    b = 2 * index - 1 / 3
+    return np.exp(-b * ((np.hypot(x, y) / radius + 1e-4) ** (1 / index) - 1))
+
+
+def faint_galaxies(canvas, n, *, smallest=0.01, largest=0.05, spread=None, red=False,
+                   centre=(0.0, 0.0), brightness=1.0):
+    """Paint ``n`` small galaxies, over the whole canvas or around a centre."""
+    rng, side = canvas.rng, canvas.side
+    image = canvas.blank()
+    for _ in range(n):
+        if spread:
+            x, y = centre[0] + rng.normal(0, spread), centre[1] + rng.normal(0, spread)
+        else:
+            x, y = rng.uniform(-1.1, 1.1, 2)
+        radius = canvas.log_uniform(smallest, largest)
+        reach = int(min(side * 0.28, radius * side / 2 * 5 + 4 * canvas.unit))
+        column, row = int((x + 1) * side / 2), int((y + 1) * side / 2)
+        box = np.s_[max(0, row - reach) : max(0, min(side, row + reach)),
+                    max(0, column - reach) : max(0, min(side, column + reach))]
+        dx, dy = canvas.x[box] - x, canvas.y[box] - y
+        if dx.size == 0:
+            continue
+        angle = rng.uniform(0, np.pi)
+        ratio = rng.uniform(0.55, 1) if red else rng.uniform(0.3, 1)
+        u = dx * np.cos(angle) + dy * np.sin(angle)
+        v = (-dx * np.sin(angle) + dy * np.cos(angle)) / ratio
+        index = 3.0 if red else canvas.pick((1.0, 1.0, 2.5, 4.0))
+        colour = RED if red else canvas.pick((OLD, YOUNG, rgb(1.3, 0.9, 0.6), rgb(0.7, 0.9, 1.4)))
+        light = np.minimum(sersic(u, v, index, radius), 6) * brightness * rng.uniform(0.15, 1)
+        image[box] += light[..., None] * colour
+    return image
+
+
+def _spiral_light(canvas, *, barred, centre=(0.0, 0.0), scale=None, axis_ratio=None):
+    rng = canvas.rng
+    scale = scale or canvas.log_uniform(0.18, 1.2)
+    axis_ratio = axis_ratio or rng.uniform(0.4, 1)
+    x, y = canvas.frame(centre=centre, axis_ratio=axis_ratio, scale=scale)
+    radius = np.hypot(x, y) + 1e-3
+    theta = np.arctan2(y, x)
+    arms = canvas.pick((2, 2, 2, 3, 4))
+    pitch = np.deg2rad(rng.uniform(8, 38))
+    winding = canvas.pick((-1, 1))
+    flocculent = canvas.chance(0.3)
+    contrast = rng.uniform(0.2, 0.5) if flocculent else rng.uniform(0.6, 1.0)
+    inner = 0.32 if barred else 0.12
+    # A logarithmic spiral, disturbed by noise.
+    phase = arms * (theta - winding * np.log(radius / inner) / np.tan(pitch)) + rng.uniform(0, 6)
+    phase = phase + (1.2 if flocculent else 0.5) * canvas.noise(3)
+    sharp = rng.uniform(1.5, 5)
+    arm = np.exp(sharp * (np.cos(phase) - 1))
+    arm = np.where(radius < inner, arm * np.exp(-(((inner - radius) / (0.3 * inner)) ** 2)), arm)
+    disk = np.exp(-radius / rng.uniform(0.28, 0.42)) * np.exp(-np.maximum(radius - 1, 0) * 4)
+    grain = canvas.noise(2.5)
+    clumps = np.exp(0.8 * grain * (1.5 if flocculent else 1))
+    lanes = np.exp(2 * sharp * (np.cos(phase + 0.8) - 1)) * (radius > inner * 0.6)
+    dust = np.exp(-rng.uniform(0.3, 1.4) * lanes * np.clip(1 + 0.5 * canvas.noise(2.5), 0, 3))
+    old, young, knots = canvas.pick(PALETTES)
+    image = (disk * (1 - contrast * 0.8))[..., None] * old * 0.8
+    image += (disk * contrast * arm * clumps * 1.8)[..., None] * young
+    image += (disk * arm * np.clip(grain - 1.1, 0, 3) * rng.uniform(0, 3))[..., None] * knots
+    image *= dust[..., None] ** rgb(0.7, 1, 1.3)
+    round_y = y * axis_ratio if canvas.chance(0.5) else y
+    bulge = np.minimum(sersic(x, round_y, rng.uniform(1, 3), rng.uniform(0.05, 0.14)), 5)
+    image += (rng.uniform(0.5, 4) * bulge)[..., None] * old
+    if barred:
+        turn = rng.uniform(0, np.pi)
+        along = x * np.cos(turn) + y * np.sin(turn)
+        across = -x * np.sin(turn) + y * np.cos(turn)
+        bar = np.exp(-((along / inner / 0.95) ** 4)) * np.exp(-((across / (inner * 0.28)) ** 2))
+        image += (rng.uniform(0.6, 1.6) * bar)[..., None] * old
+    attributes = {
+        'arms': 'tight' if pitch < np.deg2rad(16) else 'loose' if pitch > np.deg2rad(26) else '',
+        'flocculent': flocculent,
+        'n_arms': arms,
+        'face_on': axis_ratio > 0.8,
+        'inclined': axis_ratio < 0.55,
+        'small': scale < 0.35,
+    }
+    return image, attributes
+
+
+def spiral(canvas):
+    """Paint an unbarred spiral galaxy."""
+    return _spiral_light(canvas, barred=False)
+
+
+def barred_spiral(canvas):
+    """Paint a barred spiral galaxy."""
+    return _spiral_light(canvas, barred=True)
+
+
+def elliptical(canvas, centre=(0.0, 0.0)):
+    """Paint an elliptical galaxy with a few neighbours."""
+    rng = canvas.rng
+    ratio = rng.uniform(0.5, 1)
+    x, y = canvas.frame(centre=centre, axis_ratio=ratio)
+    radius = canvas.log_uniform(0.05, 0.45)
+    light = np.minimum(sersic(x, y, rng.uniform(2.5, 5.5), radius), 40)
+    colour = canvas.pick((OLD, OLD, RED, rgb(1.25, 1.0, 0.55), rgb(1.0, 1.0, 0.95)))
+    image = (rng.uniform(0.3, 1.2) * light)[..., None] * colour
+    image += faint_galaxies(canvas, rng.integers(0, 8), smallest=0.01, largest=0.04)
+    return image, {'round': ratio > 0.85, 'elongated': ratio < 0.65, 'small': radius < 0.12}
+
+
+def lenticular(canvas):
+    """Paint a lenticular (S0) galaxy: a smooth disk with a bulge and a lens."""
+    rng = canvas.rng
+    ratio, angle = rng.uniform(0.28, 0.65), rng.uniform(0, np.pi)
+    scale = canvas.log_uniform(0.2, 1.1)
+    x, y = canvas.frame(angle=angle, axis_ratio=ratio, scale=scale)
+    radius = np.hypot(x, y)
+    edge_radius = rng.uniform(0.4, 0.7)
+    disk = np.exp(-radius / 0.3) * 0.8
+    disk += 0.25 / (1 + np.exp(np.clip((radius - edge_radius) * 22, -30, 30)))
+    u, v = canvas.frame(angle=angle, axis_ratio=min(1, ratio + 0.3), scale=scale)
+    bulge = rng.uniform(1, 3) * np.minimum(sersic(u, v, 2.5, 0.12), 8)
+    image = (disk + bulge)[..., None] * canvas.pick((OLD, RED, rgb(1.0, 1.0, 0.95)))
+    image += faint_galaxies(canvas, rng.integers(0, 5), smallest=0.01, largest=0.03)
+    return image, {'small': scale < 0.35}
+
+
+def edge_on(canvas):
+    """Paint a disk galaxy seen edge-on, with or without a dust lane."""
+    rng = canvas.rng
+    scale = canvas.log_uniform(0.22, 1.5)
+    x, y = canvas.frame(centre=rng.uniform(-0.1, 0.1, 2), scale=scale)
+    height = rng.uniform(0.03, 0.075)
+    y = y + rng.uniform(-0.08, 0.08) * x**3
+    disk = np.exp(-np.abs(x) / rng.uniform(0.25, 0.4))
+    disk *= np.exp(-np.maximum(np.abs(x) - 0.85, 0) * 8)
+    disk /= np.cosh(np.clip(y / height, -30, 30)) ** 2
+    bulge_strength = rng.uniform(0.1, 2.5)
+    bulge = np.minimum(sersic(x, y / rng.uniform(0.55, 0.9), 1.8, rng.uniform(0.05, 0.13)), 5)
+    image = disk[..., None] * canvas.pick((OLD * 0.7 + YOUNG * 0.5, OLD * 1.2, YOUNG * 1.1))
+    image += (bulge_strength * bulge)[..., None] * OLD
+    # A lane thinner than a pixel cannot be seen, so it must not be named.
+    dust = canvas.chance(0.7) and scale > 0.35
+    if dust:
+        offset = rng.uniform(-0.3, 0.3) * height
+        lane = np.exp(-(((y - offset) / (height * rng.uniform(0.25, 0.5))) ** 2))
+        lane *= np.exp(-((x / 0.75) ** 4)) * np.clip(1 + 0.6 * canvas.warp(canvas.noise(2.5)), 0.1, 3)
+        image *= np.exp(-rng.uniform(1.2, 3.5) * lane[..., None] * rgb(0.8, 1, 1.25))
+    return image, {'dust_lane': dust, 'bulge': bulge_strength > 1.2, 'small': scale < 0.35,
+                   'thin': height < 0.045 and bulge_strength < 0.7}
+
+
+def irregular(canvas):
+    """Paint a dwarf irregular galaxy with star-forming clumps."""
+    rng = canvas.rng
+    scale = canvas.log_uniform(0.18, 0.8)
+    centre = rng.normal(0, 0.06, 2)
+    x, y = canvas.frame(centre=centre, axis_ratio=rng.uniform(0.5, 1), scale=scale)
+    bend = 0.18
+    radius = np.hypot(x + bend * canvas.noise(3.5), y + bend * canvas.noise(3.5))
+    body = np.exp(-((radius / 0.6) ** 1.5)) * np.exp(0.9 * canvas.noise(2.5))
+    image = body[..., None] * canvas.pick((YOUNG * 0.6, YOUNG * 0.4 + OLD * 0.25))
+    for _ in range(rng.integers(3, 14)):
+        spot = centre + rng.normal(0, 0.35 * scale, 2)
+        glow = rng.uniform(0.2, 1.2) * canvas.gaussian(spot, scale * rng.uniform(0.02, 0.09))
+        image += glow[..., None] * (YOUNG if canvas.chance(0.6) else HALPHA)
+    if scale > 0.4:
+        n = rng.integers(50, 400)
+        x, y = centre[:, None] + rng.normal(0, 0.3 * scale, (2, n))
+        image += point_sources(canvas, x, y, rng.exponential(0.15, n), rng.uniform(4e3, 2e4, n),
+                               psf='gaussian')
+    return image, {'small': scale < 0.32}
+
+
+def _tidal_tail(canvas, start, heading):
+    """Return one curved tail that widens, fades and frays away from ``start``."""
+    rng = canvas.rng
+    s = np.linspace(0, 1, 30)
+    angle = heading + canvas.pick((-1, 1)) * s * rng.uniform(0.6, 2.6)
+    reach = 0.08 + rng.uniform(0.3, 0.8) * s ** rng.uniform(0.7, 1.2)
+    tx, ty = start[0] + reach * np.cos(angle), start[1] + reach * np.sin(angle)
+    width = rng.uniform(0.02, 0.06)
+    tail = canvas.blank(channels=0)
+    for x, y, t in zip(tx, ty, s, strict=True):
+        tail = np.maximum(tail, canvas.gaussian((x, y), width * (1 + 1.2 * t)) * (1 - 0.8 * t))
+    return canvas.warp(tail, 4, 3.0) * np.exp(0.5 * canvas.noise(2.5))
+
+
+def merger(canvas):
+    """Paint two interacting galaxies, some with tidal tails or a bridge."""
+    rng = canvas.rng
+    size = canvas.log_uniform(0.45, 1.1)
+    distance, heading = size * rng.uniform(0.1, 0.38), rng.uniform(0, 2 * np.pi)
+    first = distance * np.array([np.cos(heading), np.sin(heading)])
+    second = -first * rng.uniform(0.6, 1)
+    one, _ = _spiral_light(canvas, barred=False, centre=first, scale=size * rng.uniform(0.2, 0.35),
+                           axis_ratio=rng.uniform(0.3, 1))
+    if canvas.chance(0.65):
+        two, _ = _spiral_light(canvas, barred=False, centre=second,
+                               scale=size * rng.uniform(0.15, 0.32), axis_ratio=rng.uniform(0.3, 1))
+    else:
+        x, y = canvas.frame(centre=second, axis_ratio=rng.uniform(0.6, 1))
+        two = np.minimum(sersic(x, y, 3, size * 0.06), 8)[..., None] * OLD * 0.4
+    image = canvas.warp(one + two * rng.uniform(0.5, 1), rng.uniform(2, 7), 3.5)
+    halo = np.exp(-(np.hypot(*canvas.frame(axis_ratio=0.7, scale=size * 0.5)) ** 1.3))
+    image += (rng.uniform(0.02, 0.12) * halo * np.exp(0.6 * canvas.noise(3)))[..., None] * OLD
+    tails = int(rng.integers(0, 4))
+    for i in range(tails):
+        tail = _tidal_tail(canvas, (first, second)[i % 2], heading + np.pi * i + rng.normal(0, 0.4))
+        image += (rng.uniform(0.12, 0.5) * tail)[..., None] * canvas.pick((YOUNG, OLD, YOUNG))
+    bridge = canvas.chance(0.4)
+    if bridge:
+        x, y = canvas.frame(angle=heading)
+        band = np.exp(-((y / 0.05) ** 2)) * np.exp(-((x / (distance + 0.05)) ** 4))
+        image += (rng.uniform(0.1, 0.3) * canvas.warp(band, 5, 3.0))[..., None] * YOUNG
+    if canvas.chance(0.5):
+        image *= np.exp(-rng.uniform(0.5, 2) * np.clip(canvas.warp(canvas.noise(3)) - 0.6, 0, 2))[
+            ..., None] ** rgb(0.7, 1, 1.3)
+    return image, {'tails': tails > 0, 'bridge': bridge}
+
+
+def ring_galaxy(canvas):
+    """Paint a ring galaxy."""
+    rng = canvas.rng
+    scale = canvas.log_uniform(0.25, 0.9)
+    x, y = canvas.frame(axis_ratio=rng.uniform(0.5, 1), scale=scale)
+    radius, theta = np.hypot(x, y), np.arctan2(y, x)
+    width = rng.uniform(0.05, 0.14)
+    ring = np.exp(-(((radius - 0.8 - 0.04 * np.cos(theta * 2 + 1)) / width) ** 2))
+    ring *= np.exp(0.7 * canvas.noise(2.0) * rng.uniform(0.2, 1))
+    ring *= 1 + rng.uniform(0, 0.6) * np.cos(theta - rng.uniform(0, 6))
+    image = ring[..., None] * canvas.pick((YOUNG, YOUNG, rgb(0.9, 0.9, 1.0))) * 0.9
+    core = np.minimum(sersic(x - rng.uniform(-0.2, 0.2), y, 2.5, rng.uniform(0.08, 0.18)), 6)
+    image += (rng.uniform(1, 3) * core + 0.12 * np.exp(-radius / 0.5))[..., None] * OLD
+    spokes = canvas.chance(0.2)
+    if spokes:
+        pattern = np.clip(np.cos(theta * rng.integers(7, 13) + 2 * canvas.noise(3)), 0, 1)
+        image += (0.15 * pattern * (radius < 0.8))[..., None] * YOUNG
+    image += faint_galaxies(canvas, rng.integers(0, 4), smallest=0.02, largest=0.06)
+    return image, {'spokes': spokes}
+
+
+def _lensed_arc(canvas, radius):
+    rng = canvas.rng
+    phase, length = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.6)
+    r, theta = np.hypot(canvas.x, canvas.y), np.arctan2(canvas.y, canvas.x)
+    along = (theta - phase + np.pi) % (2 * np.pi) - np.pi
+    arc = np.exp(-(((r - radius - 0.1 * along**2) / rng.uniform(0.008, 0.02)) ** 2))
+    arc *= rng.uniform(0.2, 0.9) * np.exp(-((along / length) ** 4))
+    colour = rgb(0.62, 0.95, 1.5) if canvas.chance(0.8) else rgb(1.4, 0.8, 0.4)
+    return arc[..., None] * colour
+
+
+def galaxy_cluster(canvas):
+    """Paint a galaxy cluster around a giant elliptical, some with lensed arcs."""
+    rng = canvas.rng
+    image = faint_galaxies(canvas, rng.integers(25, 90), smallest=0.008, largest=0.045,
+                           spread=rng.uniform(0.25, 0.6), red=True, brightness=0.9)
+    image += faint_galaxies(canvas, rng.integers(20, 110), smallest=0.004, largest=0.018,
+                            brightness=0.5)
+    image += star_field(canvas, rng.integers(0, 25), slope=1.0, low=0.05, high=2.0)
+    x, y = canvas.frame(axis_ratio=rng.uniform(0.5, 0.9))
+    giant = np.minimum(sersic(x, y, 3.5, rng.uniform(0.06, 0.2)), 8)
+    image += (rng.uniform(0.3, 1.5) * giant)[..., None] * OLD
+    halo = np.exp(-((np.hypot(x, y) / 0.5) ** 1.2))
+    image += (rng.uniform(0, 0.15) * halo)[..., None] * OLD
+    arcs = canvas.chance(0.4)
+    if arcs:
+        for _ in range(rng.integers(2, 9)):
+            image += _lensed_arc(canvas, rng.uniform(0.18, 0.6))
+    gas = canvas.chance(0.12)
+    if gas:
+        # Composite with hot gas (X-rays) and a mass map, as in press images.
+        for colour in (rgb(1.3, 0.4, 0.7), rgb(0.35, 0.4, 1.5)):
+            spot = rng.normal(0, 0.25, 2)
+            image += (0.35 * canvas.gaussian(spot, rng.uniform(0.15, 0.3)))[..., None] * colour
+    return image, {'arcs': arcs, 'gas': gas}
+
+
+def lens(canvas):
+    """Paint a galaxy-scale strong lens: a singular isothermal ellipsoid with shear.
+
+    Deflection angles after Kormann, Schneider and Bartelmann (1994).
+    """
+    rng = canvas.rng
+    einstein_radius, q = rng.uniform(0.2, 0.55), rng.uniform(0.6, 0.97)
+    x, y = canvas.frame()
+    shear = rng.uniform(0, 0.12)
+    psi = np.sqrt(q * q * x * x + y * y) + 1e-4
+    f = np.sqrt(1 - q * q)
+    deflect_x = einstein_radius * np.sqrt(q) / f * np.arctan(f * x / psi)
+    deflect_y = einstein_radius * np.sqrt(q) / f * np.arctanh(np.clip(f * y / psi, -0.999, 0.999))
+    source_x, source_y = x - deflect_x - shear * x, y - deflect_y + shear * y
+    ring = canvas.chance(0.4)
+    offset = rng.uniform(0, 0.04) if ring else rng.uniform(0.06, 0.2)
+    heading = rng.uniform(0, 2 * np.pi)
+    colour = canvas.pick((rgb(0.6, 0.9, 1.4), rgb(1.4, 0.8, 0.5), rgb(0.8, 1, 1)))
+    quad = not ring and canvas.chance(0.25)
+    image = canvas.blank()
+    for k in range(1 if quad else rng.integers(1, 4)):
+        jitter = rng.normal(0, 0.02, 2) * (k > 0)
+        sx, sy = offset * np.cos(heading) + jitter[0], offset * np.sin(heading) + jitter[1]
+        width = 0.02 if quad else rng.uniform(0.02, 0.06)
+        light = np.exp(-((source_x - sx) ** 2 + (source_y - sy) ** 2) / 2 / width**2)
+        image += (rng.uniform(0.5, 1.2) * light)[..., None] * colour
+    galaxy = np.minimum(sersic(x, y / q, 4, einstein_radius * rng.uniform(0.2, 0.5)), 6)
+    image += (rng.uniform(0.5, 3) * galaxy)[..., None] * RED
+    image += faint_galaxies(canvas, rng.integers(3, 20), smallest=0.008, largest=0.03,
+                            brightness=0.5)
+    return image, {'ring': ring, 'images': quad}
+
+
+def deep_field(canvas):
+    """Paint many small distant galaxies."""
+    rng = canvas.rng
+    image = faint_galaxies(canvas, rng.integers(120, 340), smallest=0.004,
+                           largest=canvas.log_uniform(0.015, 0.045), brightness=0.9)
+    return image + star_field(canvas, rng.integers(0, 12), slope=1.0, low=0.05, high=3.0), {}
+
+
+def quasar(canvas):
+    """Paint a quasar: a bright point, sometimes with its host galaxy."""
+    rng = canvas.rng
+    psf = canvas.pick(('spikes4', 'spikes6', 'moffat'), (0.45, 0.25, 0.3))
+    centre = rng.normal(0, 0.05, 2)
+    image = point_sources(canvas, centre[0], centre[1], rng.uniform(4, 40),
+                          rng.uniform(7000, 15000), psf=psf)
+    host = canvas.chance(0.5)
+    if host:
+        x, y = canvas.frame(centre=centre, axis_ratio=rng.uniform(0.5, 1))
+        light = np.minimum(sersic(x, y, 1.5, rng.uniform(0.08, 0.25)), 5)
+        image += (rng.uniform(0.1, 0.4) * light)[..., None] * OLD
+    image += faint_galaxies(canvas, rng.integers(2, 20), smallest=0.008, largest=0.03,
+                            brightness=0.4)
+    image += star_field(canvas, rng.integers(0, 12), slope=1.0, high=0.6)
+    return image, {'host': host, 'spikes': psf != 'moffat'}
+
+
+def radio_galaxy(canvas):
+    """Paint a double radio source of Fanaroff-Riley class I or II, compact or well resolved."""
+    rng = canvas.rng
+    scale = canvas.log_uniform(0.07, 1.0)
+    x, y = canvas.frame(centre=rng.normal(0, 0.08, 2), scale=scale)
+    bend = rng.uniform(-0.4, 0.4) * x**2
+    y = y - bend
+    fr1 = canvas.chance(0.45)
+    core_strength = rng.uniform(0.5, 2) if fr1 else rng.uniform(0, 0.8)
+    image = np.exp(-(x**2 + y**2) / 2 / 0.04**2) * core_strength
+    for side in (1, -1):
+        away = np.clip(x * side, 0, 2)
+        strength = rng.uniform(0.4, 1)
+        if fr1:
+            plume = np.exp(-((y / (0.04 + 0.22 * away)) ** 2)) * np.exp(-away / 0.45) * (away > 0)
+            image = image + strength * plume * np.exp(0.5 * canvas.noise(3))
+        else:
+            lobe = np.exp(-(((x * side - 0.68) / 0.22) ** 2) - (y / 0.17) ** 2)
+            image = image + strength * lobe * np.exp(0.6 * canvas.noise(2.8))
+            hotspot = np.exp(-((x * side - 0.85) ** 2 + y**2) / 2 / 0.05**2)
+            image = image + rng.uniform(0.8, 2) * hotspot
+            jet = np.exp(-((y / 0.02) ** 2)) * ((away > 0) & (away < 0.8))
+            image = image + rng.uniform(0, 0.3) * jet
+    image = canvas.blur(image, rng.uniform(0.5, 1.6))
+    overlay = scale > 0.5 and canvas.chance(0.15)
+    picture = image[..., None] * canvas.pick((rgb(1.3, 0.6, 0.4), rgb(0.6, 0.6, 1.4)))
+    if overlay:
+        # Radio lobes over an optical field, as in press images.
+        u, v = canvas.frame(axis_ratio=0.8)
+        picture += np.minimum(sersic(u, v, 3.5, 0.06), 10)[..., None] * OLD * 0.3
+        picture += faint_galaxies(canvas, 12) + star_field(canvas, 30)
+    return picture, {'class': 'FR I' if fr1 else 'FR II', 'bent': abs(float(bend.max())) > 0.25,
+                     'compact': scale < 0.2, 'mono': not overlay}
+
+
+def supernova(canvas):
+    """Paint a spiral galaxy with a new bright point in its disk."""
+    rng = canvas.rng
+    scale = rng.uniform(0.35, 1.0)
+    image, _ = _spiral_light(canvas, barred=canvas.chance(0.3), scale=scale)
+    distance, heading = scale * rng.uniform(0.2, 0.6), rng.uniform(0, 2 * np.pi)
+    image += point_sources(canvas, distance * np.cos(heading), distance * np.sin(heading),
+                           rng.uniform(2, 8), rng.uniform(7000, 14000))
+    return image, {}
