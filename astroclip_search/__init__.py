@@ -1,0 +1,99 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Natural-language search for astronomical archives.
+
+The tree is the diagram; data flows one way through it::
+
+    text ------------------------------------------------> encoder.encode_text --+
+                                                                                  |
+    query -> archives -> Table -> references -> previews -> pixels -> embeddings -+-> ranking -> Table -> display
+             (MAST, any table,    (row ->       (refs ->    (bytes,   (-> (n, d),
+              files, arrays)       image ref)    bytes)      FITS      kept in store)
+                                                             -> RGB)
+
+`~astroclip_search.ClipSearch` is a ready instance, as in astroquery::
+
+    >>> from astroclip_search import ClipSearch
+    >>> ClipSearch.query_text("protoplanetary disk")               # doctest: +SKIP
+    >>> ClipSearch.rank(any_astroquery_or_pyvo_table, "tidal tail")  # doctest: +SKIP
+
+Importing the package loads no model, no archive client and no runtime.
+"""
+
+from astropy import config as _config
+
+try:
+    from ._version import version as __version__
+except ImportError:
+    __version__ = '0.0.0'
+
+__all__ = ['ClipSearch', 'ClipSearchClass', 'Conf', 'conf']
+
+
+class Conf(_config.ConfigNamespace):
+    """
+    Configuration of `astroclip_search`, read each time it is used.
+    """
+
+    model = _config.ConfigItem(
+        'default',
+        "Model bundle: 'default' (embedded), a local directory, or a Hugging Face id.")
+    model_revision = _config.ConfigItem(
+        '',
+        'Commit, tag or branch of a Hugging Face model; empty means its main branch.')
+    device = _config.ConfigItem(
+        ['auto', 'cpu', 'cuda'],
+        "Where the model runs: 'auto' takes CUDA when the session really has it.")
+    n_threads = _config.ConfigItem(
+        0,
+        'CPU threads of the model; 0 means one per physical core.')
+    batch_size = _config.ConfigItem(
+        32,
+        'Images that are embedded in one call of the model.')
+    n_connections = _config.ConfigItem(
+        5,
+        'Simultaneous connections to one host.')
+    connect_timeout = _config.ConfigItem(
+        5.0,
+        'Seconds to wait for a connection.')
+    timeout = _config.ConfigItem(
+        30.0,
+        'Seconds to wait for the next bytes of a response.')
+    row_timeout = _config.ConfigItem(
+        60.0,
+        'Seconds that the image of one row may take in all.')
+    retries = _config.ConfigItem(
+        2,
+        'Further tries after a reset connection, a 429 or a 5xx answer.')
+    max_bytes = _config.ConfigItem(
+        64 * 1024**2,
+        'Largest image file that is downloaded, in bytes.')
+    max_pixels = _config.ConfigItem(
+        64_000_000,
+        'Largest image that is decoded, in pixels.')
+    max_images = _config.ConfigItem(
+        500,
+        'Images that one call downloads at most; images in the cache do not count.')
+    thumbnail_size = _config.ConfigItem(
+        192,
+        'Long side of the thumbnails kept for the gallery, in pixels.')
+    cache_max_age = _config.ConfigItem(
+        90.0,
+        'Days after which a cached embedding is computed anew; 0 means never.')
+    show_progress = _config.ConfigItem(
+        True,
+        'Show a progress bar on a terminal or in a notebook.')
+    mast_collections = _config.ConfigItem(
+        'HST,JWST',
+        'Collections that query_text searches in MAST, separated by commas.')
+    mast_calib_levels = _config.ConfigItem(
+        '3,4',
+        'CAOM calibration levels that query_text searches, separated by commas.')
+
+    # Without it the section of the configuration file would be named after this module.
+    rootname = 'astroclip_search'
+
+
+conf = Conf()
+
+from .search import ClipSearch, ClipSearchClass  # noqa: E402 - search reads conf

@@ -1,0 +1,214 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Command line: ``astroclip-search demo | query | rank | models | clear-cache``.
+"""
+
+import argparse
+import platform
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ['main']
+
+_DEMO_TEXT = 'spiral galaxy'
+_SHOWN = ('clip_rank', 'clip_score', 'clip_false_alarm', 'clip_status', 'target_name', 'filename',
+          'obs_collection', 'instrument_name', 'obs_title')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments, by default those of the process.
+
+    Returns
+    -------
+    int
+        0 if all went well, 1 if nothing could be ranked, 2 for wrong arguments.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.version:
+        print(_versions())
+        return 0
+    if not hasattr(arguments, 'run'):
+        parser.print_help()
+        return 2
+    # Astropy's own handler would print a warning with the source line that raised it.
+    with warnings.catch_warnings():
+        warnings.simplefilter('always')
+        warnings.showwarning = _show_warning
+        try:
+            return arguments.run(arguments)
+        except KeyboardInterrupt:
+            print('interrupted; what was embedded is kept', file=sys.stderr)
+            return 130
+        except _expected_errors() as error:
+            print(f'astroclip-search: {error}', file=sys.stderr)
+            return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='astroclip-search',
+        description='Search astronomical archives for what the images show.')
+    parser.add_argument('--version', action='store_true',
+                        help='print the versions that a bug report needs')
+    commands = parser.add_subparsers(metavar='COMMAND')
+
+    demo = commands.add_parser('demo', help='rank the sample archive that comes with the package')
+    demo.add_argument('text', nargs='?', default=_DEMO_TEXT,
+                      help=f'what the image shows (default: {_DEMO_TEXT!r})')
+    demo.set_defaults(run=_demo)
+    _add_output(demo, gallery='gallery.html')
+
+    query = commands.add_parser('query', help='search MAST')
+    query.add_argument('text', help='what the image shows')
+    query.add_argument('--object', help='name of an object to search around')
+    query.add_argument('--region', help='position to search around, such as "10h21m +12d"')
+    query.add_argument('--radius', default='0.2deg', help='radius (default: 0.2deg)')
+    query.add_argument('--criterion', action='append', default=[], metavar='NAME=VALUE',
+                       help='further criterion of MAST, such as instrument_name=ACS/WFC')
+    query.set_defaults(run=_query)
+    _add_output(query)
+
+    rank = commands.add_parser('rank', help='rank a table file, a folder, or image files')
+    rank.add_argument('results', nargs='+', metavar='RESULT',
+                      help='table with preview URLs (ECSV, CSV, VOTable), folder, or image files')
+    rank.add_argument('text', help='what the image shows')
+    rank.add_argument('--image-dir', help='folder of the images that the table names')
+    rank.set_defaults(run=_rank)
+    _add_output(rank)
+
+    models = commands.add_parser('models', help='list the models on this machine')
+    models.set_defaults(run=_models)
+    clear = commands.add_parser('clear-cache', help='forget all embeddings')
+    clear.set_defaults(run=_clear_cache)
+    return parser
+
+
+def _add_output(parser: argparse.ArgumentParser, gallery: str | None = None) -> None:
+    parser.add_argument('--limit', type=int, default=20, help='rows shown and written')
+    parser.add_argument('--by', choices=('both', 'image', 'text'), default='both',
+                        help="what counts: pictures, the rows' words, or both")
+    parser.add_argument('--not', dest='negative', action='append', metavar='TEXT',
+                        help='what the image should not show')
+    parser.add_argument('--model', help='name, folder or Hugging Face id of another model')
+    parser.add_argument('--out', help='write the table to this file (.ecsv, .csv, .vot)')
+    parser.add_argument('--gallery', default=gallery, help='write thumbnails to this HTML file')
+
+
+def _search(arguments: argparse.Namespace):
+    from .search import ClipSearchClass
+
+    return ClipSearchClass(model=arguments.model)
+
+
+def _options(arguments: argparse.Namespace) -> dict:
+    return {'limit': arguments.limit, 'by': arguments.by, 'negative': arguments.negative}
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from . import sample
+
+    search = _search(arguments)
+    best = search.rank(sample.read(), arguments.text, image_dir=sample.IMAGE_DIR,
+                       **_options(arguments))
+    return _report(search, best, arguments)
+
+
+def _query(arguments: argparse.Namespace) -> int:
+    from astropy import units as u
+
+    criteria = {}
+    for criterion in arguments.criterion:
+        name, equals, value = criterion.partition('=')
+        if not equals:
+            raise ValueError(f'a criterion looks like NAME=VALUE, not {criterion!r}')
+        criteria[name] = value
+    search = _search(arguments)
+    best = search.query_text(arguments.text, coordinates=arguments.region,
+                             object_name=arguments.object, radius=u.Quantity(arguments.radius),
+                             **_options(arguments), **criteria)
+    return _report(search, best, arguments)
+
+
+def _rank(arguments: argparse.Namespace) -> int:
+    search = _search(arguments)
+    results = arguments.results[0] if len(arguments.results) == 1 else arguments.results
+    best = search.rank(results, arguments.text, image_dir=arguments.image_dir,
+                       **_options(arguments))
+    return _report(search, best, arguments)
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from .search import ClipSearchClass
+
+    print('\n'.join(ClipSearchClass().list_models().pformat(max_lines=-1, max_width=-1)))
+    return 0
+
+
+def _clear_cache(arguments: argparse.Namespace) -> int:
+    from .search import ClipSearchClass
+
+    print(f'{ClipSearchClass().clear_cache()} embeddings forgotten')
+    return 0
+
+
+def _report(search, best: 'Table', arguments: argparse.Namespace) -> int:
+    shown = best[[name for name in _SHOWN if name in best.colnames]]
+    print('\n'.join(shown.pformat(max_lines=-1, max_width=-1)))
+    clip = best.meta['clip']
+    counts = ', '.join(f'{n} {status}' for status, n in sorted(clip['status'].items()))
+    print(f"\n{clip['n_rows']} rows ({counts}); model {clip['model']} {clip['revision']}")
+    if 'selection' in clip:
+        print(clip['selection'])
+    if arguments.out:
+        best.write(arguments.out, overwrite=True,
+                   **({'format': 'votable'} if Path(arguments.out).suffix == '.vot' else {}))
+        print(f'table: {arguments.out}')
+    if arguments.gallery:
+        print(f'gallery: {search.gallery(best, n=arguments.limit).write(arguments.gallery)}')
+    return 0 if clip['n_ranked'] else 1
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    print(f'{category.__name__}: {message}', file=sys.stderr)
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    """
+    Errors whose message tells the user what to do; anything else is a bug and is shown whole.
+    """
+    from astroquery.exceptions import InvalidQueryError, RemoteServiceError, ResolverError
+    from requests.exceptions import RequestException
+
+    from .exceptions import ClipSearchError
+
+    return (ClipSearchError, InvalidQueryError, RemoteServiceError, ResolverError,
+            RequestException, OSError, ValueError)
+
+
+def _versions() -> str:
+    """
+    Versions that a bug report needs.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    lines = []
+    for name in ('astroclip-search', 'astropy', 'astroquery', 'pyvo', 'numpy', 'onnxruntime-gpu',
+                 'onnxruntime', 'tokenizers', 'pillow', 'requests'):
+        try:
+            lines.append(f'{name} {version(name)}')
+        except PackageNotFoundError:
+            continue
+    return '\n'.join([*lines, f'Python {platform.python_version()}', platform.platform()])

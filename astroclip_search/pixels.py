@@ -1,0 +1,305 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Bytes, FITS and arrays -> RGB pixels, deterministically.
+
+Everything here is pure: no network, no model, no random sampling, so the same file gives the
+same embedding on every machine. `RENDER_VERSION` is part of every cache key and changes whenever
+a pixel may change.
+"""
+
+import gzip
+import io
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import (
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from .bundle import Preprocessing
+from .exceptions import PreviewError
+
+__all__ = ['FITS_SUFFIXES', 'IMAGE_SUFFIXES', 'RENDER_VERSION', 'render', 'resize', 'thumbnail']
+
+RENDER_VERSION = '1'
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.gif')
+FITS_SUFFIXES = ('.fits', '.fit', '.fts', '.fits.gz', '.fit.gz', '.fits.fz')
+
+# Opened through its plugin, not Image.open: only these formats, and our own pixel cap.
+_FORMATS = ((b'\xff\xd8\xff', JpegImagePlugin.JpegImageFile),
+            (b'\x89PNG\r\n\x1a\n', PngImagePlugin.PngImageFile),
+            (b'GIF8', GifImagePlugin.GifImageFile),
+            (b'II*\x00', TiffImagePlugin.TiffImageFile),
+            (b'MM\x00*', TiffImagePlugin.TiffImageFile),
+            (b'RIFF', WebPImagePlugin.WebPImageFile))
+
+# Extensions of FITS files that hold no picture of the sky.
+_NOT_SCIENCE = ('ERR', 'DQ', 'WHT', 'WEIGHT', 'CTX', 'CON', 'AREA', 'MASK', 'VAR', 'HDRTAB')
+
+_MIN_FINITE = 16
+_FITS_SIDE = 512
+
+
+def render(source: Any, *, side: int = 512, max_pixels: int = 64_000_000,
+           max_bytes: int = 64 * 1024**2) -> Image.Image:
+    """
+    Turn any kind of picture into an RGB image.
+
+    Parameters
+    ----------
+    source : bytes, path, ndarray, HDU, HDUList, NDData or PIL.Image.Image
+        Content of a JPEG, PNG, WebP, TIFF, GIF or FITS file; the path of one; an image HDU; or an
+        array: ``(ny, nx)`` in any unit with the first row at the bottom, as in FITS, or
+        ``(ny, nx, 3)`` uint8 (or floats in 0..1) with the first row at the top.
+    side : int
+        The result's sides need be no longer than this, in pixels; large JPEG and FITS images are
+        then read at reduced resolution.
+    max_pixels : int
+        Largest bitmap that is decoded, in pixels.
+    max_bytes : int
+        Largest content of a compressed FITS file, in bytes.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Mode ``RGB``.
+
+    Raises
+    ------
+    PreviewError
+        If there is no picture in it, or it is damaged or too large.
+    """
+    if isinstance(source, Image.Image):
+        return _to_rgb(source)
+    if isinstance(source, str | Path):
+        return _render_path(Path(source), side, max_pixels, max_bytes)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _render_bytes(bytes(source), side, max_pixels, max_bytes)
+    if isinstance(source, np.ndarray):
+        return _render_array(source)
+    if hasattr(source, 'info') and callable(source.info) and isinstance(source, list):
+        return _stretch(_science_plane(source))
+    data = getattr(source, 'data', None)
+    if isinstance(data, np.ndarray):
+        mask = getattr(source, 'mask', None)
+        if mask is not None and np.shape(mask) == data.shape:
+            data = np.where(mask, np.nan, data)
+        return _render_array(_plane(data))
+    raise PreviewError(f'cannot make an image of a {type(source).__name__}', status='NO_IMAGE')
+
+
+def _render_path(path: Path, side: int, max_pixels: int, max_bytes: int) -> Image.Image:
+    try:
+        with path.open('rb') as stream:
+            head = stream.read(30)
+            if head.startswith(b'SIMPLE  ='):
+                return _render_fits(path, side)
+            if path.stat().st_size > max_bytes:
+                raise PreviewError(f'file is larger than {max_bytes} bytes (conf.max_bytes)')
+            return _render_bytes(head + stream.read(), side, max_pixels, max_bytes)
+    except OSError as error:
+        raise PreviewError(f'cannot read the file ({error.strerror or error})') from error
+
+
+def _render_bytes(data: bytes, side: int, max_pixels: int, max_bytes: int) -> Image.Image:
+    if not data:
+        raise PreviewError('empty file')
+    if data.startswith(b'\x1f\x8b'):
+        try:
+            with gzip.open(io.BytesIO(data)) as stream:
+                data = stream.read(max_bytes + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise PreviewError(f'damaged gzip file ({error})') from error
+        if len(data) > max_bytes:
+            raise PreviewError(f'file is larger than {max_bytes} bytes (conf.max_bytes)')
+    if data.startswith(b'SIMPLE  ='):
+        return _render_fits(io.BytesIO(data), side)
+    for magic, plugin in _FORMATS:
+        if data.startswith(magic):
+            return _decode(data, plugin, side, max_pixels)
+    start = data[:512].lstrip().lower()
+    if start.startswith((b'<!doctype', b'<html', b'<?xml', b'{')):
+        raise PreviewError('the server sent a web page or a message instead of an image')
+    raise PreviewError('neither a JPEG, PNG, WebP, TIFF, GIF nor a FITS image')
+
+
+def _decode(data: bytes, plugin: type, side: int, max_pixels: int) -> Image.Image:
+    try:
+        image = plugin(io.BytesIO(data))
+        width, height = image.size
+        if width * height > max_pixels:
+            raise PreviewError(f'image of {width} x {height} pixels is larger than '
+                               f'{max_pixels} (conf.max_pixels)')
+        # The decoder can skip detail that the model would not see.
+        image.draft('RGB' if image.mode != 'L' else 'L', (side, side))
+        return _to_rgb(image)
+    except PreviewError:
+        raise
+    # Pillow's plugins raise many kinds of error on damaged files.
+    except Exception as error:
+        raise PreviewError(f'damaged image ({_one_line(error)})') from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(('I', 'F')):
+        return _stretch(np.asarray(image, dtype=np.float32), flip=False)
+    if image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info:
+        image = image.convert('RGBA')
+        black = Image.new('RGBA', image.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, image).convert('RGB')
+    return image.convert('RGB')
+
+
+def _render_array(data: np.ndarray) -> Image.Image:
+    if data.ndim == 2 and np.issubdtype(data.dtype, np.number):
+        return _stretch(_reduce(data))
+    if data.ndim == 3 and data.shape[2] == 3:
+        if data.dtype == np.uint8:
+            return Image.fromarray(data)
+        if np.issubdtype(data.dtype, np.floating) and np.nanmin(data) >= 0 and np.nanmax(data) <= 1:
+            return Image.fromarray((np.nan_to_num(data) * 255).round().astype(np.uint8))
+    raise PreviewError(f'array of shape {data.shape} and type {data.dtype} is neither (ny, nx) '
+                       'nor (ny, nx, 3) uint8 or 0..1', status='NO_IMAGE')
+
+
+def _render_fits(file: Path | io.BytesIO, side: int) -> Image.Image:
+    import warnings
+
+    from astropy.io import fits
+
+    try:
+        # Threads share the warning filters, so none is changed here: a header that astropy only
+        # warns about must not fail where warnings are errors, hence the lazy, unverified opening.
+        with fits.open(file, lazy_load_hdus=True, output_verify='ignore') as hdus:
+            return _stretch(_science_plane(hdus, side))
+    except PreviewError:
+        raise
+    # A damaged FITS file raises OSError, ValueError, KeyError, TypeError, VerifyError and more.
+    except (Exception, warnings.WarningMessage) as error:
+        raise PreviewError(f'damaged FITS file ({_one_line(error)})') from error
+
+
+def _science_plane(hdus: list, side: int = _FITS_SIDE) -> np.ndarray:
+    """
+    The image that a person would call the picture, reduced to about ``side`` pixels.
+
+    The first image extension named ``SCI``, else the first that is not an error, quality, weight
+    or context map; of a cube, the middle plane.
+    """
+    candidates = []
+    for hdu in hdus:
+        shape = getattr(hdu, 'shape', ()) if getattr(hdu, 'is_image', False) else ()
+        if len(shape) < 2 or min(shape[-2:]) < 4:
+            continue
+        name = str(hdu.name).upper()
+        if name == 'SCI':
+            candidates = [hdu]
+            break
+        if not name.startswith(_NOT_SCIENCE):
+            candidates.append(hdu)
+    if not candidates:
+        raise PreviewError('no image in the FITS file', status='SKIPPED')
+    hdu = candidates[0]
+    if len(hdu.shape) == 2:
+        return _reduce(hdu.data, side)
+    middle = tuple(n // 2 for n in hdu.shape[:-2])
+    return _reduce(hdu.section[middle], side)
+
+
+def _plane(data: np.ndarray) -> np.ndarray:
+    if data.ndim > 2 and data.shape[-1] != 3:
+        return data[tuple(n // 2 for n in data.shape[:-2])]
+    return data
+
+
+def _reduce(data: np.ndarray, side: int = _FITS_SIDE) -> np.ndarray:
+    """
+    Every n-th pixel: 20 times faster than a block mean, and a hot pixel stays one pixel.
+    """
+    step = max(1, min(data.shape) // max(side, 1))
+    return np.asarray(data[::step, ::step], dtype=np.float32)
+
+
+def _stretch(data: np.ndarray, *, flip: bool = True) -> Image.Image:
+    """
+    ZScale to the 99.7th percentile with an asinh stretch, row 0 at the bottom.
+    """
+    from astropy.visualization import AsinhStretch, ZScaleInterval
+
+    finite = np.isfinite(data)
+    if finite.sum() < _MIN_FINITE:
+        raise PreviewError('no finite pixels', status='NO_IMAGE')
+    low, _ = ZScaleInterval().get_limits(data[finite])
+    high = np.percentile(data[finite], 99.7)
+    if not high > low:
+        low, high = data[finite].min(), data[finite].max()
+    if not high > low:
+        raise PreviewError('all pixels have the same value', status='NO_IMAGE')
+    scaled = np.clip((np.where(finite, data, low) - low) / (high - low), 0, 1)
+    grey = (AsinhStretch(a=0.1)(scaled) * 255).round().astype(np.uint8)
+    return Image.fromarray(np.flipud(grey) if flip else grey).convert('RGB')
+
+
+def resize(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """
+    Resize and crop as the model's preprocessor does.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        RGB image.
+    preprocessing : Preprocessing
+        Input size, filter and crop.
+
+    Returns
+    -------
+    ndarray
+        Shape ``(height, width, 3)``, dtype uint8.
+    """
+    height, width = preprocessing.size
+    box = None
+    if preprocessing.shortest_edge is not None:
+        # Crop before resizing: the same pixels as resizing first, without computing the rest.
+        scale = preprocessing.shortest_edge / min(image.size)
+        half_x, half_y = width / scale / 2, height / scale / 2
+        x, y = image.width / 2, image.height / 2
+        box = (max(0.0, x - half_x), max(0.0, y - half_y),
+               min(float(image.width), x + half_x), min(float(image.height), y + half_y))
+    resized = image.resize((width, height), resample=Image.Resampling(preprocessing.resample),
+                           box=box, reducing_gap=3.0)
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def thumbnail(image: Image.Image, side: int) -> bytes:
+    """
+    A small JPEG of an image.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        RGB image.
+    side : int
+        Long side of the thumbnail in pixels.
+
+    Returns
+    -------
+    bytes
+        Content of a JPEG file.
+    """
+    small = image.copy()
+    small.thumbnail((side, side), reducing_gap=2.0)
+    buffer = io.BytesIO()
+    small.save(buffer, 'JPEG', quality=80)
+    return buffer.getvalue()
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split())[:120] or type(error).__name__

@@ -1,0 +1,102 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+What is known of each row before anything is fetched: where its image is and what its words are.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ['References', 'image_key']
+
+
+@dataclass
+class References:
+    """
+    One entry a row, in columns, because a table may have a hundred thousand rows.
+
+    Attributes
+    ----------
+    sources : list of str or None
+        What identifies the image: an address, a ``mast:`` URI, a path, or the digest of an array.
+        Rows with the same source share one image.
+    words : list of str
+        The row's own words (target, title, classification), empty if it has none.
+    status : list of str
+        Empty where the image is worth a try, otherwise the final ``clip_status``.
+    message : list of str
+        Why a status was given.
+    objects : dict
+        Arrays and the like that are in memory, by source.
+    """
+
+    sources: list[str | None]
+    words: list[str]
+    status: list[str]
+    message: list[str]
+    objects: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+
+def image_key(source: str) -> str:
+    """
+    Cache key of an image.
+
+    Parameters
+    ----------
+    source : str
+        Source of the image.
+
+    Returns
+    -------
+    str
+        The source; for a file with its size and time, so that an edited file is read anew.
+    """
+    if is_path(source):
+        try:
+            state = Path(source).stat()
+        except OSError:
+            return source
+        return f'{source}|{state.st_mtime_ns}|{state.st_size}'
+    return source
+
+
+def is_path(source: str) -> bool:
+    """
+    Whether a source is a local file.
+
+    Parameters
+    ----------
+    source : str
+        Source of an image.
+
+    Returns
+    -------
+    bool
+        Sources made from files are absolute paths; addresses and digests have a scheme.
+    """
+    return source.startswith(('/', '\\\\')) or source[1:3] in (':\\', ':/')
+
+
+def digest(content: bytes, description: str) -> str:
+    """
+    Source of an image that exists only in memory.
+
+    Parameters
+    ----------
+    content : bytes
+        Its pixels.
+    description : str
+        Shape and type, so that equal bytes of different shape differ.
+
+    Returns
+    -------
+    str
+        ``sha256:`` and 32 hexadecimal digits.
+    """
+    value = hashlib.sha256(description.encode())
+    value.update(content)
+    return f'sha256:{value.hexdigest()[:32]}'

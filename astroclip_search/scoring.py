@@ -1,0 +1,327 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+References and phrases -> scores, by way of the store; scores -> the ordered table.
+"""
+
+import collections
+import contextlib
+import datetime
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import urlsplit
+
+import numpy as np
+from astropy.table import MaskedColumn, Table
+from astroquery.exceptions import (
+    BlankResponseWarning,
+    InputWarning,
+    LargeQueryWarning,
+    NoResultsWarning,
+)
+
+from .embeddings import Pipeline, image_space, words_space
+from .ranking import Scores, centroid, combine, order
+from .references import References, image_key, is_path
+from .store import Space
+
+__all__ = ['COLUMNS', 'n_workers', 'provenance', 'ranked_table', 'score', 'strings', 'warn_of_rows']
+
+COLUMNS = ('clip_rank', 'clip_score', 'clip_image', 'clip_text', 'clip_false_alarm',
+           'clip_status', 'clip_source', 'clip_message')
+
+# Words are embedded in parts of this size, so that an interruption loses little.
+_WORDS_PART = 1024
+
+
+def score(references: References, phrases: list[str], negatives: list[str], *, by: str,
+          pipeline: Pipeline, max_images: int, show_progress: bool = False) -> Scores:
+    """
+    Scores of all rows.
+
+    Parameters
+    ----------
+    references : References
+        The rows; their ``status`` and ``message`` are filled in.
+    phrases, negatives : list of str
+        What the image should and should not show.
+    by : {'both', 'image', 'text'}
+        What counts.
+    pipeline : Pipeline
+        Model, store and downloads.
+    max_images : int
+        Images that are downloaded at most.
+    show_progress : bool
+        Show a progress bar on a terminal or in a notebook.
+
+    Returns
+    -------
+    Scores
+        In the order of the rows.
+    """
+    encoder = pipeline.encoder
+    background, n = encoder.bundle.background, len(references)
+    image, text = np.full(n, np.nan, np.float32), np.full(n, np.nan, np.float32)
+    image_background = text_background = None
+    _warn_of_length(phrases + negatives, encoder)
+    if by != 'image':
+        query = _query_vector(encoder.encode_words, phrases, negatives)
+        text = _words_cosines(references.words, query, pipeline)
+        if background.words is not None:
+            text_background = background.words @ query
+    if by == 'text':
+        references.status = ['SKIPPED' if np.isnan(value) else 'OK' for value in text]
+        references.message = ['the row has no words' if np.isnan(value) else '' for value in text]
+    else:
+        _embed(references, text, pipeline, max_images, show_progress)
+        query = _query_vector(encoder.encode_text, phrases, negatives,
+                              encoder.bundle.prompt_templates)
+        image = _image_cosines(references, query, pipeline)
+        if background.image is not None:
+            image_background = background.image @ query
+    return combine(image, text, by=by, weights=encoder.bundle.ranking_weights,
+                   image_background=image_background, text_background=text_background)
+
+
+def _query_vector(encode: Callable, phrases: list[str], negatives: list[str],
+                  templates: Sequence[str] = ('{}',)) -> np.ndarray:
+    vectors = encode([template.replace('{}', phrase) for phrase in phrases + negatives
+                      for template in templates])
+    split = len(phrases) * len(templates)
+    return centroid(vectors[:split], vectors[split:])
+
+
+def _words_cosines(words: list[str], query: np.ndarray, pipeline: Pipeline) -> np.ndarray:
+    name = words_space(pipeline.encoder)
+    distinct = [text for text in dict.fromkeys(words) if text]
+    space = pipeline.store.space(name, distinct)
+    missing = _absent(space, distinct, distinct)
+    for start in range(0, len(missing), _WORDS_PART):
+        part = missing[start:start + _WORDS_PART]
+        pipeline.store.put(name, part, pipeline.encoder.encode_words(part))
+    return _cosines(space, words, query)
+
+
+def _image_cosines(references: References, query: np.ndarray, pipeline: Pipeline) -> np.ndarray:
+    space = pipeline.store.space(image_space(pipeline.encoder), ())
+    return _cosines(space, [image_key(source) if status == 'OK' else None for source, status in
+                            zip(references.sources, references.status, strict=True)], query)
+
+
+def _absent(space: Space, keys: Sequence[str], values: Sequence[str]) -> list[str]:
+    """
+    Values whose key is not in the space.
+    """
+    return [value for value, row in zip(values, space.positions(keys).tolist(), strict=True)
+            if row < 0]
+
+
+def _cosines(space: Space, keys: Sequence[str | None], query: np.ndarray) -> np.ndarray:
+    """
+    Cosines of the vectors of some keys, NaN where a key is unknown.
+    """
+    positions = space.positions(keys)
+    known = positions >= 0
+    result = np.full(len(positions), np.nan, np.float32)
+    if known.sum() > len(space) // 4:
+        # One product over the contiguous matrix is cheaper than gathering rows first.
+        result[known] = (space.matrix @ query)[positions[known]] if len(space) else np.nan
+    elif known.any():
+        result[known] = space.matrix[positions[known]] @ query
+    return result
+
+
+def _embed(references: References, text: np.ndarray, pipeline: Pipeline, max_images: int,
+           show_progress: bool) -> None:
+    """
+    Bring all images into the store that are not there; set the status of each row.
+    """
+    wanted = list(dict.fromkeys(source for source, status in
+                                zip(references.sources, references.status, strict=True)
+                                if not status))
+    keys = [image_key(source) for source in wanted]
+    space = pipeline.store.space(image_space(pipeline.encoder), keys)
+    missing = _absent(space, keys, wanted)
+    remote = [source for source in missing
+              if source not in references.objects and not is_path(source)]
+    left_out = _left_out(references, text, remote, max_images)
+    missing = [source for source in missing if source not in left_out]
+    failures = {}
+    if missing:
+        with _progress(len(missing), show_progress) as advance:
+            failures = pipeline.embed(missing, references.objects, n_workers=n_workers(
+                missing, pipeline.fetcher.limits.n_connections), advance=advance)
+    for i, (source, status) in enumerate(zip(references.sources, references.status, strict=True)):
+        if status:
+            continue
+        if source in failures:
+            references.status[i] = failures[source].status
+            references.message[i] = failures[source].reason
+        elif source in left_out:
+            references.status[i] = 'SKIPPED'
+            references.message[i] = f'more than {max_images} images: call again to go on'
+        else:
+            references.status[i] = 'OK'
+
+
+def _left_out(references: References, text: np.ndarray, remote: list[str],
+              max_images: int) -> set[str]:
+    """
+    Sources that are too many: those whose rows' words fit the query least.
+    """
+    if len(remote) <= max_images:
+        return set()
+    best: dict[str | None, float] = {}
+    for source, value in zip(references.sources, np.nan_to_num(text, nan=-2.0), strict=True):
+        best[source] = max(best.get(source, -2.0), float(value))
+    warnings.warn(f'{len(remote)} images would have to be downloaded: only the {max_images} whose '
+                  'words fit best are. Call again to go on, or raise max_images.',
+                  LargeQueryWarning, stacklevel=5)
+    return set(sorted(remote, key=lambda source: -best[source])[max_images:])
+
+
+@contextlib.contextmanager
+def _progress(total: int, wanted: bool) -> Iterator:
+    if not wanted:
+        yield None
+        return
+    from tqdm.auto import tqdm
+
+    # disable=None is silent where the output is no terminal.
+    with tqdm(total=total, desc='images', unit='image', disable=None, leave=False) as bar:
+        yield bar.update
+
+
+def n_workers(sources: Sequence[str | None], n_connections: int) -> int:
+    """
+    Threads that fetch and decode: enough to keep the connections of a few hosts busy.
+
+    Parameters
+    ----------
+    sources : sequence of str or None
+        Images to fetch.
+    n_connections : int
+        Simultaneous connections to one host.
+
+    Returns
+    -------
+    int
+        Number of threads, at least one.
+    """
+    hosts = {urlsplit(source).netloc for source in sources
+             if source and not is_path(source) and not source.startswith('sha256:')}
+    return n_connections * min(len(hosts), 4) + min(2, os.cpu_count() or 1)
+
+
+def ranked_table(table: Table, references: References, scores: Scores,
+                 limit: int | None = None) -> Table:
+    """
+    A copy of the table in order, with the clip columns.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Any table.
+    references : References
+        One entry a row.
+    scores : Scores
+        One entry a row.
+    limit : int, optional
+        Rows that are returned.
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        Of the same class. Columns of an earlier ranking are replaced.
+    """
+    rows = order(scores.score)[:limit]
+    ranked = table[rows]
+    ranked.remove_columns([name for name in COLUMNS if name in ranked.colnames])
+    place = np.arange(1, len(rows) + 1)
+    ranked['clip_rank'] = MaskedColumn(place, mask=np.isnan(scores.score[rows]))
+    for name in ('score', 'image', 'text', 'false_alarm'):
+        values = getattr(scores, name)[rows]
+        ranked[f'clip_{name}'] = MaskedColumn(np.nan_to_num(values), mask=np.isnan(values),
+                                              format='.4f')
+    for name, values in (('status', references.status), ('source', references.sources),
+                         ('message', references.message)):
+        ranked[f'clip_{name}'] = strings([values[i] or '' for i in rows.tolist()])
+    return ranked
+
+
+def strings(values: Sequence[str]) -> np.ndarray:
+    """
+    An array of strings, also of no strings.
+
+    Parameters
+    ----------
+    values : sequence of str
+        Any number, also none.
+
+    Returns
+    -------
+    ndarray
+        Dtype U; an empty list alone would become an array of floats.
+    """
+    return np.array(values, dtype=str)
+
+
+def provenance(references: References, phrases: list[str], negatives: list[str], by: str,
+               encoder) -> dict:
+    """
+    What was asked of which model, as plain data.
+
+    Parameters
+    ----------
+    references : References
+        The rows, with their final status.
+    phrases, negatives : list of str
+        The query.
+    by : str
+        What counted.
+    encoder : Encoder
+        The model.
+
+    Returns
+    -------
+    dict
+        For ``meta['clip']``; written by ECSV as it is.
+    """
+    from . import __version__
+
+    counts = collections.Counter(references.status)
+    return {'query': phrases, 'negative': negatives, 'by': by, 'model': encoder.bundle.name,
+            'revision': encoder.bundle.revision, 'version': __version__,
+            'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+            'n_rows': len(references), 'n_ranked': counts['OK'], 'status': dict(counts)}
+
+
+def _warn_of_length(phrases: list[str], encoder) -> None:
+    for phrase in phrases:
+        if encoder.n_tokens(phrase) > encoder.bundle.context_length:
+            warnings.warn(f'The phrase {phrase[:40]!r}... is longer than the '
+                          f'{encoder.bundle.context_length} tokens that the model reads; its end '
+                          'is ignored.', InputWarning, stacklevel=4)
+
+
+def warn_of_rows(references: References) -> None:
+    """
+    One warning for all rows that failed, none if all is well.
+
+    Parameters
+    ----------
+    references : References
+        The rows, with their final status.
+    """
+    n, good = len(references), references.status.count('OK')
+    bad = sum(status in ('ERROR', 'DENIED') for status in references.status)
+    if not n:
+        warnings.warn('There is nothing to rank: the table is empty.', NoResultsWarning,
+                      stacklevel=3)
+    elif not good:
+        reason = next(filter(None, references.message), 'no row has an image')
+        warnings.warn(f'None of the {n} rows could be ranked; the first says: {reason}. '
+                      'See clip_status and clip_message.', NoResultsWarning, stacklevel=3)
+    elif bad:
+        warnings.warn(f'{bad} of {n} images could not be read; see clip_status and clip_message.',
+                      BlankResponseWarning, stacklevel=3)

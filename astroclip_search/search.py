@@ -1,0 +1,484 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The verbs: the only module that knows all others.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .phrases import check_by, check_phrases, invalid
+from .queries import MastQueries
+
+if TYPE_CHECKING:
+    import numpy as np
+    from astropy.table import Table
+    from PIL.Image import Image
+
+    from .display import Gallery
+    from .embeddings import Pipeline
+    from .encoder import Encoder
+    from .references import References
+    from .store import Store
+
+__all__ = ['ClipSearch', 'ClipSearchClass']
+
+
+class ClipSearchClass(MastQueries):
+    """
+    Search archives, results and files for what the images show.
+
+    Making an instance loads nothing; the model is opened by the first query and shared by all
+    instances that use the same one. Every setting that is `None` is read from
+    `astroclip_search.conf` at the time of the call.
+
+    Parameters
+    ----------
+    model : str, optional
+        ``'default'`` for the embedded model, the path of a model bundle, or a Hugging Face id.
+    revision : str, optional
+        Commit, tag or branch of a Hugging Face model.
+    device : {'auto', 'cpu', 'cuda'}, optional
+        Where the model runs.
+    cache_dir : path-like, optional
+        Where embeddings are kept, by default in astropy's cache directory.
+    mast : `astroquery.mast.ObservationsClass`, optional
+        Instance that is asked for MAST data, for example one that is logged in.
+    encoder : Encoder, optional
+        Used instead of the model: anything with its methods.
+
+    Examples
+    --------
+    >>> from astroclip_search import ClipSearch
+    >>> best = ClipSearch.rank('my_fits_folder', 'ring galaxy')   # doctest: +SKIP
+    """
+
+    def __init__(self, *, model: str | None = None, revision: str | None = None,
+                 device: str | None = None, cache_dir: str | Path | None = None,
+                 mast: Any = None, encoder: 'Encoder | None' = None):
+        self._model = model
+        self._revision = revision
+        self._device = device
+        self._cache_dir = cache_dir
+        self._mast = mast
+        self._given_encoder = encoder
+        self._stores: dict[Path | None, Store] = {}
+
+    def __call__(self, **kwargs: Any) -> 'ClipSearchClass':
+        """
+        A fresh, independently configurable instance, as in astroquery.
+        """
+        return type(self)(**kwargs)
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} model={self._setting("model")!r}>'
+
+    # ---- ranking -------------------------------------------------------------------------
+
+    def rank(self, results: Any, text: str | Sequence[str], *, limit: int | None = None,
+             by: str = 'both', negative: str | Sequence[str] | None = None,
+             image_dir: str | Path | None = None, max_images: int | None = None,
+             cache: bool = True, show_progress: bool | None = None) -> 'Table':
+        """
+        Order a result by what its images show.
+
+        Parameters
+        ----------
+        results : Table, QTable, Row, DALResults, path, glob pattern, array, HDU, image, or a list
+            The user's own result; see `~astroclip_search.archives.open_results`.
+        text : str or sequence of str
+            What the image shows; several phrases are averaged.
+        limit : int or None
+            Rows that are returned; `None` returns all.
+        by : {'both', 'image', 'text'}
+            Whether pictures, the rows' words, or both count. ``'text'`` downloads nothing.
+        negative : str or sequence of str, optional
+            What the image should not show.
+        image_dir : path-like, optional
+            Folder in which image columns that hold file names are looked up.
+        max_images : int, optional
+            Images that are downloaded at most, ``conf.max_images`` by default. If there are more,
+            those whose words fit best are taken; call again to go on.
+        cache : bool
+            Keep embeddings on disk, and use those that are there.
+        show_progress : bool, optional
+            Show a progress bar.
+
+        Returns
+        -------
+        `~astropy.table.Table`
+            A copy of the input, best rows first, with ``clip_rank`` (1 is best), ``clip_score``
+            (what the order follows), ``clip_image`` and ``clip_text`` (cosines of the picture and
+            of the row's words), ``clip_false_alarm`` (fraction of unrelated archive images that
+            score at least as high), ``clip_status`` (``OK``, ``SKIPPED``, ``NO_IMAGE``,
+            ``DENIED`` or ``ERROR``), ``clip_source`` and ``clip_message``. Rows that could not be
+            ranked come last. ``meta['clip']`` says what was asked of which model.
+
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If the phrase is empty, or the result has no images.
+        BundleError, EncoderError
+            If the model cannot be used.
+        """
+        from . import scoring
+        from .archives import open_results
+
+        phrases = check_phrases(text, 'text')
+        negatives = check_phrases(negative, 'negative') if negative is not None else []
+        check_by(by)
+        if limit is not None and limit < 1:
+            raise invalid('limit must be at least 1, or None for all rows.')
+        table, references = open_results(results, image_dir=image_dir)
+        self._check_rankable(table, references, by)
+        encoder = self._encoder()
+        with self._pipeline(encoder, self._store(cache)) as pipeline:
+            scores = scoring.score(references, phrases, negatives, by=by, pipeline=pipeline,
+                                   max_images=self._setting('max_images', max_images),
+                                   show_progress=self._setting('show_progress', show_progress))
+        ranked = scoring.ranked_table(table, references, scores, limit)
+        ranked.meta['clip'] = scoring.provenance(references, phrases, negatives, by, encoder)
+        scoring.warn_of_rows(references)
+        return ranked
+
+    def filter(self, results: Any, text: str | Sequence[str], *, false_alarm_rate: float = 0.01,
+               **options: Any) -> 'Table':
+        """
+        Only the rows whose image shows something.
+
+        Parameters
+        ----------
+        results : Table, QTable, Row, DALResults, path, glob pattern, array, HDU, image, or a list
+            As for `rank`.
+        text : str or sequence of str
+            What the image shows.
+        false_alarm_rate : float
+            Rows are kept whose ``clip_false_alarm`` is at most this: of a hundred unrelated
+            images, 0.01 lets one through.
+        **options
+            Options of `rank`.
+
+        Returns
+        -------
+        `~astropy.table.Table`
+            As from `rank`, without the other rows; it may be empty.
+
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If the model has no reference images to measure a false-alarm rate with.
+        """
+        import numpy as np
+
+        if not 0 < false_alarm_rate < 1:
+            raise invalid('false_alarm_rate must be between 0 and 1.')
+        if options.get('by') == 'text':
+            raise invalid("A false-alarm rate needs pictures: use by='both' or by='image'.")
+        if self._encoder().bundle.background.image is None:
+            raise invalid(f'The model {self._encoder().bundle.name!r} has no reference images, '
+                           'so there is no false-alarm rate; use rank.')
+        ranked = self.rank(results, text, **options)
+        return ranked[np.ma.filled(ranked['clip_false_alarm'], 2.0) <= false_alarm_rate]
+
+    # ---- pictures ------------------------------------------------------------------------
+
+    def gallery(self, results: Any, n: int = 24, *,
+                image_dir: str | Path | None = None) -> 'Gallery':
+        """
+        Thumbnails of the first rows.
+
+        Parameters
+        ----------
+        results : `~astropy.table.Table` or anything that `rank` takes
+            Usually a ranked table.
+        n : int
+            Rows that are shown.
+        image_dir : path-like, optional
+            Folder in which image columns that hold file names are looked up.
+
+        Returns
+        -------
+        Gallery
+            Shown by a notebook; its ``write(path)`` makes a self-contained HTML file.
+        """
+        from .display import Gallery, tiles
+
+        table, sources, objects = self._sources(results, n, image_dir)
+        jpegs = self._fetch_each(sources, lambda pipeline, source: self._thumbnail(
+            pipeline, source, objects))
+        meta = table.meta.get('clip', {})
+        note = ''
+        if meta:
+            note = (f'{meta.get("n_ranked", 0)} of {meta.get("n_rows", 0)} rows ranked by '
+                    f'{meta.get("model", "")} ({meta.get("date", "")[:10]})')
+        links = [self._address(source) for source in sources]
+        return Gallery(tiles(table, jpegs, links), note=note,
+                       title=' + '.join(meta.get('query', [])))
+
+    def get_images(self, results: Any, *, limit: int | None = None, size: int = 512,
+                   image_dir: str | Path | None = None) -> 'list[Image | None]':
+        """
+        The images of the rows.
+
+        Parameters
+        ----------
+        results : Table or anything that `rank` takes
+            A result, ranked or not.
+        limit : int, optional
+            Number of rows, from the first; all by default.
+        size : int
+            Large images are read at reduced resolution, but not below this many pixels a side.
+        image_dir : path-like, optional
+            Folder in which image columns that hold file names are looked up.
+
+        Returns
+        -------
+        list of PIL.Image.Image or None
+            One RGB image a row; `None` where there is none.
+        """
+        _, sources, objects = self._sources(results, limit, image_dir)
+        return self._fetch_each(sources, lambda pipeline, source: pipeline.image(
+            source, objects, size))
+
+    def get_image_urls(self, results: Any, *, image_dir: str | Path | None = None) -> 'Table':
+        """
+        Where the image of each row would come from; nothing is downloaded.
+
+        Parameters
+        ----------
+        results : Table or anything that `rank` takes
+            A result, ranked or not.
+        image_dir : path-like, optional
+            Folder in which image columns that hold file names are looked up.
+
+        Returns
+        -------
+        `~astropy.table.Table`
+            Columns ``row``, ``source``, ``url`` (address or path), ``status`` (empty if it is
+            worth a try) and ``message``.
+        """
+        import numpy as np
+        from astropy.table import Table
+
+        from .archives import open_results
+        from .scoring import strings
+
+        table, references = open_results(results, image_dir=image_dir)
+        sources = [source or '' for source in references.sources]
+        return Table({'row': np.arange(len(table)), 'source': strings(sources),
+                      'url': strings([self._address(source) or source for source in sources]),
+                      'status': strings(references.status),
+                      'message': strings(references.message)})
+
+    def _sources(self, results: Any, n: int | None, image_dir: str | Path | None):
+        """
+        The first rows, their sources, and images that are in memory.
+        """
+        from astropy.table import Table
+
+        from .archives import open_results
+        from .archives.tables import text_column
+
+        if isinstance(results, Table) and 'clip_source' in results.colnames:
+            table = results[:n]
+            return table, [source or None for source in text_column(table, 'clip_source')], {}
+        table, references = open_results(results, image_dir=image_dir)
+        return table[:n], references.sources[:n], references.objects
+
+    def _thumbnail(self, pipeline: 'Pipeline', source: str, objects: dict[str, Any]) -> bytes:
+        """
+        Thumbnail from any store of this instance, or made anew.
+        """
+        from . import pixels
+        from .references import image_key
+
+        for store in self._stores.values():
+            jpeg = store.thumbnail(image_key(source))
+            if jpeg is not None:
+                return jpeg
+        size = pipeline.thumbnail_size
+        return pixels.thumbnail(pipeline.image(source, objects, size), size)
+
+    def _fetch_each(self, sources: Sequence[str | None], action: Callable) -> list:
+        """
+        Something of each image, many at once, `None` where it fails.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        from .exceptions import PreviewError
+        from .scoring import n_workers
+
+        def one(source):
+            try:
+                return action(pipeline, source) if source is not None else None
+            except PreviewError:
+                return None
+
+        with self._pipeline(self._encoder(), self._store(True)) as pipeline:
+            limit = pipeline.fetcher.limits.n_connections
+            with ThreadPoolExecutor(n_workers(sources, limit)) as workers:
+                return list(workers.map(one, sources))
+
+    # ---- vectors and models --------------------------------------------------------------
+
+    def encode_text(self, texts: str | Sequence[str]) -> 'np.ndarray':
+        """
+        Embed phrases.
+
+        Parameters
+        ----------
+        texts : str or sequence of str
+            One or more phrases.
+
+        Returns
+        -------
+        ndarray
+            Unit vectors, shape ``(n, d)``, float32; their products with those of `encode_images`
+            are cosines.
+        """
+        return self._encoder().encode_text(check_phrases(texts, 'texts'))
+
+    def encode_images(self, images: Any) -> 'np.ndarray':
+        """
+        Embed images.
+
+        Parameters
+        ----------
+        images : path, array, HDU, NDData, PIL.Image.Image, or a list of them
+            As in `rank`; arrays are ``(ny, nx)`` or ``(ny, nx, 3)``.
+
+        Returns
+        -------
+        ndarray
+            Unit vectors, shape ``(n, d)``, float32.
+
+        Raises
+        ------
+        PreviewError
+            If one of them is no image.
+        """
+        import numpy as np
+
+        from . import conf, pixels
+        from .archives import open_results
+
+        _, references = open_results(images)
+        encoder = self._encoder()
+        preprocessing = encoder.bundle.preprocessing
+        prepared = []
+        with self._pipeline(encoder, self._store(False)) as pipeline:
+            for source in references.sources:
+                image = pipeline.image(source, references.objects, 2 * max(preprocessing.size))
+                prepared.append(pixels.resize(image, preprocessing))
+        return np.concatenate([encoder.encode_images(np.stack(prepared[i:i + conf.batch_size]))
+                               for i in range(0, len(prepared), conf.batch_size)])
+
+    def list_models(self) -> 'Table':
+        """
+        Models that are on this machine.
+
+        Returns
+        -------
+        `~astropy.table.Table`
+            Columns ``model`` (what to pass as ``model=``), ``name``, ``version``, ``licence``
+            and ``size`` in MB. Any CLIP of the Hugging Face hub with two ONNX towers can be named
+            too and is downloaded when it is first used.
+        """
+        import json
+
+        from astropy import units as u
+        from astropy.table import Table
+
+        from .bundle import cached_models
+
+        rows = []
+        for name, path in cached_models():
+            info_file = path / 'astroclip.json'
+            info = json.loads(info_file.read_text()) if info_file.is_file() else {}
+            size = sum(file.stat().st_size for file in path.rglob('*') if file.is_file()) / 1e6
+            rows.append((name, info.get('name', ''), str(info.get('version', '')),
+                         info.get('licence', ''), round(size, 1)))
+        return Table(rows=rows or None, names=('model', 'name', 'version', 'licence', 'size'),
+                     dtype=(str, str, str, str, float), units={'size': u.MB})
+
+    def clear_cache(self) -> int:
+        """
+        Forget all embeddings and thumbnails.
+
+        Returns
+        -------
+        int
+            Number of embeddings that were forgotten.
+        """
+        return self._store(True).clear() + self._store(False).clear()
+
+    # ---- parts ---------------------------------------------------------------------------
+
+    def _setting(self, name: str, value: Any = None) -> Any:
+        from . import conf
+
+        return getattr(conf, name) if value is None else value
+
+    def _encoder(self) -> 'Encoder':
+        if self._given_encoder is not None:
+            return self._given_encoder
+        from .bundle import open_bundle
+        from .encoder import open_encoder
+
+        revision = self._setting('model_revision', self._revision)
+        bundle = open_bundle(self._model or self._setting('model'), revision)
+        return open_encoder(bundle, device=self._setting('device', self._device),
+                            n_threads=self._setting('n_threads'))
+
+    def _store(self, cache: bool) -> 'Store':
+        from .store import Store
+
+        path = None
+        if cache:
+            if self._cache_dir is not None:
+                path = Path(self._cache_dir).expanduser() / 'embeddings.sqlite'
+            else:
+                from astropy.config import get_cache_dir
+                path = Path(get_cache_dir('astroclip_search')) / 'embeddings.sqlite'
+        if path not in self._stores:
+            self._stores[path] = Store(path, max_age=self._setting('cache_max_age') * 86400)
+        return self._stores[path]
+
+    @contextlib.contextmanager
+    def _pipeline(self, encoder: 'Encoder', store: 'Store') -> 'Iterator[Pipeline]':
+        from . import __version__, conf
+        from .embeddings import Pipeline
+        from .previews import Fetcher, Limits
+
+        limits = Limits(n_connections=conf.n_connections, connect_timeout=conf.connect_timeout,
+                        timeout=conf.timeout, row_timeout=conf.row_timeout, retries=conf.retries,
+                        max_bytes=conf.max_bytes)
+        with Fetcher(limits, f'astroclip_search/{__version__}') as fetcher:
+            yield Pipeline(encoder, store, fetcher, self._address, batch_size=conf.batch_size,
+                           max_pixels=conf.max_pixels, max_bytes=conf.max_bytes,
+                           thumbnail_size=conf.thumbnail_size)
+
+    def _address(self, source: str | None) -> str:
+        """
+        Address of a source, empty for what is not on a network.
+        """
+        if source and source.startswith('mast:'):
+            from .archives.mast import download_url
+            return download_url(source, self._mast)
+        return source if source and source.startswith(('http://', 'https://')) else ''
+
+    @staticmethod
+    def _check_rankable(table: 'Table', references: 'References', by: str) -> None:
+        from .archives.tables import IMAGE_COLUMNS, has_images
+
+        if not len(table) or any(references.sources) or has_images(table):
+            return
+        if by == 'text' and any(references.words):
+            return
+        raise invalid('The table has no column that names images: it has '
+                       f'{", ".join(table.colnames[:30])}; known names are '
+                       f'{", ".join(IMAGE_COLUMNS)}.')
+
+
+ClipSearch = ClipSearchClass()

@@ -1,0 +1,282 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Embeddings and thumbnails kept on disk, shared by processes, safe to kill.
+
+One SQLite file in the cache directory, in its default rollback-journal mode because that one also
+works on the network file systems that home directories live on. A space is what vectors may be
+compared within: the model's revision and the render version. Vectors are float16 on disk and a
+contiguous float32 matrix in memory, so that ranking cached rows is one matrix product.
+"""
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .ranking import normalise
+
+__all__ = ['Space', 'Store']
+
+log = logging.getLogger('astroclip_search')
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS vectors (
+    space TEXT NOT NULL, key TEXT NOT NULL, created REAL NOT NULL, vector BLOB NOT NULL,
+    PRIMARY KEY (space, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS thumbnails (
+    key TEXT PRIMARY KEY, created REAL NOT NULL, jpeg BLOB NOT NULL) WITHOUT ROWID;
+"""
+_QUERY_KEYS = 500
+
+
+class Space:
+    """
+    Vectors that were seen in this process, as one matrix.
+
+    Attributes
+    ----------
+    matrix : ndarray
+        Unit vectors, shape ``(n, d)``, dtype float32.
+    """
+
+    def __init__(self):
+        self._rows: dict[str, int] = {}
+        self._buffer = np.empty((0, 0), dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        return self._buffer[:len(self._rows)]
+
+    def positions(self, keys: Iterable[str | None]) -> np.ndarray:
+        """
+        Rows of the matrix.
+
+        Parameters
+        ----------
+        keys : iterable of str or None
+            Keys, in any number and order.
+
+        Returns
+        -------
+        ndarray
+            Row of each key, -1 where it is unknown; dtype int64.
+        """
+        get = self._rows.get
+        return np.fromiter((get(key, -1) for key in keys), dtype=np.int64)
+
+    def append(self, keys: Sequence[str], vectors: np.ndarray) -> None:
+        """
+        Add vectors or replace those with the same key.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            One key a vector.
+        vectors : ndarray
+            Shape ``(n, d)``.
+        """
+        if not len(keys):
+            return
+        needed = len(self._rows) + len(keys)
+        if needed > len(self._buffer) or self._buffer.shape[1] != vectors.shape[1]:
+            grown = np.empty((max(needed, 2 * len(self._buffer), 256), vectors.shape[1]),
+                             dtype=np.float32)
+            if len(self._rows):
+                grown[:len(self._rows)] = self._buffer[:len(self._rows)]
+            self._buffer = grown
+        for key, vector in zip(keys, vectors, strict=True):
+            self._buffer[self._rows.setdefault(key, len(self._rows))] = vector
+
+
+class Store:
+    """
+    Embeddings and thumbnails by key.
+
+    Parameters
+    ----------
+    path : path-like or None
+        The SQLite file; `None` keeps everything in memory, for this process only.
+    max_age : float
+        Seconds after which an entry counts as absent; 0 means never.
+    """
+
+    def __init__(self, path: str | Path | None = None, *, max_age: float = 0.0):
+        self.path = Path(path) if path is not None else None
+        self.max_age = max_age
+        self._lock = threading.RLock()
+        self._spaces: dict[str, Space] = {}
+        self._thumbnails: dict[str, bytes] = {}
+        self._connection = self._open() if self.path else None
+
+    def _open(self) -> sqlite3.Connection | None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return self._connect()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                log.warning('The cache %s cannot be used (%s); nothing is kept on disk.',
+                            self.path, error)
+                return None
+            aside = self.path.with_name(f'{self.path.name}.damaged-{int(time.time())}')
+            log.warning('The cache %s is not a database of this package; it was moved to %s.',
+                        self.path, aside.name)
+            try:
+                self.path.replace(aside)
+                return self._connect()
+            except (OSError, sqlite3.Error):
+                return None
+        except OSError as error:
+            log.warning('The cache directory cannot be used (%s); nothing is kept on disk.', error)
+            return None
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=30.0, check_same_thread=False)
+        try:
+            version = connection.execute('PRAGMA user_version').fetchone()[0]
+            if version not in (0, _SCHEMA_VERSION):
+                raise sqlite3.DatabaseError('made by another version')
+            connection.execute('PRAGMA synchronous=NORMAL')
+            if version == 0:
+                connection.executescript(_SCHEMA)
+                connection.execute(f'PRAGMA user_version={_SCHEMA_VERSION}')
+                connection.commit()
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def close(self) -> None:
+        """
+        Close the file.
+        """
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def space(self, name: str, keys: Iterable[str]) -> Space:
+        """
+        A space in which those of the keys that are stored have been loaded.
+
+        Parameters
+        ----------
+        name : str
+            Name of the space: model revision and kind of vector.
+        keys : iterable of str
+            Keys that the caller is about to look up.
+
+        Returns
+        -------
+        Space
+            Shared by all callers of this store.
+        """
+        with self._lock:
+            space = self._spaces.setdefault(name, Space())
+            if self._connection is None:
+                return space
+            rows = space._rows
+            missing = list(dict.fromkeys(key for key in keys if key not in rows))
+            oldest = time.time() - self.max_age if self.max_age > 0 else 0.0
+            for start in range(0, len(missing), _QUERY_KEYS):
+                part = missing[start:start + _QUERY_KEYS]
+                found = self._execute(
+                    'SELECT key, vector FROM vectors WHERE space = ? AND created >= ? '
+                    f'AND key IN ({",".join("?" * len(part))})', (name, oldest, *part))
+                if found:
+                    vectors = np.frombuffer(b''.join(row[1] for row in found), dtype='<f2')
+                    space.append([row[0] for row in found],
+                                 normalise(vectors.reshape(len(found), -1)))
+            return space
+
+    def put(self, name: str, keys: Sequence[str], vectors: np.ndarray,
+            thumbnails: Sequence[tuple[str, bytes]] = ()) -> None:
+        """
+        Keep vectors, and thumbnails that belong to them, in one transaction.
+
+        Parameters
+        ----------
+        name : str
+            Name of the space.
+        keys : sequence of str
+            One key a vector.
+        vectors : ndarray
+            Unit vectors, shape ``(n, d)``.
+        thumbnails : sequence of tuple
+            Pairs of key and JPEG content.
+        """
+        small = np.asarray(vectors, dtype='<f2')
+        now = time.time()
+        with self._lock:
+            # The rounded vectors, so that a cached rank gives the very same scores.
+            self._spaces.setdefault(name, Space()).append(keys, normalise(small))
+            if self._connection is None:
+                self._thumbnails.update(thumbnails)
+                return
+            try:
+                with self._connection:
+                    self._connection.executemany(
+                        'INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)',
+                        [(name, key, now, row.tobytes())
+                         for key, row in zip(keys, small, strict=True)])
+                    self._connection.executemany(
+                        'INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)',
+                        [(key, now, jpeg) for key, jpeg in thumbnails])
+            except sqlite3.Error as error:
+                log.warning('The cache %s could not be written (%s).', self.path, error)
+
+    def thumbnail(self, key: str) -> bytes | None:
+        """
+        The stored thumbnail of an image.
+
+        Parameters
+        ----------
+        key : str
+            Key of the image.
+
+        Returns
+        -------
+        bytes or None
+            Content of a JPEG file, if there is one.
+        """
+        with self._lock:
+            if self._connection is None:
+                return self._thumbnails.get(key)
+            found = self._execute('SELECT jpeg FROM thumbnails WHERE key = ?', (key,))
+            return found[0][0] if found else None
+
+    def clear(self) -> int:
+        """
+        Forget everything, on disk too.
+
+        Returns
+        -------
+        int
+            Number of vectors that were forgotten.
+        """
+        with self._lock:
+            count = sum(len(space) for space in self._spaces.values())
+            self._spaces.clear()
+            self._thumbnails.clear()
+            if self._connection is not None:
+                count = self._connection.execute('SELECT count(*) FROM vectors').fetchone()[0]
+                with self._connection:
+                    self._connection.execute('DELETE FROM vectors')
+                    self._connection.execute('DELETE FROM thumbnails')
+                self._connection.execute('VACUUM')
+            return count
+
+    def _execute(self, statement: str, parameters: tuple) -> list[tuple]:
+        try:
+            return self._connection.execute(statement, parameters).fetchall()
+        except sqlite3.Error as error:
+            log.warning('The cache %s could not be read (%s).', self.path, error)
+            return []
+

@@ -1,0 +1,42 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+A model whose right answers are known: it sees the mean colour of an image.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from astroclip_search.bundle import Bundle, Preprocessing
+from astroclip_search.ranking import normalise
+
+COLOURS = {'red': (1.0, 0.0, 0.0), 'green': (0.0, 1.0, 0.0), 'blue': (0.0, 0.0, 1.0)}
+
+
+class ColourEncoder:
+    """
+    Stands in for `~astroclip_search.encoder.Encoder`; counts what it embeds.
+    """
+
+    device = 'cpu'
+
+    def __init__(self, revision='colours'):
+        self.bundle = Bundle('colours', Path(), revision,
+                             Preprocessing((8, 8), None, 3, (0.5,) * 3, (0.5,) * 3),
+                             context_length=64)
+        self.n_images = self.n_texts = 0
+
+    def encode_images(self, pixels):
+        self.n_images += len(pixels)
+        return normalise(pixels.reshape(len(pixels), -1, 3).mean(axis=1) + 1e-3)
+
+    def encode_text(self, texts):
+        self.n_texts += len(texts)
+        return normalise(np.array([
+            np.sum([COLOURS[word] for word in text.lower().split() if word in COLOURS] or
+                   [(1.0, 1.0, 1.0)], axis=0) for text in texts]))
+
+    encode_words = encode_text
+
+    def n_tokens(self, text):
+        return len(text.split()) + 2
