@@ -1,0 +1,308 @@
+"""
+Real image-text pairs: a folder with a manifest, split without leaks.
+
+A manifest is a file ``manifest.jsonl`` in a folder, one JSON object per line,
+with ``id``, ``source``, ``title`` and ``file`` (path inside the folder), and
+where known ``caption``, ``labels``, ``title_labels``, ``obs_title`` and
+``instrument``. No image or text of it enters the model bundle.
+"""
+
+import json
+import re
+import zlib
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
+
+__all__ = ['Pair', 'group', 'load_pixels', 'read_manifest', 'row_words', 'split', 'to_square']
+
+#: A longer side than this means that the manifest is not one of thumbnails.
+MAX_SIDE = 4096
+
+#: Plain phrases for labels whose own words are not what a person would type.
+PHRASES = {
+    'spacecraft_people': ('a spacecraft or an astronaut', 'spacecraft', 'people and machines'),
+    'telescope_site': ('a telescope', 'an observatory building', 'telescope dome'),
+    'milky_way': ('the Milky Way', 'Milky Way over a landscape'),
+    'moons_of_planets': ('a moon of a planet', 'moon of the outer solar system'),
+    'moon': ('the Moon', 'lunar surface', 'craters on the Moon'),
+    'mars': ('Mars', 'the surface of Mars', 'the red planet'),
+    'saturn': ('Saturn', 'planet with rings'),
+    'jupiter': ('Jupiter', 'gas giant with cloud bands'),
+    'sun': ('the Sun', 'solar disk', 'surface of the Sun'),
+    'emission_nebula': ('emission nebula', 'glowing gas cloud', 'H II region'),
+    'star': ('a star', 'bright star'),
+    'supernova': ('a supernova', 'exploding star'),
+    'irregular_dwarf_galaxy': ('irregular dwarf galaxy', 'dwarf galaxy'),
+    'active_galaxy_jet': ('active galaxy with a jet', 'quasar', 'jet from a black hole'),
+    'galaxy_merger': ('merging galaxies', 'interacting galaxies', 'colliding galaxies'),
+    'allsky_map': ('all-sky map', 'map of the whole sky'),
+    'protoplanetary_disk_jet': ('protoplanetary disk or protostellar jet', 'young star with a disk'),
+    'barred_spiral': ('barred spiral galaxy',),
+    'dark_nebula': ('dark nebula', 'dark dust cloud'),
+    'gravitational_lens': ('gravitational lens', 'lensed arcs around galaxies'),
+    'artifact or unclassifiable': ('image artifact', 'star or artifact'),
+    # Training mirrors images, so that the sense of winding says nothing.
+    'spiral galaxy, anticlockwise': ('spiral galaxy', 'galaxy with spiral arms'),
+    'spiral galaxy, clockwise': ('spiral galaxy', 'galaxy with spiral arms'),
+    'elliptical galaxy': ('elliptical galaxy', 'smooth round galaxy', 'early-type galaxy'),
+    'edge-on disk galaxy': ('edge-on disk galaxy', 'edge-on galaxy', 'disk galaxy seen edge-on'),
+    'FRI': ('FR I radio galaxy', 'edge-darkened radio jets', 'Fanaroff-Riley type I'),
+    'FRII': ('FR II radio galaxy', 'double-lobed radio source', 'Fanaroff-Riley type II'),
+}
+
+_VISIBLE = re.compile(
+    r'\b(above|pictured?|image[ds]?|photo\w*|portrait|view(ed)?|visible|seen|shows?|shown|'
+    r'appears?|features?|captured|snapshot|panorama|mosaic|close-up|color)\b', re.IGNORECASE,
+)
+_BOILERPLATE = re.compile(
+    r'(copyright|archive file|astronomy picture|brought to you|click|cursor|download|credit:|'
+    r'press release|tomorrow)', re.IGNORECASE,
+)
+_LEAD = re.compile(r"^\s*(Today's Picture:.*?Explanation:|Explanation:)\s*", re.DOTALL)
+_CREDIT = re.compile(r'\s*(Credit( and Copyright| & Copyright)?:?|Drawing Credit.*)\s*$')
+
+
+@dataclass(frozen=True)
+class Pair:
+    """
+    One real image and what is known about it.
+
+    Parameters
+    ----------
+    file : `pathlib.Path`
+        Image file.
+    source : str
+        Where the image comes from; metrics are given per source.
+    title, obs_title : str
+        Title or target name, and title of the observing programme.
+    labels : tuple of str
+        Class labels.
+    captions : tuple of (str, float)
+        Texts for training with the weight to draw each with.
+    """
+
+    file: Path
+    source: str
+    title: str = ''
+    obs_title: str = ''
+    labels: tuple = ()
+    captions: tuple = field(default=(), repr=False)
+
+
+def read_manifest(folder):
+    """
+    Read the pairs of a manifest folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        Folder holding ``manifest.jsonl``.
+
+    Returns
+    -------
+    pairs : list of `Pair`
+        In the order of the manifest.
+
+    Raises
+    ------
+    ValueError
+        If a file of the manifest lies outside the folder.
+    """
+    folder = Path(folder).resolve()
+    pairs = []
+    with open(folder / 'manifest.jsonl', encoding='utf-8') as lines:
+        for line in lines:
+            row = json.loads(line)
+            file = (folder / row['file']).resolve()
+            if not file.is_relative_to(folder):
+                raise ValueError(f"manifest names a file outside its folder: {row['file']!r}")
+            labels = row.get('title_labels') if 'title_labels' in row else row.get('labels')
+            pairs.append(Pair(
+                file=file, source=row['source'], title=row.get('title') or '',
+                obs_title=row.get('obs_title') or '',
+                labels=tuple(dict.fromkeys(name for name in labels or () if name.strip('-'))),
+                captions=tuple(_captions(row, labels or ())),
+            ))
+    return pairs
+
+
+def row_words(pair):
+    """
+    Return the words that an archive row of this image would carry.
+
+    Parameters
+    ----------
+    pair : `Pair`
+        Image.
+
+    Returns
+    -------
+    words : str
+        Target and title; never the labels that metrics are computed with.
+    """
+    return ', '.join(part for part in (pair.title, pair.obs_title) if part)
+
+
+def _captions(row, labels):
+    """Yield (text, weight) for one manifest row."""
+    phrases = [text for name in labels if name.strip('-')
+               for text in PHRASES.get(name, (name.replace('_', ' '),))]
+    for text in phrases:
+        yield text, 0.4 / len(phrases)
+    title = _CREDIT.sub('', row.get('title') or '').strip()
+    if row['source'] == 'apod':
+        if title:
+            yield title, 0.3
+        sentences = _sentences(row.get('caption') or '')
+        for text in sentences:
+            yield text, 0.3 / len(sentences)
+    elif row.get('obs_title'):
+        if phrases:
+            yield f"{row.get('instrument') or ''} image of {', '.join(phrases)}".strip(), 0.3
+        yield f"{title}, {row['obs_title']}", 0.3
+
+
+def _sentences(text, *, limit=4):
+    """Return the sentences that speak of the picture, without boilerplate."""
+    text = _LEAD.sub('', text)
+    parts = re.split(r'(?<=[.?!])\s+(?=[A-Z])', ' '.join(text.split()))
+    chosen = [part for part in parts
+              if 5 <= len(part.split()) <= 40 and _VISIBLE.search(part)
+              and not _BOILERPLATE.search(part)]
+    return chosen[:limit]
+
+
+def load_pixels(file):
+    """
+    Read an image file.
+
+    Parameters
+    ----------
+    file : path-like
+        JPEG or PNG.
+
+    Returns
+    -------
+    pixels : `numpy.ndarray` of uint8, shape (height, width, 3)
+        RGB.
+
+    Raises
+    ------
+    ValueError
+        If a side exceeds 4096 pixels.
+    """
+    with Image.open(file, formats=('JPEG', 'PNG')) as image:
+        if max(image.size) > MAX_SIDE:
+            raise ValueError(f'{Path(file).name}: {image.size} pixels are too many')
+        return np.asarray(image.convert('RGB'))
+
+
+def to_square(pixels, size):
+    """
+    Squash a whole frame to a square, as the product does.
+
+    Parameters
+    ----------
+    pixels : `numpy.ndarray` of uint8, shape (height, width, 3)
+        RGB.
+    size : int
+        Side of the square.
+
+    Returns
+    -------
+    square : `numpy.ndarray` of uint8, shape (size, size, 3)
+        Bicubic.
+    """
+    image = Image.fromarray(pixels)
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def group(pairs, thumbnails, *, threshold=0.95):
+    """
+    Group near-duplicate images and repeated targets.
+
+    Two images belong together when their 16 x 16 grey thumbnails correlate above
+    the threshold after the mean thumbnail of their source is taken away (else
+    all centred objects on a dark sky would be one group), or when they
+    are of the same source and share a title.
+
+    Parameters
+    ----------
+    pairs : list of `Pair`
+        Images.
+    thumbnails : `numpy.ndarray` of uint8, shape (n, 16, 16, 3)
+        Their thumbnails.
+    threshold : float, optional
+        Pearson correlation above which two images count as the same.
+
+    Returns
+    -------
+    groups : `numpy.ndarray` of int, shape (n,)
+        Group number of each image.
+    """
+    grey = thumbnails.astype(np.float32).mean(-1).reshape(len(pairs), -1)
+    grey = (grey - grey.mean(1, keepdims=True)) / (grey.std(1, keepdims=True) + 1e-6)
+    sources = np.array([pair.source for pair in pairs])
+    for source in np.unique(sources):
+        members = sources == source
+        if members.sum() > 20:
+            grey[members] -= grey[members].mean(0)
+    grey -= grey.mean(1, keepdims=True)
+    grey /= np.linalg.norm(grey, axis=1, keepdims=True) + 1e-6
+    rows, columns = [], []
+    for start in range(0, len(grey), 2048):
+        near = np.argwhere(grey[start:start + 2048] @ grey.T > threshold)
+        rows.extend(near[:, 0] + start)
+        columns.extend(near[:, 1])
+    first = {}
+    for i, pair in enumerate(pairs):
+        key = (pair.source, re.sub(r'[^a-z0-9]', '', pair.title.lower()) or i)
+        rows.append(i)
+        columns.append(first.setdefault(key, i))
+    links = csr_matrix((np.ones(len(rows), bool), (rows, columns)), (len(pairs), len(pairs)))
+    return connected_components(links, directed=False)[1]
+
+
+def split(pairs, groups, *, fractions, default=0.2):
+    """
+    Choose the validation images, whole groups at a time.
+
+    Groups that hold more than a twentieth of a source go to training: one such
+    group could otherwise be most of the validation set.
+
+    Parameters
+    ----------
+    pairs : list of `Pair`
+        Images.
+    groups : `numpy.ndarray` of int, shape (n,)
+        From `group`.
+    fractions : dict
+        Wanted validation fraction per source.
+    default : float, optional
+        Fraction for other sources.
+
+    Returns
+    -------
+    validation : `numpy.ndarray` of bool, shape (n,)
+        True for validation. The choice depends on file names only, not on order.
+    """
+    members = defaultdict(list)
+    for i, number in enumerate(groups):
+        members[number].append(i)
+    totals = defaultdict(int)
+    for pair in pairs:
+        totals[pair.source] += 1
+    validation = np.zeros(len(pairs), bool)
+    for rows in members.values():
+        name = min(f'{pairs[i].source}/{pairs[i].file.name}' for i in rows)
+        source = name.split('/')[0]
+        chance = zlib.crc32(name.encode()) / 2**32
+        small = len(rows) <= max(1, totals[source] / 20)
+        validation[rows] = small and chance < fractions.get(source, default)
+    return validation

@@ -1,0 +1,122 @@
+"""
+The image tower: a timm network with a linear head into the joint space.
+"""
+
+import json
+
+import numpy as np
+import timm
+import torch
+
+__all__ = ['MEAN', 'STD', 'ImageTower', 'load_checkpoint', 'normalise']
+
+#: Mean and standard deviation of the input channels, in units of full scale.
+MEAN = (0.5, 0.5, 0.5)
+STD = (0.5, 0.5, 0.5)
+
+
+class ImageTower(torch.nn.Module):
+    """
+    Image encoder.
+
+    Parameters
+    ----------
+    network : str
+        Name of a timm model; it is always trained from scratch.
+    dim : int
+        Dimension of the joint space.
+    """
+
+    def __init__(self, network='mobilenetv4_conv_small', dim=384):
+        super().__init__()
+        self.trunk = timm.create_model(network, pretrained=False, num_classes=dim)
+
+    def forward(self, pixel_values):
+        """
+        Embed images.
+
+        Parameters
+        ----------
+        pixel_values : `torch.Tensor` of float32, shape (n, 3, s, s)
+            Normalised pixels, see `normalise`.
+
+        Returns
+        -------
+        image_embeds : `torch.Tensor` of float32, shape (n, d)
+            Unit vectors.
+        """
+        return torch.nn.functional.normalize(self.trunk(pixel_values), dim=-1)
+
+    @torch.no_grad()
+    def encode(self, squares, *, batch_size=128):
+        """
+        Embed square RGB images.
+
+        Parameters
+        ----------
+        squares : `numpy.ndarray` of uint8, shape (n, s, s, 3)
+            Images at the resolution of the tower.
+        batch_size : int, optional
+            Images per forward pass.
+
+        Returns
+        -------
+        embeddings : `numpy.ndarray` of float32, shape (n, d)
+            Unit vectors.
+        """
+        self.eval()
+        parts = [
+            self(normalise(torch.from_numpy(np.ascontiguousarray(squares[i:i + batch_size]))))
+            for i in range(0, len(squares), batch_size)
+        ]
+        return torch.cat(parts).float().numpy()
+
+
+def normalise(squares):
+    """
+    Turn uint8 pixels into the network's input.
+
+    Parameters
+    ----------
+    squares : `torch.Tensor` of uint8, shape (n, s, s, 3)
+        RGB images.
+
+    Returns
+    -------
+    pixel_values : `torch.Tensor` of float32, shape (n, 3, s, s)
+        ``(x / 255 - mean) / std``, channels last in memory.
+    """
+    pixels = squares.permute(0, 3, 1, 2).float().div_(255)
+    mean = torch.tensor(MEAN).view(1, 3, 1, 1)
+    std = torch.tensor(STD).view(1, 3, 1, 1)
+    return pixels.sub_(mean).div_(std)
+
+
+def load_checkpoint(path):
+    """
+    Read the averaged towers of a training checkpoint.
+
+    Parameters
+    ----------
+    path : path-like
+        File written by `export.train`.
+
+    Returns
+    -------
+    tower : `ImageTower`
+        In evaluation mode.
+    projection : `torch.Tensor` of float32, shape (384, d)
+        Text map.
+    info : dict
+        Configuration and progress of the run.
+    """
+    state = torch.load(path, map_location='cpu', weights_only=True)
+    info = json.loads(state['info'])
+    model = info['config']['model']
+    tower = ImageTower(model['network'], model['dim'])
+    averaged = state['averaged']
+    tower.load_state_dict({
+        name.removeprefix('image.'): value
+        for name, value in averaged.items() if name.startswith('image.')
+    })
+    return tower.eval(), averaged['projection'].float(), info
