@@ -12,8 +12,8 @@ from .optics import star_field
 __all__ = ['FAMILIES', 'develop', 'present']
 
 # Faint sources on a noisy background ('sky', 'galaxy'), light that fills the frame ('nebula'), one
-# well-exposed body ('bright'), a raw frame ('detector'), or a picture drawn as it is ('figure').
-FAMILIES = ('sky', 'galaxy', 'nebula', 'bright', 'detector', 'figure')
+# well-exposed body ('bright'), an interferometer's map ('radio'), a raw frame ('detector'), or a picture drawn as it is ('figure').
+FAMILIES = ('sky', 'galaxy', 'nebula', 'radio', 'bright', 'detector', 'figure')
 
 # Control points (position, red, green, blue) of the colour maps archives like.
 COLOUR_MAPS = (
@@ -46,7 +46,8 @@ def _expose(canvas, image, family):
     """Add sky, photon and read noise, and background gradients; return (image, sigma)."""
     rng = canvas.rng
     bright = family in ('bright', 'detector')
-    sigma = canvas.log_uniform(0.002, 0.03 if bright else 0.09)
+    # Most archive previews are deep; a few are noisy.
+    sigma = canvas.log_uniform(0.001, 0.03 if bright or canvas.chance(0.6) else 0.1)
     grain = rng.standard_normal(image.shape, dtype=np.float32)
     if canvas.unit > 1:
         # The same noise per reference pixel at any size.
@@ -55,9 +56,9 @@ def _expose(canvas, image, family):
         grain = canvas.blur(grain, 0.7) * 1.8
     shot = np.sqrt(1 + np.maximum(image, 0) * np.float32(rng.uniform(0, 2)))
     image = image + (0 if bright else rng.uniform(0, 0.4)) + sigma * grain * shot
-    if family in ('sky', 'galaxy', 'nebula') and canvas.chance(0.25):
+    if family in ('sky', 'galaxy', 'nebula') and canvas.chance(0.2):
         slope = canvas.x * np.cos(5 * rng.random()) + canvas.y * rng.uniform(-1, 1)
-        image = image + (rng.uniform(0.02, 0.15) * slope)[..., None]
+        image = image + (sigma * canvas.log_uniform(0.5, 6) * slope)[..., None]
     if not bright and canvas.chance(0.1):
         image = image * (1 - rng.uniform(0.05, 0.4) * (canvas.x**2 + canvas.y**2))[..., None]
     return image.astype(np.float32), sigma
@@ -72,6 +73,11 @@ def _stretch(canvas, image, sigma, family):
     if family == 'bright':
         high = np.percentile(image, rng.uniform(98.5, 99.95)) * rng.uniform(0.9, 1.3)
         return np.clip(image / (high + 1e-6), 0, None) ** rng.uniform(0.5, 1.1)
+    if family == 'radio' and canvas.chance(0.65):
+        # Maps are clipped at a few sigma and shown linearly: sources on plain black.
+        low = np.median(image) + rng.uniform(1, 5) * sigma
+        high = max(np.percentile(image, 99.97), low + 4 * sigma)
+        return np.clip((image - low) / (high - low), 0, None) ** rng.uniform(0.45, 1.1)
     method = canvas.pick(('asinh', 'linear', 'sqrt', 'log', 'zscale'), (0.44, 0.16, 0.14, 0.13, 0.13))
     spread = sigma * 1.2 + 1e-3
     median = np.median(image, axis=(0, 1))
@@ -92,11 +98,27 @@ def _stretch(canvas, image, sigma, family):
         a = canvas.log_uniform(20, 500)
         return np.log1p(a * level) / np.log1p(a)
     if method == 'zscale':
-        return (image - (median - 1.5 * spread)) / (rng.uniform(5, 25) * spread)
+        # A narrow range around the background, but never so narrow that all is white.
+        width = max(rng.uniform(5, 25) * spread, rng.uniform(0.2, 0.7) * float(high - np.max(median)))
+        return (image - (median - 1.5 * spread)) / width
     return level * rng.uniform(0.8, 2)
 
 
-def develop(canvas, image, family, *, mono=False):
+def _survey(canvas, image):
+    """Show a galaxy as a wide survey does: blurred by seeing, unsaturated, on a black sky."""
+    rng = canvas.rng
+    image = canvas.blur(image, rng.uniform(0.8, 2.2))
+    grain = canvas.blur(rng.standard_normal(image.shape, dtype=np.float32), rng.uniform(0.5, 1.2))
+    sigma = canvas.log_uniform(0.01, 0.06)
+    peak = np.percentile(image, 99.9) * rng.uniform(0.9, 1.8) + 1e-6
+    image = image / peak + sigma * grain / (grain.std() + 1e-6)
+    a = canvas.log_uniform(6, 60)
+    # One stretch for the three bands keeps the colour of bright cores (Lupton et al. 2004).
+    grey = np.clip(image.mean(-1, keepdims=True) - rng.uniform(-0.5, 1) * sigma, 1e-4, None)
+    return np.clip(image, 0, None) * np.arcsinh(a * grey) / np.arcsinh(a) / np.maximum(grey, sigma)
+
+
+def develop(canvas, image, family, *, mono=False, small=False):
     """Turn linear light into a picture between 0 and 1, and name its look.
 
     Parameters
@@ -104,10 +126,12 @@ def develop(canvas, image, family, *, mono=False):
     canvas : Canvas
     image : ndarray of float32, shape (side, side, 3)
         Linear light; for the family ``'figure'`` display values.
-    family : {'sky', 'galaxy', 'nebula', 'bright', 'detector', 'figure'}
+    family : {'sky', 'galaxy', 'nebula', 'radio', 'bright', 'detector', 'figure'}
         What kind of exposure this is.
     mono : bool
         True for one-channel data, which are shown in grey or in a colour map.
+    small : bool
+        True for a galaxy that covers a small part of the picture, as in cutouts of surveys.
 
     Returns
     -------
@@ -121,17 +145,21 @@ def develop(canvas, image, family, *, mono=False):
     if family == 'galaxy':
         if canvas.chance(0.85):
             image = image + star_field(canvas, rng.integers(0, 60), slope=1.0, high=3.0)
-        if canvas.chance(0.75):
-            image = canvas.blur(image, rng.uniform(0.3, 1.5))
+        if canvas.chance(0.6):
+            image = canvas.blur(image, rng.uniform(0.3, 1.2))
     styles = ('colour', 'mono', 'inverted', 'false colour')
+    if family == 'galaxy' and canvas.chance(0.6 if small else 0.12):
+        return np.clip(_survey(canvas, image), 0, 1).astype(np.float32), 'colour'
     if mono or family == 'detector':
         style = canvas.pick(styles, (0.04, 0.46, 0.1, 0.4))
     else:
-        style = canvas.pick(styles, (0.62, 0.23, 0.06, 0.09))
+        style = canvas.pick(styles, (0.66, 0.22, 0.05, 0.07))
     if family == 'bright' and style == 'inverted' and canvas.chance(0.7):
         style = 'mono'
     if style == 'colour':
-        image = image * rng.uniform(0.75, 1.3, 3).astype(np.float32)
+        # Colours of bodies of the Solar System are known; other balances are a matter of taste.
+        swing = 0.08 if family == 'bright' and canvas.chance(0.8) else 0.28
+        image = image * rng.uniform(1 - swing, 1 + swing, 3).astype(np.float32)
     else:
         image = (image @ rng.dirichlet(np.ones(3) * 1.5).astype(np.float32))[..., None]
     image, sigma = _expose(canvas, image, family)
@@ -223,7 +251,7 @@ def _mosaic(rng, picture, *, colour):
         offsets = rng.normal(0, rng.uniform(0.02, 0.12), (11, 3)).astype(np.float32)
         glow += offsets[tiles]
     out = np.clip(picture + glow, 0, 1)
-    out[tiles < 0] = 0 if rng.random() < 0.93 else 1
+    out[tiles < 0] = 0 if rng.random() < 0.97 else 1
     if rng.random() < 0.15:
         out[(tiles < 0)] = rng.uniform(0, 0.06)
     return (out * 255).astype(np.uint8)
@@ -275,30 +303,30 @@ def present(canvas, picture, size, family):
             pixels = pixels[:, ::-1]
     pixels = np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize(
         (size, size), Image.Resampling.BILINEAR))
-    mosaic = family in ('sky', 'galaxy', 'nebula') and canvas.chance(0.15)
+    mosaic = family in ('sky', 'galaxy', 'nebula') and canvas.chance(0.18)
     treatment = rng.random()
     if mosaic:
         colour = bool((pixels.max(-1) != pixels.min(-1)).any())
         pixels = _mosaic(rng, pixels, colour=colour)
     elif figure:
         pass
-    elif treatment < 0.05:
+    elif treatment < 0.03:
         fill = (0, 0, 0) if canvas.chance(0.6) else (255, 255, 255)
         turned = Image.fromarray(pixels).rotate(rng.uniform(0, 360), fillcolor=fill)
         pixels = np.array(turned)
-    elif treatment < 0.1:
+    elif treatment < 0.06:
         border = max(1, int(size * rng.uniform(0.04, 0.15)))
         value = 255 if canvas.chance(0.6) else 0
         pixels[:border] = pixels[-border:] = value
         pixels[:, :border] = pixels[:, -border:] = value
-    elif treatment < 0.14:
+    elif treatment < 0.09:
         start, thick = rng.uniform(0.25, 0.75), rng.uniform(0.008, 0.04)
         band = slice(int(start * size), int((start + thick) * size) + 1)
         if canvas.chance(0.5):
             pixels[:, band] = 0
         else:
             pixels[band] = 0
-    elif treatment < 0.2:
+    elif treatment < 0.15:
         pixels = _label(rng, pixels)
     if canvas.chance(0.5):
         buffer = io.BytesIO()

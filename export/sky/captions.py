@@ -185,6 +185,9 @@ DETAILS: dict[tuple[str, str, Any], tuple[str, ...]] = {
     ('spiral', 'n_arms', 2): ('two-armed spiral galaxy',),
     ('barred_spiral', 'face_on', True): ('face-on barred spiral galaxy',),
     ('barred_spiral', 'small', True): ('small barred galaxy',),
+    ('spiral', 'infrared', True): ('spiral galaxy in the infrared', 'dust filaments and bubbles in a '
+                                   'spiral galaxy'),
+    ('barred_spiral', 'infrared', True): ('barred galaxy in the infrared',),
     ('elliptical', 'round', True): ('round elliptical galaxy', 'completely round smooth galaxy'),
     ('elliptical', 'elongated', True): ('elongated elliptical galaxy', 'cigar-shaped smooth galaxy'),
     ('elliptical', 'small', True): ('small smooth galaxy', 'compact elliptical galaxy'),
@@ -197,6 +200,7 @@ DETAILS: dict[tuple[str, str, Any], tuple[str, ...]] = {
     ('merger', 'tails', True): ('tidal tails', 'galaxy collision with tidal tails', 'tidal tail of '
                                 'interacting galaxies', 'tidal debris'),
     ('merger', 'bridge', True): ('galaxies connected by a bridge', 'tidal bridge between galaxies'),
+    ('merger', 'small', True): ('small disturbed galaxy', 'close galaxy pair'),
     ('ring_galaxy', 'spokes', True): ('ring galaxy with spokes',),
     ('galaxy_cluster', 'arcs', True): ('galaxy cluster with lensed arcs', 'giant arcs around a '
                                        'galaxy cluster', 'cluster lens'),
@@ -242,6 +246,8 @@ DETAILS: dict[tuple[str, str, Any], tuple[str, ...]] = {
                                               'supernova remnant'),
     ('supernova_remnant', 'shape', 'arc'): ('filaments of shocked gas', 'part of a large supernova '
                                             'remnant', 'Veil-like filaments', 'shock front'),
+    ('supernova_remnant', 'x_rays', True): ('X-ray image of a supernova remnant', 'supernova remnant '
+                                            'in X-rays'),
     ('protoplanetary_disk', 'gaps', True): ('disk with rings and gaps', 'concentric rings and gaps '
                                             'in a protoplanetary disk'),
     ('protoplanetary_disk', 'cavity', True): ('transition disk', 'disk with an inner cavity',

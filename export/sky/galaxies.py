@@ -56,7 +56,8 @@ def faint_galaxies(canvas, n, *, smallest=0.01, largest=0.05, spread=None, red=F
 
 def _spiral_light(canvas, *, barred, centre=(0.0, 0.0), scale=None, axis_ratio=None):
     rng = canvas.rng
-    scale = scale or canvas.log_uniform(0.18, 1.2)
+    scale = scale or (canvas.log_uniform(0.22, 0.5) if canvas.chance(0.45)
+                      else canvas.log_uniform(0.3, 1.4))
     axis_ratio = axis_ratio or rng.uniform(0.4, 1)
     x, y = canvas.frame(centre=centre, axis_ratio=axis_ratio, scale=scale)
     radius = np.hypot(x, y) + 1e-3
@@ -78,7 +79,12 @@ def _spiral_light(canvas, *, barred, centre=(0.0, 0.0), scale=None, axis_ratio=N
     clumps = np.exp(0.8 * grain * (1.5 if flocculent else 1))
     lanes = np.exp(2 * sharp * (np.cos(phase + 0.8) - 1)) * (radius > inner * 0.6)
     dust = np.exp(-rng.uniform(0.3, 1.4) * lanes * np.clip(1 + 0.5 * canvas.noise(2.5), 0, 3))
-    old, young, knots = canvas.pick(PALETTES)
+    infrared = scale > 0.3 and canvas.chance(0.2)
+    old, young, knots = canvas.pick(PALETTES[4:] if infrared else PALETTES)
+    if infrared:
+        # Dust glows instead of absorbing: a web of filaments and bubbles along the arms.
+        web = np.maximum(canvas.warp(canvas.ridges(2.2, 6), 3), canvas.warp(canvas.ridges(2.0, 6), 3))
+        clumps, dust = clumps * 3 * web**1.5, np.ones_like(dust)
     image = (disk * (1 - contrast * 0.8))[..., None] * old * 0.8
     image += (disk * contrast * arm * clumps * 1.8)[..., None] * young
     image += (disk * arm * np.clip(grain - 1.1, 0, 3) * rng.uniform(0, 3))[..., None] * knots
@@ -98,7 +104,8 @@ def _spiral_light(canvas, *, barred, centre=(0.0, 0.0), scale=None, axis_ratio=N
         'n_arms': arms,
         'face_on': axis_ratio > 0.8,
         'inclined': axis_ratio < 0.55,
-        'small': scale < 0.35,
+        'small': scale < 0.45,
+        'infrared': infrared,
     }
     return image, attributes
 
@@ -118,12 +125,12 @@ def elliptical(canvas, centre=(0.0, 0.0)):
     rng = canvas.rng
     ratio = rng.uniform(0.5, 1)
     x, y = canvas.frame(centre=centre, axis_ratio=ratio)
-    radius = canvas.log_uniform(0.05, 0.45)
+    radius = canvas.log_uniform(0.06, 0.16) if canvas.chance(0.5) else canvas.log_uniform(0.1, 0.45)
     light = np.minimum(sersic(x, y, rng.uniform(2.5, 5.5), radius), 40)
     colour = canvas.pick((OLD, OLD, RED, rgb(1.25, 1.0, 0.55), rgb(1.0, 1.0, 0.95)))
     image = (rng.uniform(0.3, 1.2) * light)[..., None] * colour
     image += faint_galaxies(canvas, rng.integers(0, 8), smallest=0.01, largest=0.04)
-    return image, {'round': ratio > 0.85, 'elongated': ratio < 0.65, 'small': radius < 0.12}
+    return image, {'round': ratio > 0.85, 'elongated': ratio < 0.65, 'small': radius < 0.15}
 
 
 def lenticular(canvas):
@@ -140,13 +147,13 @@ def lenticular(canvas):
     bulge = rng.uniform(1, 3) * np.minimum(sersic(u, v, 2.5, 0.12), 8)
     image = (disk + bulge)[..., None] * canvas.pick((OLD, RED, rgb(1.0, 1.0, 0.95)))
     image += faint_galaxies(canvas, rng.integers(0, 5), smallest=0.01, largest=0.03)
-    return image, {'small': scale < 0.35}
+    return image, {'small': scale < 0.45}
 
 
 def edge_on(canvas):
     """Paint a disk galaxy seen edge-on, with or without a dust lane."""
     rng = canvas.rng
-    scale = canvas.log_uniform(0.22, 1.5)
+    scale = canvas.log_uniform(0.25, 0.55) if canvas.chance(0.4) else canvas.log_uniform(0.35, 1.5)
     x, y = canvas.frame(centre=rng.uniform(-0.1, 0.1, 2), scale=scale)
     height = rng.uniform(0.03, 0.075)
     y = y + rng.uniform(-0.08, 0.08) * x**3
@@ -164,7 +171,7 @@ def edge_on(canvas):
         lane = np.exp(-(((y - offset) / (height * rng.uniform(0.25, 0.5))) ** 2))
         lane *= np.exp(-((x / 0.75) ** 4)) * np.clip(1 + 0.6 * canvas.warp(canvas.noise(2.5)), 0.1, 3)
         image *= np.exp(-rng.uniform(1.2, 3.5) * lane[..., None] * rgb(0.8, 1, 1.25))
-    return image, {'dust_lane': dust, 'bulge': bulge_strength > 1.2, 'small': scale < 0.35,
+    return image, {'dust_lane': dust, 'bulge': bulge_strength > 1.2, 'small': scale < 0.45,
                    'thin': height < 0.045 and bulge_strength < 0.7}
 
 
@@ -187,17 +194,17 @@ def irregular(canvas):
         x, y = centre[:, None] + rng.normal(0, 0.3 * scale, (2, n))
         image += point_sources(canvas, x, y, rng.exponential(0.15, n), rng.uniform(4e3, 2e4, n),
                                psf='gaussian')
-    return image, {'small': scale < 0.32}
+    return image, {'small': scale < 0.4}
 
 
-def _tidal_tail(canvas, start, heading):
+def _tidal_tail(canvas, start, heading, size):
     """Return one curved tail that widens, fades and frays away from ``start``."""
     rng = canvas.rng
     s = np.linspace(0, 1, 30)
     angle = heading + canvas.pick((-1, 1)) * s * rng.uniform(0.6, 2.6)
-    reach = 0.08 + rng.uniform(0.3, 0.8) * s ** rng.uniform(0.7, 1.2)
+    reach = size * (0.1 + rng.uniform(0.3, 0.9) * s ** rng.uniform(0.7, 1.2))
     tx, ty = start[0] + reach * np.cos(angle), start[1] + reach * np.sin(angle)
-    width = rng.uniform(0.02, 0.06)
+    width = size * rng.uniform(0.02, 0.07)
     tail = canvas.blank(channels=0)
     for x, y, t in zip(tx, ty, s, strict=True):
         tail = np.maximum(tail, canvas.gaussian((x, y), width * (1 + 1.2 * t)) * (1 - 0.8 * t))
@@ -207,7 +214,7 @@ def _tidal_tail(canvas, start, heading):
 def merger(canvas):
     """Paint two interacting galaxies, some with tidal tails or a bridge."""
     rng = canvas.rng
-    size = canvas.log_uniform(0.45, 1.1)
+    size = canvas.log_uniform(0.22, 0.6) if canvas.chance(0.4) else canvas.log_uniform(0.45, 1.2)
     distance, heading = size * rng.uniform(0.1, 0.38), rng.uniform(0, 2 * np.pi)
     first = distance * np.array([np.cos(heading), np.sin(heading)])
     second = -first * rng.uniform(0.6, 1)
@@ -224,17 +231,20 @@ def merger(canvas):
     image += (rng.uniform(0.02, 0.12) * halo * np.exp(0.6 * canvas.noise(3)))[..., None] * OLD
     tails = int(rng.integers(0, 4))
     for i in range(tails):
-        tail = _tidal_tail(canvas, (first, second)[i % 2], heading + np.pi * i + rng.normal(0, 0.4))
+        tail = _tidal_tail(canvas, (first, second)[i % 2], heading + np.pi * i + rng.normal(0, 0.4),
+                           size)
         image += (rng.uniform(0.12, 0.5) * tail)[..., None] * canvas.pick((YOUNG, OLD, YOUNG))
     bridge = canvas.chance(0.4)
     if bridge:
         x, y = canvas.frame(angle=heading)
-        band = np.exp(-((y / 0.05) ** 2)) * np.exp(-((x / (distance + 0.05)) ** 4))
+        band = np.exp(-((y / (0.06 * size)) ** 2)) * np.exp(-((x / (distance + 0.05)) ** 4))
         image += (rng.uniform(0.1, 0.3) * canvas.warp(band, 5, 3.0))[..., None] * YOUNG
     if canvas.chance(0.5):
         image *= np.exp(-rng.uniform(0.5, 2) * np.clip(canvas.warp(canvas.noise(3)) - 0.6, 0, 2))[
             ..., None] ** rgb(0.7, 1, 1.3)
-    return image, {'tails': tails > 0, 'bridge': bridge}
+    # Features finer than the seeing cannot be named.
+    large = size > 0.5
+    return image, {'tails': large and tails > 0, 'bridge': large and bridge, 'small': size < 0.4}
 
 
 def ring_galaxy(canvas):
@@ -286,7 +296,7 @@ def galaxy_cluster(canvas):
     if arcs:
         for _ in range(rng.integers(2, 9)):
             image += _lensed_arc(canvas, rng.uniform(0.18, 0.6))
-    gas = canvas.chance(0.12)
+    gas = canvas.chance(0.16)
     if gas:
         # Composite with hot gas (X-rays) and a mass map, as in press images.
         for colour in (rgb(1.3, 0.4, 0.7), rgb(0.35, 0.4, 1.5)):
@@ -357,8 +367,9 @@ def quasar(canvas):
 def radio_galaxy(canvas):
     """Paint a double radio source of Fanaroff-Riley class I or II, compact or well resolved."""
     rng = canvas.rng
-    scale = canvas.log_uniform(0.07, 1.0)
-    x, y = canvas.frame(centre=rng.normal(0, 0.08, 2), scale=scale)
+    compact = canvas.chance(0.6)
+    scale = canvas.log_uniform(0.045, 0.2) if compact else canvas.log_uniform(0.2, 1.0)
+    x, y = canvas.frame(centre=rng.normal(0, 0.02 if compact else 0.08, 2), scale=scale)
     bend = rng.uniform(-0.4, 0.4) * x**2
     y = y - bend
     fr1 = canvas.chance(0.45)
@@ -386,7 +397,7 @@ def radio_galaxy(canvas):
         picture += np.minimum(sersic(u, v, 3.5, 0.06), 10)[..., None] * OLD * 0.3
         picture += faint_galaxies(canvas, 12) + star_field(canvas, 30)
     return picture, {'class': 'FR I' if fr1 else 'FR II', 'bent': abs(float(bend.max())) > 0.25,
-                     'compact': scale < 0.2, 'mono': not overlay}
+                     'compact': compact, 'mono': not overlay}
 
 
 def supernova(canvas):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .fields import edge, rgb
-from .optics import OLD, luminosities, point_sources, star_field
+from .optics import OLD, bright_stars, luminosities, point_sources, star_field
 
 __all__ = ['planetary_nebula', 'emission_nebula', 'dark_nebula', 'reflection_nebula',
            'supernova_remnant', 'protoplanetary_disk', 'proplyd', 'jet', 'cirrus']
@@ -61,6 +61,14 @@ def planetary_nebula(canvas):
             fill = rng.uniform(0.1, 0.5) * (radius < 0.85)
         image = (canvas.blur(fill, 1.5) * texture)[..., None] * inner
         image += (rim * texture)[..., None] * (outer * 0.8 + inner * 0.3)
+        if canvas.chance(0.5):
+            # Stratified ionisation: each colour peaks at its own radius, red outermost.
+            strata = np.stack([np.exp(-(((radius - where) / 0.16) ** 2))
+                               for where in (0.95, 0.75, 0.55)], axis=-1)
+            image += rng.uniform(0.2, 0.9) * strata * texture[..., None]
+        if canvas.chance(0.3):
+            rays = np.clip(np.sin(theta * rng.integers(20, 60) + 3 * canvas.noise(3)), 0, 1)
+            image += (0.25 * rays * np.exp(-radius / 0.8) * (radius > 0.5))[..., None] * outer
         if shape == 'shells':
             for _ in range(rng.integers(1, 4)):
                 halo = np.exp(-(((radius - rng.uniform(1.2, 2)) / 0.08) ** 2))
@@ -102,10 +110,35 @@ def _glow(canvas):
     return image, centre, dust
 
 
+def _front(canvas):
+    """Return a cloud with an ionisation front lit from one side: (picture, centre, dust)."""
+    rng = canvas.rng
+    outer, inner = canvas.pick(GAS)
+    heading, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.4, 1.3)
+    centre = distance * np.array([np.cos(heading), np.sin(heading)])
+    x, _ = canvas.frame(angle=heading + np.pi)
+    density = rng.uniform(0.6, 1.8) * x + 0.5 * canvas.warp(canvas.noise(3.0), 9)
+    density = density + 0.05 * canvas.noise(2.5) - rng.uniform(-0.3, 0.5)
+    cloud = 1 - edge(density, rng.uniform(0.02, 0.08))
+    # Surfaces that face the star are bright, and brightest where the cloud begins.
+    gy, gx = np.gradient(canvas.blur(density, 1.5))
+    dx, dy = canvas.x - centre[0], canvas.y - centre[1]
+    away = np.hypot(dx, dy) + 0.05
+    facing = np.clip((gx * dx + gy * dy) / away * canvas.side / 12, -1, 2)
+    rim = np.clip(facing, 0, 2) * np.exp(-(((density - 0.04) / 0.12) ** 2))
+    surface = np.clip(0.35 + 0.5 * facing, 0, 2) * np.exp(-np.clip(density, 0, 4) / 0.7)
+    glow = np.exp(-away / rng.uniform(0.6, 1.5)) * np.exp(0.35 * canvas.warp(canvas.noise(3)))
+    image = (rng.uniform(0.5, 1.3) * glow * (1 - 0.9 * cloud))[..., None] * inner
+    image += (rng.uniform(0.4, 0.9) * surface * cloud)[..., None] * (outer * 0.6 + 0.15)
+    image += (rng.uniform(0.5, 1.4) * rim)[..., None] * (outer * 0.7 + inner * 0.4)
+    depth = cloud * np.clip(density, 0, 1.5) * rng.uniform(0.5, 2)
+    return image, centre, _thin(depth)
+
+
 def emission_nebula(canvas):
     """Paint an H II region: glowing gas, dust lanes, the cluster that lights it, field stars."""
     rng = canvas.rng
-    image, centre, dust = _glow(canvas)
+    image, centre, dust = _front(canvas) if canvas.chance(0.4) else _glow(canvas)
     cluster = canvas.chance(0.45)
     if cluster:
         n = rng.integers(8, 60)
@@ -115,6 +148,8 @@ def emission_nebula(canvas):
     many = rng.integers(800, 3000) if canvas.chance(0.45) else rng.integers(20, 500)
     stars = star_field(canvas, many, slope=rng.uniform(1.1, 1.5), low=0.02, high=2.0)
     image += stars * rng.uniform(0.3, 1) * (0.3 + 0.7 * dust)
+    if canvas.chance(0.35):
+        image += bright_stars(canvas, rng.integers(1, 6))
     return image, {'cluster': cluster, 'dusty': bool(dust.mean() < 0.72)}
 
 
@@ -124,8 +159,8 @@ def dark_nebula(canvas):
     shape = canvas.pick(('cloud', 'pillar', 'globule', 'filament'))
     glowing = shape == 'pillar' or canvas.chance(0.3)
     if glowing:
-        back = _glow(canvas)[0] + star_field(canvas, rng.integers(20, 600), slope=1.3, low=0.02,
-                                             high=2.0)
+        glow = _front(canvas)[0] if canvas.chance(0.3) else _glow(canvas)[0]
+        back = glow + star_field(canvas, rng.integers(20, 600), slope=1.3, low=0.02, high=2.0)
     else:
         back = star_field(canvas, rng.integers(1200, 4500), slope=rng.uniform(1.2, 1.6), high=2.0)
         glow = rng.uniform(0.05, 0.35) * np.exp(0.4 * canvas.noise(3))
@@ -188,10 +223,11 @@ def reflection_nebula(canvas):
         glow = rng.uniform(0.3, 1) * np.exp(-away / rng.uniform(0.12, 0.45)) * np.clip(texture, 0, 3)
         image += glow[..., None] * colour
     depth = rng.uniform(0, 2) * np.clip(canvas.warp(canvas.noise(3)), 0, 3)
+    depth = depth + rng.uniform(0, 2) * np.clip(canvas.warp(canvas.ridges(2.8, 5)) - 0.6, 0, 1)
     image *= _thin(depth)
     veil = rng.uniform(0, 0.15) * np.exp(0.7 * canvas.noise(3))
     image += veil[..., None] * canvas.pick((rgb(1.1, 0.9, 0.75), rgb(0.7, 0.85, 1.2)))
-    image += point_sources(canvas, x, y, rng.uniform(2, 12, n), rng.uniform(11000, 22000, n))
+    image += point_sources(canvas, x, y, rng.uniform(2, 25, n), rng.uniform(11000, 22000, n))
     many = rng.integers(600, 2500) if canvas.chance(0.35) else rng.integers(20, 350)
     image += star_field(canvas, many, slope=1.4, low=0.02, high=0.9) * _thin(0.6 * depth)
     return image, {'blue': bool(colour[2] > 1.2), 'wispy': wispy}
@@ -201,6 +237,7 @@ def supernova_remnant(canvas):
     """Paint a supernova remnant: a filamentary shell, a Crab-like nebula or a piece of a shell."""
     rng = canvas.rng
     shape = canvas.pick(('shell', 'crab', 'arc'), (0.55, 0.22, 0.23))
+    x_rays = shape == 'shell' and canvas.chance(0.4)
     scale = rng.uniform(1.6, 3) if shape == 'arc' else rng.uniform(0.4, 0.9)
     heading = rng.uniform(0, 2 * np.pi)
     centre = rng.normal(0, 0.05, 2)
@@ -215,6 +252,15 @@ def supernova_remnant(canvas):
         image = (0.7 * np.exp(-((radius / 0.6) ** 2)))[..., None] * rgb(0.6, 0.8, 1.2)
         image += (1.2 * np.exp(-((radius / 0.85) ** 4)) * filaments)[..., None] * canvas.pick(
             (rgb(1.4, 0.6, 0.4), rgb(1.3, 0.9, 0.4)))
+    elif x_rays:
+        # X-ray composites: each energy band has its own knots, behind one thin blast wave.
+        image = canvas.blank()
+        for band in range(3):
+            web = canvas.warp(canvas.ridges(2.3, rng.uniform(2, 4)), 5)
+            ejecta = np.exp(-(((radius - rng.uniform(0.4, 0.75)) / rng.uniform(0.15, 0.35)) ** 2))
+            image[..., band] = ejecta * (0.15 + web) * np.exp(0.5 * canvas.noise(2.5))
+        blast = np.exp(-(((radius - 0.93) / 0.03) ** 2)) * np.exp(0.5 * canvas.noise(2.5))
+        image += (rng.uniform(0.3, 1) * blast)[..., None] * rgb(0.3, 0.5, 1.5)
     else:
         part = np.clip(1 + rng.uniform(0, 1.2) * np.cos(theta - rng.uniform(0, 6))
                        + 0.4 * canvas.noise(3.5), 0, 3)
@@ -229,7 +275,7 @@ def supernova_remnant(canvas):
         image += (0.6 * front * part * (0.3 + filaments))[..., None] * second
     many = rng.integers(500, 2500) if canvas.chance(0.35) else rng.integers(10, 350)
     image += star_field(canvas, many, slope=1.4, low=0.02, high=1.2)
-    return image, {'shape': shape}
+    return image, {'shape': shape, 'x_rays': x_rays}
 
 
 def protoplanetary_disk(canvas):
@@ -283,8 +329,15 @@ def proplyd(canvas):
         image += star_field(canvas, rng.integers(0, 60), slope=1.2, low=0.02, high=1.0)
         return image, {'shape': 'cocoon', 'jet': False}
     flare = 0.06 + rng.uniform(0.2, 0.45) * np.abs(x) ** 1.3
-    lobes = np.exp(-(((np.abs(y) - flare) / (0.1 + 0.1 * np.abs(x))) ** 2))
-    lobes *= np.exp(-((x / 0.7) ** 2)) * (1 + 0.5 * np.sign(y) * rng.uniform(0, 0.8))
+    if canvas.chance(0.6):
+        # Lobes filled with scattered light that fades away from the star.
+        reach = np.hypot(x, y)
+        lobes = edge(flare - np.abs(y), 0.04) * np.exp(-reach / rng.uniform(0.2, 0.45)) * 1.6
+        lobes = lobes * edge(np.abs(x) - 0.25 - np.abs(y) * rng.uniform(0.5, 2), 0.1)
+    else:
+        lobes = np.exp(-(((np.abs(y) - flare) / (0.1 + 0.1 * np.abs(x))) ** 2))
+        lobes *= np.exp(-((x / 0.7) ** 2))
+    lobes = lobes * (1 + 0.5 * np.sign(y) * rng.uniform(0, 0.8))
     lane = np.exp(-((y / (0.05 + 0.12 * np.abs(x))) ** 2)) * (np.abs(x) < 1)
     colour = canvas.pick((rgb(1.2, 0.95, 0.7), rgb(1.3, 0.7, 0.4), rgb(0.7, 0.9, 1.2)))
     image = (lobes * np.exp(0.25 * canvas.noise(3)) * np.exp(-4 * lane))[..., None] * colour
@@ -303,7 +356,7 @@ def proplyd(canvas):
 def jet(canvas):
     """Paint a Herbig-Haro jet: a chain of knots, bow shocks, sometimes a cavity at the source."""
     rng = canvas.rng
-    x, y = canvas.frame(centre=rng.uniform(-0.3, 0.3, 2), scale=rng.uniform(0.5, 1))
+    x, y = canvas.frame(centre=rng.uniform(-0.3, 0.3, 2), scale=rng.uniform(0.35, 1))
     image = canvas.blank()
     two_sided = canvas.chance(0.6)
     red, teal = rgb(1.4, 0.5, 0.4), canvas.pick((rgb(0.5, 1.0, 0.8), rgb(1.3, 0.8, 0.4)))
@@ -324,7 +377,7 @@ def jet(canvas):
     image = canvas.warp(image, rng.uniform(0, 2.5), 3.0)
     cavity = np.exp(-(((np.abs(y) - 0.6 * np.abs(x)) / 0.1) ** 2)) * np.exp(-np.abs(x) / 0.25)
     image += (rng.uniform(0, 0.6) * cavity)[..., None] * rgb(1.3, 0.8, 0.4)
-    cloud = rng.uniform(0, 0.2) * np.exp(0.7 * canvas.warp(canvas.noise(3)))
+    cloud = canvas.chance(0.7) * rng.uniform(0, 0.12) * np.exp(0.6 * canvas.warp(canvas.noise(3)))
     image += cloud[..., None] * canvas.pick(GAS)[0]
     if canvas.chance(0.3):
         image += point_sources(canvas, rng.normal(0, 0.02), 0, rng.uniform(0.5, 2), 4500)

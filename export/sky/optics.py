@@ -7,7 +7,8 @@ from scipy import fft
 
 from .fields import rgb
 
-__all__ = ['OLD', 'YOUNG', 'HALPHA', 'black_body', 'luminosities', 'point_sources', 'star_field']
+__all__ = ['HALPHA', 'OLD', 'YOUNG', 'black_body', 'bright_stars', 'luminosities', 'point_sources',
+           'star_field']
 
 OLD = rgb(1.15, 1.0, 0.72)
 YOUNG = rgb(0.78, 0.95, 1.25)
@@ -121,6 +122,15 @@ def point_sources(canvas, x, y, flux, temperature, *, psf=None):
                       s=(domain, domain))
     seen = seen[:, offset : offset + side, offset : offset + side]
     return np.maximum(seen.transpose(1, 2, 0), 0)
+
+
+def bright_stars(canvas, n):
+    """Paint ``n`` foreground stars bright enough to show diffraction spikes."""
+    rng = canvas.rng
+    return point_sources(canvas, rng.uniform(-1, 1, n), rng.uniform(-1, 1, n),
+                         luminosities(rng, n, slope=0.6, low=3, high=40),
+                         rng.uniform(3800, 16000, n),
+                         psf=canvas.pick(('spikes4', 'spikes6', 'moffat')))
 
 
 def star_field(canvas, n, *, slope=1.2, low=0.03, high=4.0, temperature=(3200, 11000), psf=None):

@@ -33,10 +33,10 @@ PAINTERS: dict[str, tuple[Callable, str]] = {
     'dark_nebula': (nebulae.dark_nebula, 'nebula'),
     'reflection_nebula': (nebulae.reflection_nebula, 'nebula'),
     'supernova_remnant': (nebulae.supernova_remnant, 'sky'),
-    'protoplanetary_disk': (nebulae.protoplanetary_disk, 'sky'),
+    'protoplanetary_disk': (nebulae.protoplanetary_disk, 'radio'),
     'proplyd': (nebulae.proplyd, 'sky'),
     'jet': (nebulae.jet, 'sky'),
-    'radio_galaxy': (galaxies.radio_galaxy, 'sky'),
+    'radio_galaxy': (galaxies.radio_galaxy, 'radio'),
     'comet': (solar.comet, 'sky'),
     'planet': (solar.planet, 'bright'),
     'moon': (solar.moon, 'bright'),
@@ -122,7 +122,8 @@ def render(seed: int, kind: str | None = None, *, size: int = 128) -> Scene:
     canvas = Canvas(np.random.default_rng([seed, zlib.crc32(kind.encode())]), size)
     light, attributes = painter(canvas)
     mono = attributes.pop('mono', False)
-    picture, style = develop(canvas, light, family, mono=mono)
+    picture, style = develop(canvas, light, family, mono=mono,
+                             small=attributes.get('small', False))
     image, mosaic = present(canvas, picture, size, family)
     attributes = {name: _plain(value) for name, value in attributes.items()}
     return Scene(image, kind, attributes | {'style': style, 'mosaic': mosaic}, seed)

@@ -236,9 +236,9 @@ def earth(canvas):
     centre = (0.0, 0.0) if whole else (0.0, size * rng.uniform(0.6, 0.9))
     radius = np.hypot(canvas.x - centre[0], canvas.y - centre[1]) / size
     mu = np.sqrt(np.clip(1 - radius**2, 0, 1))
-    land = (canvas.warp(canvas.noise(3.2)) > rng.uniform(0.1, 0.7))[..., None]
-    ground = np.where(land, canvas.pick((rgb(0.45, 0.4, 0.2), rgb(0.25, 0.4, 0.15))),
-                      rgb(0.08, 0.2, 0.5))
+    land = edge(rng.uniform(0.1, 0.7) - canvas.warp(canvas.noise(3.5), 4), 0.05)[..., None]
+    ground = rgb(0.08, 0.2, 0.5) * (1 - land)
+    ground = ground + canvas.pick((rgb(0.45, 0.4, 0.2), rgb(0.25, 0.4, 0.15))) * land
     clouds = np.clip(canvas.warp(canvas.noise(2.5), 14, 3.0) - rng.uniform(-0.3, 0.6), 0, 1)
     image = ground * (1 - clouds[..., None]) + clouds[..., None] * rgb(1, 1, 1)
     image = image * (mu**0.5 * edge(radius - 1, 0.02))[..., None]
