@@ -1,0 +1,117 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+What importing the package costs, and what is in the wheel.
+"""
+
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+HEAVY = ('torch', 'matplotlib', 'astroquery', 'pyvo', 'onnxruntime', 'tokenizers',
+         'huggingface_hub', 'requests', 'PIL')
+
+
+def run_python(code):
+    return subprocess.run([sys.executable, '-W', 'error', '-c', code], check=True, text=True,
+                          capture_output=True, timeout=120)
+
+
+@pytest.fixture(scope='module')
+def files():
+    """Paths in the installed wheel."""
+    try:
+        installed = distribution('astroclip-search')
+    except PackageNotFoundError:
+        pytest.skip('astroclip-search is not installed here, as it is by tox')
+    if (installed.read_text('direct_url.json') or '').find('"editable": true') >= 0:
+        pytest.skip('astroclip-search is installed in editable mode')
+    return [file.as_posix() for file in installed.files]
+
+
+def test_import_is_light():
+    loaded = run_python('import sys, astroclip_search; print(*sys.modules)').stdout.split()
+    assert 'astroclip_search' in loaded
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_import_is_silent():
+    result = run_python('import astroclip_search')
+    assert result.stdout == result.stderr == ''
+
+
+def test_import_adds_no_log_handler():
+    run_python('import logging, astroclip_search;'
+               'assert not logging.getLogger("astroclip_search").handlers')
+
+
+def test_making_an_instance_loads_nothing():
+    code = ('import sys; from astroclip_search import ClipSearch; repr(ClipSearch(device="cpu"));'
+            'print(*sys.modules)')
+    assert not {'onnxruntime', 'astroquery'} & set(run_python(code).stdout.split())
+
+
+def test_public_names_are_documented():
+    import astroclip_search
+
+    for name in astroclip_search.__all__:
+        assert getattr(astroclip_search, name).__doc__
+
+
+def test_runtime_never_imports_torch_or_export():
+    for path in (ROOT / 'astroclip_search').rglob('*.py'):
+        for line in path.read_text(encoding='utf-8').splitlines():
+            words = line.split()
+            if words[:1] in (['import'], ['from']):
+                assert words[1].split('.')[0] not in ('torch', 'open_clip', 'export'), path
+
+
+def test_exactly_one_onnxruntime():
+    packaging = pytest.importorskip('packaging.requirements')
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))['project']
+    runtimes = [requirement for requirement in map(packaging.Requirement, project['dependencies'])
+                if requirement.name.startswith('onnxruntime')]
+    for platform, machine, name in (('linux', 'x86_64', 'onnxruntime-gpu'),
+                                    ('win32', 'AMD64', 'onnxruntime-gpu'),
+                                    ('linux', 'aarch64', 'onnxruntime'),
+                                    ('darwin', 'arm64', 'onnxruntime'),
+                                    ('darwin', 'x86_64', 'onnxruntime'),
+                                    ('win32', 'ARM64', 'onnxruntime')):
+        environment = {'sys_platform': platform, 'platform_machine': machine}
+        chosen = [runtime.name for runtime in runtimes if runtime.marker.evaluate(environment)]
+        assert chosen == [name], environment
+
+
+def test_wheel_has_model_and_sample(files):
+    assert 'astroclip_search/model/README.md' in files
+    assert 'astroclip_search/model/tokenizer.json' in files
+    assert any(file.startswith('astroclip_search/model/onnx/') for file in files)
+    assert 'astroclip_search/data/sample/archive.ecsv' in files
+    assert any(file.endswith('.jpg') for file in files)
+
+
+def test_wheel_has_nothing_else(files):
+    top = {file.split('/')[0] for file in files}
+    assert not top & {'export', 'tests', 'docs', 'benchmarks'}
+    assert 'astroclip_search' in top
+
+
+def test_wheel_is_complete(files):
+    """Everything in the checkout's package is in the wheel, and nothing that is not."""
+    package = ROOT / 'astroclip_search'
+    sources = {path.relative_to(ROOT).as_posix() for path in package.rglob('*')
+               if path.is_file() and '__pycache__' not in path.parts}
+    wheel = {file for file in files if file.startswith('astroclip_search/')
+             and '__pycache__' not in file}
+    assert wheel == sources | {'astroclip_search/_version.py'}
+
+
+def test_command_is_installed(files):
+    result = run_python('from importlib.metadata import entry_points;'
+                        'print(*entry_points(group="console_scripts", name="astroclip-search"))')
+    assert 'astroclip_search.cli:main' in result.stdout
