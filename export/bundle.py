@@ -1,0 +1,295 @@
+"""
+Assemble a model bundle: what the product loads, and nothing else.
+
+A bundle is a folder in the layout of Hugging Face ONNX CLIP repositories with
+three files of ours: ``astroclip.json`` (provenance, checksums, ranking weights),
+``background.npz`` (embeddings of reference images and words, so that a score can
+be compared with chance) and ``golden.npz`` (a self-test).
+"""
+
+import argparse
+import csv
+import gzip
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from export import pairs as real_pairs
+from export.batches import split_folder
+from export.card import model_card
+from export.sky import KINDS, render
+from export.text import MAX_TOKENS, SentenceEncoder, TextTower, minilm_folder
+from export.to_onnx import session
+from export.vision import MEAN, STD, load_checkpoint, normalise
+
+__all__ = ['LIMIT', 'background', 'bundle', 'golden', 'main']
+
+#: Most bytes of a bundle, all files counted.
+LIMIT = 30_000_000
+
+#: Phrases of the self-test: short, long, not ASCII, longer than the tower reads.
+GOLDEN_TEXTS = (
+    'spiral galaxy', 'a planetary nebula with a faint halo', 'protoplanetary disk',
+    'edge-on galaxy with a dust lane', 'naine blanche entourée d’une nébuleuse', 'M 104',
+    'NGC 1300, barred spiral galaxy, deep imaging of nearby galaxies in the near infrared',
+    'galaxy ' * 100,
+)
+
+
+def bundle(checkpoint, towers, out, *, real=None, words=None, metrics=None):
+    """
+    Write a bundle.
+
+    Parameters
+    ----------
+    checkpoint : path-like
+        ``checkpoint.pt`` of the training run.
+    towers : path-like
+        Folder with ``onnx/*_quantized.onnx``.
+    out : path-like
+        Folder to write.
+    real : path-like, optional
+        Folder with ``manifest.jsonl``: reference images of the background. Without
+        it, the background is synthetic.
+    words : path-like, optional
+        CSV file, possibly gzipped, with columns ``target_name`` and ``obs_title``:
+        reference words of the background. Without it, titles of the manifest.
+    metrics : dict, optional
+        Result of `export.evaluate`: fitted ranking weights and measured numbers.
+
+    Returns
+    -------
+    size : int
+        Bytes of all files together.
+
+    Raises
+    ------
+    ValueError
+        If the bundle would exceed `LIMIT`.
+    """
+    towers, out = Path(towers), Path(out)
+    tower, projection, info = load_checkpoint(checkpoint)
+    size = info['progress']['size']
+    (out / 'onnx').mkdir(parents=True, exist_ok=True)
+    for name in ('vision_model_quantized.onnx', 'text_model_quantized.onnx'):
+        shutil.copyfile(towers / 'onnx' / name, out / 'onnx' / name)
+    _write_tokenizer(out)
+    _write_configs(out, size, info)
+    encoder = SentenceEncoder()
+    np.savez_compressed(out / 'golden.npz', **golden(tower, encoder, projection, size))
+    np.savez_compressed(out / 'background.npz', **background(
+        out, size, data={**info['config']['data'], 'real': real}, words=words,
+    ))
+    description = _description(info, metrics or {})
+    (out / 'README.md').write_text(model_card(description), encoding='utf-8')
+    files = sorted(path for path in out.rglob('*') if path.is_file())
+    description['files'] = {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files if path.name != 'astroclip.json'
+    }
+    _write_json(out / 'astroclip.json', description)
+    total = sum(path.stat().st_size for path in out.rglob('*') if path.is_file())
+    if total > LIMIT:
+        raise ValueError(f'the bundle has {total} bytes, more than {LIMIT}')
+    return total
+
+
+def golden(tower, encoder, projection, size):
+    """
+    Make the self-test from the float32 model in torch.
+
+    Parameters
+    ----------
+    tower : `export.vision.ImageTower`
+        Trained image tower.
+    encoder : `export.text.SentenceEncoder`
+        Frozen sentence encoder.
+    projection : `torch.Tensor`, shape (384, d)
+        Learned text map.
+    size : int
+        Side of the images.
+
+    Returns
+    -------
+    arrays : dict
+        ``pixels`` uint8 (k, s, s, 3), ``image_embeds``, ``texts``, ``text_embeds``,
+        ``sentence_embeds``.
+    """
+    kinds = ('spiral', 'edge_on', 'globular_cluster', 'planetary_nebula', 'planet', 'spectrum',
+             'comet', 'supernova_remnant')
+    pixels = np.stack([
+        real_pairs.to_square(render(7_000_000 + i, kind).image, size)
+        for i, kind in enumerate(kinds)
+    ])
+    ids, mask = encoder.tokenize(GOLDEN_TEXTS)
+    with torch.no_grad():
+        images = tower(normalise(torch.from_numpy(pixels))).numpy()
+        joint, sentence = TextTower(encoder, projection)(ids, mask)
+    return {'pixels': pixels, 'image_embeds': images, 'texts': np.array(GOLDEN_TEXTS),
+            'text_embeds': joint.numpy(), 'sentence_embeds': sentence.numpy()}
+
+
+def background(out, size, *, data, words=None, count=400):
+    """
+    Embed reference images and words with the bundle's own towers.
+
+    Held-out images come first: what a tower was trained on is placed better than
+    what it will meet.
+
+    Parameters
+    ----------
+    out : path-like
+        Bundle with its ``onnx`` folder and tokenizer.
+    size : int
+        Side of the images.
+    data : dict
+        ``real`` and ``validation_fractions``, see `export.batches.split_folder`.
+    words : path-like, optional
+        CSV file of archive rows.
+    count : int, optional
+        Most images of each source.
+
+    Returns
+    -------
+    arrays : dict
+        ``image`` and ``words`` int8 with ``image_scale`` and ``words_scale`` float32.
+    """
+    rng = np.random.default_rng(0)
+    if data['real']:
+        pairs, held_out = split_folder(data)
+        chosen = []
+        for source in sorted({pair.source for pair in pairs}):
+            rows = np.array([i for i, pair in enumerate(pairs) if pair.source == source])
+            order = np.lexsort((rng.random(len(rows)), ~held_out[rows]))
+            chosen.extend(rows[order[:count]])
+        squares = [real_pairs.to_square(real_pairs.load_pixels(pairs[i].file), size)
+                   for i in chosen]
+        titles = [real_pairs.row_words(pair) for pair in pairs]
+    else:
+        squares = [real_pairs.to_square(render(8_000_000 + i).image, size) for i in range(200)]
+        titles = [kind.replace('_', ' ') for kind in KINDS]
+    if words:
+        titles = _row_words(words)
+    titles = sorted(set(titles))
+    titles = [titles[i] for i in rng.permutation(len(titles))[:1000]]
+    return {**_int8('image', _embed_images(out, np.stack(squares))),
+            **_int8('words', _embed_words(out, titles))}
+
+
+def _row_words(path):
+    opener = gzip.open if str(path).endswith('.gz') else open
+    with opener(path, 'rt', encoding='utf-8', newline='') as lines:
+        return [', '.join(part for part in (row['target_name'], row['obs_title']) if part)
+                for row in csv.DictReader(lines)]
+
+
+def _embed_images(out, squares):
+    vision = session(Path(out) / 'onnx' / 'vision_model_quantized.onnx')
+    return np.concatenate([
+        vision.run(None, {'pixel_values': normalise(torch.from_numpy(squares[i:i + 32])).numpy()})[0]
+        for i in range(0, len(squares), 32)
+    ])
+
+
+def _embed_words(out, titles):
+    text = session(Path(out) / 'onnx' / 'text_model_quantized.onnx')
+    tokenizer = Tokenizer.from_file(str(Path(out) / 'tokenizer.json'))
+    vectors = []
+    for i in range(0, len(titles), 32):
+        encodings = tokenizer.encode_batch(titles[i:i + 32])
+        vectors.append(text.run(['sentence_embeds'], {
+            'input_ids': np.array([e.ids for e in encodings], np.int64),
+            'attention_mask': np.array([e.attention_mask for e in encodings], np.int64),
+        })[0])
+    return np.concatenate(vectors)
+
+
+def _int8(name, vectors):
+    scale = np.abs(vectors).max() / 127
+    return {name: np.rint(vectors / scale).astype(np.int8), f'{name}_scale': np.float32(scale)}
+
+
+def _write_tokenizer(out):
+    source = minilm_folder()
+    tokenizer = Tokenizer.from_file(str(source / 'tokenizer.json'))
+    tokenizer.enable_truncation(MAX_TOKENS)
+    tokenizer.enable_padding()
+    tokenizer.save(str(out / 'tokenizer.json'), pretty=False)
+    config = json.loads((source / 'tokenizer_config.json').read_text(encoding='utf-8'))
+    config['model_max_length'] = MAX_TOKENS
+    _write_json(out / 'tokenizer_config.json', config)
+    shutil.copyfile(source / 'special_tokens_map.json', out / 'special_tokens_map.json')
+
+
+def _write_configs(out, size, info):
+    dim = info['config']['model']['dim']
+    bert = json.loads((minilm_folder() / 'config.json').read_text(encoding='utf-8'))
+    text = {key: bert[key] for key in (
+        'model_type', 'hidden_size', 'num_hidden_layers', 'num_attention_heads', 'vocab_size',
+        'intermediate_size', 'hidden_act',
+    )}
+    _write_json(out / 'config.json', {
+        'model_type': 'clip', 'architectures': ['CLIPModel'], 'projection_dim': dim,
+        'text_config': {**text, 'max_position_embeddings': MAX_TOKENS},
+        'vision_config': {'image_size': size, 'timm_model': info['config']['model']['network']},
+    })
+    _write_json(out / 'preprocessor_config.json', {
+        'image_processor_type': 'CLIPImageProcessor', 'do_convert_rgb': True,
+        'do_resize': True, 'size': {'height': size, 'width': size}, 'resample': 3,
+        'do_center_crop': False, 'do_rescale': True, 'rescale_factor': 1 / 255,
+        'do_normalize': True, 'image_mean': list(MEAN), 'image_std': list(STD),
+    })
+
+
+def _description(info, metrics):
+    config, progress = info['config'], info['progress']
+    settings = {key: value for key, value in config['train'].items() if key != 'threads'}
+    return {
+        'name': config['name'], 'version': config['version'], 'licence': config['licence'],
+        'embedding_dim': config['model']['dim'], 'prompt_templates': ['{}'],
+        'ranking': metrics.get('ranking', {
+            'image_weight': 0.5, 'text_weight': 1.0, 'fitted': 'not fitted: a guess',
+        }),
+        'training': {
+            'network': config['model']['network'], 'text_encoder': 'all-MiniLM-L6-v2, frozen',
+            'samples': progress['samples'], 'steps': progress['step'],
+            'synthetic_scenes': progress['scenes'],
+            'minutes': round(progress['seconds'] / 60, 1), 'input_size': progress['size'],
+            'real_fraction': config['data']['real_fraction'] if config['data']['real'] else 0.0,
+            'kinds': info['kinds'], 'settings': settings,
+        },
+        'metrics': metrics.get('metrics', {}),
+    }
+
+
+def _write_json(path, content):
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+
+
+def main(arguments):
+    """
+    Run ``python -m export bundle``.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Command line.
+    """
+    parser = argparse.ArgumentParser(prog='python -m export bundle')
+    parser.add_argument('checkpoint', help='checkpoint.pt of the training run')
+    parser.add_argument('towers', help='folder with onnx/*_quantized.onnx')
+    parser.add_argument('--out', required=True, help='folder to write')
+    parser.add_argument('--real', help='folder with manifest.jsonl: background images')
+    parser.add_argument('--words', help='CSV of archive rows: background words')
+    parser.add_argument('--metrics', help='JSON file written by evaluate')
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    metrics = json.loads(Path(options.metrics).read_text('utf-8')) if options.metrics else None
+    total = bundle(options.checkpoint, options.towers, options.out, real=options.real,
+                   words=options.words, metrics=metrics)
+    print(f'{options.out}: {total / 1e6:.1f} MB')

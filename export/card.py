@@ -1,0 +1,88 @@
+"""
+The model card: what the model is, was trained on, and scores, in its own numbers.
+"""
+
+__all__ = ['model_card']
+
+_HEAD = """---
+license: bsd-3-clause
+library_name: onnx
+pipeline_tag: zero-shot-image-classification
+tags:
+- astronomy
+- clip
+- onnx
+---
+
+# {name} {version}
+
+A small image-text model for pictures in astronomical archives: it gives a phrase and a preview
+image a common vector, so that images can be ranked by a phrase, offline and without a GPU.
+It is **experimental**: see the numbers below, and compare them with the baselines beside them.
+
+| | |
+|---|---|
+| image tower | {network}, from scratch, {input_size} x {input_size} pixels, whole frame squashed to a square |
+| text tower | {text_encoder}, and a learned {dim} x {dim} matrix |
+| files | `onnx/vision_model_quantized.onnx` (weights int8, arithmetic float32), `onnx/text_model_quantized.onnx` (dynamic int8) |
+| licence | {licence} |
+
+## Training
+{samples:,} views in {steps:,} steps and {minutes:.0f} minutes on two shared CPU cores, one seed.
+{synthetic_scenes:,} rendered scenes of {kinds} kinds with exact captions{real}.
+No image or text of a third party is in this bundle.
+
+## What it is for, and what not
+Ranking the rows of an archive query by what their previews show. Queries outside the concepts
+it was trained on (listed below) are answered by resemblance to those concepts. A high rank is a
+candidate, not a classification; `clip_false_alarm` says how often an unrelated archive image
+scores as high. Do not use it to measure completeness or to build a catalogue.
+"""
+
+_REAL = ', and in each batch {percent:.0f} % real images (APOD pictures without a copyright ' \
+    'notice, SDSS cutouts with Galaxy Zoo classes, FIRST radio galaxies, JWST mosaics)'
+
+
+def model_card(description):
+    """
+    Write a model card.
+
+    Parameters
+    ----------
+    description : dict
+        Content of ``astroclip.json``.
+
+    Returns
+    -------
+    card : str
+        Markdown with the metadata block of the Hugging Face hub.
+    """
+    training = description['training']
+    real = training['real_fraction']
+    parts = [_HEAD.format(
+        **{**training, 'kinds': len(training['kinds'])}, dim=description['embedding_dim'],
+        name=description['name'], version=description['version'], licence=description['licence'],
+        real=_REAL.format(percent=100 * real) if real else '',
+    )]
+    metrics = description['metrics']
+    if not metrics:
+        parts.append('\n## Measured\nNothing yet: this bundle was made before evaluation.\n')
+    for table in metrics.get('tables', ()):
+        parts.append(f"\n## {table['title']}\n{table['text']}\n\n{_table(table)}")
+    ranking = description['ranking']
+    parts.append(
+        f"\n## Ranking weights\n`clip_score` = {ranking['image_weight']:g} z(picture) + "
+        f"{ranking['text_weight']:g} z(words). Fitted: {ranking['fitted']}.\n"
+    )
+    kinds = ', '.join(kind.replace('_', ' ') for kind in training['kinds'])
+    parts.append(f'\n## Concepts of the synthetic sky\n{kinds}.\n')
+    return ''.join(parts)
+
+
+def _table(table):
+    """Return a Markdown table; numbers with three decimals, integers as they are."""
+    lines = ['| ' + ' | '.join(table['columns']) + ' |', '|' + '---|' * len(table['columns'])]
+    for row in table['rows']:
+        cells = [f'{cell:.3f}' if isinstance(cell, float) else str(cell) for cell in row]
+        lines.append('| ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines) + '\n'

@@ -1,0 +1,131 @@
+"""
+Both towers as ONNX, in the layout that transformers.js and Optimum use.
+"""
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from export.text import SentenceEncoder, TextTower
+from export.vision import load_checkpoint, normalise
+
+__all__ = ['OPSET', 'export_text', 'export_vision', 'main', 'session']
+
+#: ONNX operator set: the oldest that holds all operators used.
+OPSET = 17
+
+
+def export_vision(tower, size, path):
+    """
+    Write the image tower.
+
+    Batch normalisation is folded into the convolutions; the L2 norm is in the graph.
+
+    Parameters
+    ----------
+    tower : `export.vision.ImageTower`
+        Trained tower.
+    size : int
+        Side of its input.
+    path : path-like
+        File to write: input ``pixel_values`` float32 (n, 3, size, size), output
+        ``image_embeds`` float32 (n, d).
+    """
+    _export(
+        tower.eval(), (torch.zeros(2, 3, size, size),), path,
+        inputs={'pixel_values': {0: 'batch'}}, outputs={'image_embeds': {0: 'batch'}},
+    )
+
+
+def export_text(tower, path):
+    """
+    Write the text tower.
+
+    Parameters
+    ----------
+    tower : `export.text.TextTower`
+        Sentence encoder and learned map.
+    path : path-like
+        File to write: inputs ``input_ids`` and ``attention_mask`` int64 (n, length),
+        outputs ``text_embeds`` (n, d) and ``sentence_embeds`` (n, 384), float32.
+    """
+    ids, mask = tower.sentence_encoder.tokenize(['spiral galaxy', 'a planetary nebula in the sky'])
+    axes = {0: 'batch', 1: 'length'}
+    _export(
+        tower.eval(), (ids, mask), path,
+        inputs={'input_ids': axes, 'attention_mask': axes},
+        outputs={'text_embeds': {0: 'batch'}, 'sentence_embeds': {0: 'batch'}},
+    )
+
+
+def _export(module, example, path, *, inputs, outputs):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings(), torch.no_grad():
+        # The tracing exporter folds batch normalisation and needs no converter package;
+        # it announces its own deprecation and comments on constants that it traces.
+        warnings.simplefilter('ignore')
+        torch.onnx.export(
+            module, example, str(path), dynamo=False, opset_version=OPSET,
+            input_names=list(inputs), output_names=list(outputs),
+            dynamic_axes={**inputs, **outputs},
+        )
+    onnx.checker.check_model(str(path))
+
+
+def session(path, *, threads=1):
+    """
+    Open an ONNX file on the CPU.
+
+    Parameters
+    ----------
+    path : path-like
+        ONNX file.
+    threads : int, optional
+        Threads for operators.
+
+    Returns
+    -------
+    session : `onnxruntime.InferenceSession`
+        Ready to run.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(
+        str(path), options, providers=['CPUExecutionProvider']
+    )
+
+
+def main(arguments):
+    """
+    Run ``python -m export to-onnx``.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Command line.
+    """
+    parser = argparse.ArgumentParser(prog='python -m export to-onnx')
+    parser.add_argument('checkpoint', help='checkpoint.pt of a training run')
+    parser.add_argument('--out', required=True, help='folder for onnx/*.onnx')
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    out = Path(options.out)
+    tower, projection, info = load_checkpoint(options.checkpoint)
+    size = info['progress']['size']
+    export_vision(tower, size, out / 'onnx' / 'vision_model.onnx')
+    text = TextTower(SentenceEncoder(), projection).eval()
+    export_text(text, out / 'onnx' / 'text_model.onnx')
+    (out / 'training.json').write_text(json.dumps(info, indent=1), encoding='utf-8')
+
+    squares = np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8)
+    pixels = normalise(torch.from_numpy(squares))
+    with torch.no_grad():
+        wanted = tower(pixels).numpy()
+    got, = session(out / 'onnx' / 'vision_model.onnx').run(None, {'pixel_values': pixels.numpy()})
+    print(f'vision_model.onnx: largest difference to torch {np.abs(got - wanted).max():.1e}')
