@@ -8,6 +8,7 @@ than its share of bytes or of time.
 """
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -139,10 +140,13 @@ class Fetcher:
             host = _check(target, url)
             with self._connection(host):
                 try:
+                    _deadline.value = deadline
                     with self._session().get(
                             target, stream=True, allow_redirects=False,
                             timeout=(self.limits.connect_timeout, self.limits.timeout),
                     ) as response:
+                        if time.monotonic() > deadline:
+                            raise self._too_slow(url)
                         if response.is_redirect:
                             target = urljoin(target, response.headers['Location'])
                             continue
@@ -153,6 +157,8 @@ class Fetcher:
                 except requests.exceptions.Timeout as error:
                     raise PreviewError('no answer in time', url) from error
                 except requests.exceptions.ConnectionError as error:
+                    if time.monotonic() > deadline:
+                        raise self._too_slow(url) from error
                     if 'NewConnectionError' in repr(error) or 'NameResolution' in repr(error):
                         raise PreviewError('the server cannot be reached', url) from error
                     raise _Transient('the connection was broken') from error
@@ -184,8 +190,7 @@ class Fetcher:
             if size > limit:
                 raise too_large
             if time.monotonic() > deadline:
-                raise PreviewError(f'took longer than {self.limits.row_timeout:g} s '
-                                   '(conf.row_timeout)', url)
+                raise self._too_slow(url)
             if self._stop.is_set():
                 raise PreviewError('interrupted', url)
             if size > _LARGE and waiting_for_memory:
@@ -198,12 +203,17 @@ class Fetcher:
             raise _Transient(f'only {size} of {declared} bytes arrived')
         return b''.join(chunks)
 
+    def _too_slow(self, url: str) -> PreviewError:
+        return PreviewError(f'took longer than {self.limits.row_timeout:g} s (conf.row_timeout)',
+                            url)
+
     def _session(self):
         session = getattr(self._local, 'session', None)
         if session is None:
             import requests
 
             session = self._local.session = requests.Session()
+            _cut_off_headers(session)
             session.headers['User-Agent'] = self._user_agent
             # A compressed image gains nothing and could be a decompression bomb.
             session.headers['Accept-Encoding'] = 'identity'
@@ -223,6 +233,42 @@ class Fetcher:
             yield
         finally:
             semaphore.release()
+
+
+_deadline = threading.local()
+
+
+def _cut_off_headers(session) -> None:
+    """
+    Make a session's connections give up at the deadline while the header arrives.
+
+    The timeout of a socket is one of each read: a header that drips in byte by byte would hold
+    its thread for as long as the server likes.
+    """
+    import urllib3
+
+    class Watched:
+        def getresponse(self, *args, **kwargs):
+            watch = threading.Timer(max(0.0, _deadline.value - time.monotonic()),
+                                    _shut_down, [self.sock])
+            watch.daemon = True
+            watch.start()
+            try:
+                return super().getresponse(*args, **kwargs)
+            finally:
+                watch.cancel()
+
+    pools = {}
+    for scheme, pool in (('http', urllib3.HTTPConnectionPool),
+                         ('https', urllib3.HTTPSConnectionPool)):
+        connection = type('Watched', (Watched, pool.ConnectionCls), {})
+        pools[scheme] = type(pool.__name__, (pool,), {'ConnectionCls': connection})
+        session.get_adapter(f'{scheme}://').poolmanager.pool_classes_by_scheme = pools
+
+
+def _shut_down(connected: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 class _Transient(Exception):
