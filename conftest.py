@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The tests read no settings and no cache of the user, and leave none behind.
+Tests and doctests read no settings and no cache of the user, and leave none behind.
 """
 
 import os
@@ -17,7 +17,9 @@ for _variable in ('XDG_CONFIG_HOME', 'XDG_CACHE_HOME'):
 for _variable in ('ASTROPY_CONFIG_DIR', 'ASTROPY_CACHE_DIR'):
     os.environ.pop(_variable, None)  # they would win over XDG
 os.environ['HF_HOME'] = str(Path(_home.name, 'hub'))
-os.environ['HF_HUB_OFFLINE'] = '1'
+os.environ.setdefault('HF_HUB_OFFLINE', '1')
+
+pytest_plugins = ['tests.loopback.fixtures']
 
 
 def pytest_configure(config):
