@@ -120,7 +120,8 @@ class Archive:
             Seed of positions and pictures.
         """
         rng = np.random.default_rng(seed)
-        picture = jpeg(blobs(rng, size))
+        # Of thousands of rows only the bytes differ, which is cheaper than pictures of their own.
+        pictures = [jpeg(blobs(rng, size)) for _ in range(min(count, 20))]
         rows, files = [], {}
         for i in range(count):
             name = f'hst_{i:05d}_acs_f814w_drz'
@@ -147,8 +148,7 @@ class Archive:
                 row |= {'obs_collection': 'HLA', 'jpegURL': f'/hst/previews/{name.upper()}.jpg'}
             rows.append(row)
             if row['jpegURL'] and role != -2:
-                # Pictures of their own while few; of 10,000 only the bytes differ.
-                image = jpeg(blobs(rng, size)) if i < 200 else picture
+                image = pictures[i % len(pictures)]
                 files[row['jpegURL']] = with_comment(image, row['jpegURL'])
         return cls(rows, files, names={'M 42': (83.6, -5.4)})
 
@@ -256,14 +256,20 @@ def member_reader(tar, offset, size):
 
 
 def blobs(rng, size):
-    """Paint a few round sources in random colours: uint8 (size, size, 3)."""
-    y, x = np.mgrid[:size, :size] / size
-    image = np.zeros((size, size, 3))
+    """Paint a few round sources in random colours, with noise: uint8 (size, size, 3)."""
+    side = min(size, 256)
+    along = np.arange(side) / side
+    image = np.zeros((side, side, 3))
     for _ in range(4):
-        cx, cy = rng.uniform(0, 1, 2)
-        spot = np.exp(-((x - cx)**2 + (y - cy)**2) / rng.uniform(0.001, 0.05))
-        image += spot[..., None] * rng.uniform(0, 255, 3)
-    return np.clip(image, 0, 255).astype(np.uint8)
+        width = rng.uniform(0.03, 0.2)
+        x, y = (np.exp(-((along - centre) / width)**2) for centre in rng.uniform(0, 1, 2))
+        image += np.outer(y, x)[..., None] * rng.uniform(0, 255, 3)
+    image = np.clip(image, 0, 239).astype(np.uint8)
+    if size > side:  # smooth light, but noise in each pixel, as in a real picture
+        image = np.array(Image.fromarray(image).resize((size, size)))
+    noise = rng.integers(0, 16, (side, side, 3), dtype=np.uint8)
+    image += np.tile(noise, (-(-size // side), -(-size // side), 1))[:size, :size]
+    return image
 
 
 def jpeg(image, *, quality=85):
