@@ -7,6 +7,7 @@ import contextlib
 import functools
 import io
 import logging
+import sys
 import threading
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -222,17 +223,18 @@ class Encoder:
         return self._open('text')
 
     def _open(self, tower: str):
-        device = 'cuda' if self._wanted != 'cpu' and _cuda_possible() else 'cpu'
-        session = _session(self.bundle.onnx_file(tower, device), device, self._n_threads)
-        got = 'cuda' if _CUDA in session.get_providers() else 'cpu'
-        if self._wanted == 'cuda' and got != 'cuda':
+        wanted = 'cuda' if self._wanted != 'cpu' and _has_driver() else 'cpu'
+        file = self.bundle.onnx_file(tower, wanted)
+        session = _session(file, wanted, self._n_threads)
+        device = 'cuda' if _CUDA in session.get_providers() else 'cpu'
+        if self._wanted == 'cuda' and device != 'cuda':
             raise EncoderError('CUDA was asked for but cannot be used: check the driver, and '
                                'install the libraries with pip install astroclip-search[cuda].')
-        if got != device:
+        if self.bundle.onnx_file(tower, device) != file:
             # The file for the GPU is the wrong one here: half precision is slow on a CPU.
-            session = _session(self.bundle.onnx_file(tower, got), got, self._n_threads)
+            session = _session(self.bundle.onnx_file(tower, device), device, self._n_threads)
         if tower == 'vision':
-            log.info('The model %s runs on %s.', self.bundle.name, got.upper())
+            log.info('The model %s runs on %s.', self.bundle.name, device.upper())
         return session
 
 
@@ -263,10 +265,25 @@ def open_encoder(bundle: Bundle, *, device: str = 'auto', n_threads: int = 0) ->
             Encoder(bundle, device=device, n_threads=n_threads))
 
 
-def _cuda_possible() -> bool:
+@functools.cache
+def _has_driver() -> bool:
+    """
+    Whether there is a CUDA driver at all.
+
+    The runtime would find out too, but only after it has loaded its CUDA libraries; that it lists
+    CUDA as available says nothing.
+    """
+    import ctypes
+
     import onnxruntime
 
-    return _CUDA in onnxruntime.get_available_providers()
+    if _CUDA not in onnxruntime.get_available_providers():
+        return False
+    try:
+        ctypes.CDLL('nvcuda.dll' if sys.platform == 'win32' else 'libcuda.so.1')
+    except OSError:
+        return False
+    return True
 
 
 def _session(path: Path, device: str, n_threads: int):
