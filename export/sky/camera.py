@@ -12,7 +12,8 @@ from .optics import star_field
 __all__ = ['FAMILIES', 'develop', 'present']
 
 # Faint sources on a noisy background ('sky', 'galaxy'), light that fills the frame ('nebula'), one
-# well-exposed body ('bright'), an interferometer's map ('radio'), a raw frame ('detector'), or a picture drawn as it is ('figure').
+# well-exposed body ('bright'), an interferometer's map ('radio'), a raw frame ('detector'), or a
+# picture drawn as it is ('figure').
 FAMILIES = ('sky', 'galaxy', 'nebula', 'radio', 'bright', 'detector', 'figure')
 
 # Control points (position, red, green, blue) of the colour maps archives like.
@@ -78,7 +79,8 @@ def _stretch(canvas, image, sigma, family):
         low = np.median(image) + rng.uniform(1, 5) * sigma
         high = max(np.percentile(image, 99.97), low + 4 * sigma)
         return np.clip((image - low) / (high - low), 0, None) ** rng.uniform(0.45, 1.1)
-    method = canvas.pick(('asinh', 'linear', 'sqrt', 'log', 'zscale'), (0.44, 0.16, 0.14, 0.13, 0.13))
+    method = canvas.pick(('asinh', 'linear', 'sqrt', 'log', 'zscale'),
+                         (0.44, 0.16, 0.14, 0.13, 0.13))
     spread = sigma * 1.2 + 1e-3
     median = np.median(image, axis=(0, 1))
     if family == 'nebula':
@@ -99,7 +101,8 @@ def _stretch(canvas, image, sigma, family):
         return np.log1p(a * level) / np.log1p(a)
     if method == 'zscale':
         # A narrow range around the background, but never so narrow that all is white.
-        width = max(rng.uniform(5, 25) * spread, rng.uniform(0.2, 0.7) * float(high - np.max(median)))
+        width = max(rng.uniform(5, 25) * spread,
+                    rng.uniform(0.2, 0.7) * float(high - np.max(median)))
         return (image - (median - 1.5 * spread)) / width
     return level * rng.uniform(0.8, 2)
 
@@ -264,7 +267,7 @@ def _label(rng, picture):
     draw = ImageDraw.Draw(image)
     letters = rng.choice(list('ABCDEFGHNGCM0123456789 .'), rng.integers(3, 12))
     fill = (255, 255, 255) if rng.random() < 0.7 else (255, 255, 0)
-    where = tuple((rng.uniform(0.02, 0.55, 1)[0] * size, rng.uniform(0.02, 0.88, 1)[0] * size))
+    where = (rng.uniform(0.02, 0.55) * size, rng.uniform(0.02, 0.88) * size)
     draw.text(where, ''.join(letters), fill=fill)
     if rng.random() < 0.5:
         left = rng.uniform(0.04, 0.6) * size

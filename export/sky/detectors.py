@@ -51,8 +51,8 @@ def spectrum(canvas):
             strength = luminosities(rng, 1, slope=1.0, low=0.05, high=1.5)[0]
             light += strength * trace * np.exp(-(((y - row) / width) ** 2))
             if canvas.chance(0.4):
-                light += rng.uniform(0.3, 1) * canvas.gaussian((start + rng.uniform(0, length), row),
-                                                               0.012)
+                line = canvas.gaussian((start + rng.uniform(0, length), row), 0.012)
+                light += rng.uniform(0.3, 1) * line
     elif layout == 'long slit':
         for _ in range(rng.integers(5, 40)):
             where = rng.uniform(-1, 1)
@@ -125,12 +125,12 @@ def plot(canvas):
     tick = max(2, side // 48)
     for where in np.linspace(left, right, rng.integers(4, 9)).astype(int):
         frame[bottom : bottom + tick, where] = 1
-        frame[bottom + 2 * tick : bottom + 4 * tick, max(0, where - tick) : where + tick] = (
-            rng.uniform(0, 0.8, (2 * tick, where + tick - max(0, where - tick))))
+        digits = frame[bottom + 2 * tick : bottom + 4 * tick, max(0, where - tick) : where + tick]
+        digits[:] = rng.uniform(0, 0.8, digits.shape)
     for where in np.linspace(top, bottom, rng.integers(3, 7)).astype(int):
         frame[where, left - tick : left] = 1
-        frame[where - tick : where + tick, left - 5 * tick : left - 2 * tick] = rng.uniform(
-            0, 0.8, frame[where - tick : where + tick, left - 5 * tick : left - 2 * tick].shape)
+        digits = frame[where - tick : where + tick, max(0, left - 5 * tick) : left - 2 * tick]
+        digits[:] = rng.uniform(0, 0.8, digits.shape)
     colour = rng.uniform(0, 0.8, 3).astype(np.float32) if canvas.chance(0.6) else rgb(0, 0, 0)
     image = (1 - frame)[..., None] * (1 - ink[..., None] * (1 - colour))
     return image.astype(np.float32), {'style_of_plot': style}

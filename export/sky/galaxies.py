@@ -83,7 +83,8 @@ def _spiral_light(canvas, *, barred, centre=(0.0, 0.0), scale=None, axis_ratio=N
     old, young, knots = canvas.pick(PALETTES[4:] if infrared else PALETTES)
     if infrared:
         # Dust glows instead of absorbing: a web of filaments and bubbles along the arms.
-        web = np.maximum(canvas.warp(canvas.ridges(2.2, 6), 3), canvas.warp(canvas.ridges(2.0, 6), 3))
+        web = np.maximum(canvas.warp(canvas.ridges(2.2, 6), 3),
+                         canvas.warp(canvas.ridges(2.0, 6), 3))
         clumps, dust = clumps * 3 * web**1.5, np.ones_like(dust)
     image = (disk * (1 - contrast * 0.8))[..., None] * old * 0.8
     image += (disk * contrast * arm * clumps * 1.8)[..., None] * young
@@ -169,7 +170,8 @@ def edge_on(canvas):
     if dust:
         offset = rng.uniform(-0.3, 0.3) * height
         lane = np.exp(-(((y - offset) / (height * rng.uniform(0.25, 0.5))) ** 2))
-        lane *= np.exp(-((x / 0.75) ** 4)) * np.clip(1 + 0.6 * canvas.warp(canvas.noise(2.5)), 0.1, 3)
+        lane *= np.exp(-((x / 0.75) ** 4))
+        lane *= np.clip(1 + 0.6 * canvas.warp(canvas.noise(2.5)), 0.1, 3)
         image *= np.exp(-rng.uniform(1.2, 3.5) * lane[..., None] * rgb(0.8, 1, 1.25))
     return image, {'dust_lane': dust, 'bulge': bulge_strength > 1.2, 'small': scale < 0.45,
                    'thin': height < 0.045 and bulge_strength < 0.7}

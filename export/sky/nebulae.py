@@ -89,7 +89,7 @@ def _glow(canvas):
     centre = rng.normal(0, 0.3, 2)
     x, y = canvas.frame(centre=centre, axis_ratio=rng.uniform(0.6, 1), scale=rng.uniform(0.5, 1.8))
     radius = np.hypot(x, y)
-    envelope = np.exp(-(radius**rng.uniform(1, 2))) * np.exp(0.9 * canvas.warp(canvas.noise(3.0), 6))
+    envelope = np.exp(-(radius**rng.uniform(1, 2)) + 0.9 * canvas.warp(canvas.noise(3.0), 6))
     filaments = canvas.warp(canvas.ridges(3.0, rng.uniform(1.5, 4)), 5)
     gas = envelope * (0.45 + rng.uniform(0.3, 1.6) * filaments
                       * np.clip(0.6 + 0.6 * canvas.noise(3), 0, 2))
@@ -138,7 +138,8 @@ def _front(canvas):
 def emission_nebula(canvas):
     """Paint an H II region: glowing gas, dust lanes, the cluster that lights it, field stars."""
     rng = canvas.rng
-    image, centre, dust = _front(canvas) if canvas.chance(0.4) else _glow(canvas)
+    front = canvas.chance(0.4)
+    image, centre, dust = _front(canvas) if front else _glow(canvas)
     cluster = canvas.chance(0.45)
     if cluster:
         n = rng.integers(8, 60)
@@ -150,7 +151,7 @@ def emission_nebula(canvas):
     image += stars * rng.uniform(0.3, 1) * (0.3 + 0.7 * dust)
     if canvas.chance(0.35):
         image += bright_stars(canvas, rng.integers(1, 6))
-    return image, {'cluster': cluster, 'dusty': bool(dust.mean() < 0.72)}
+    return image, {'front': front, 'cluster': cluster, 'dusty': bool(dust.mean() < 0.72)}
 
 
 def dark_nebula(canvas):
@@ -171,7 +172,8 @@ def dark_nebula(canvas):
         depth = canvas.blank(channels=0)
         back = back * 0.7 + 0.35 * canvas.pick(GAS)[1]
         for _ in range(rng.integers(1, 4)):
-            left, top, width = rng.uniform(-0.6, 0.6), rng.uniform(-0.6, 0.2), rng.uniform(0.07, 0.2)
+            left, top = rng.uniform(-0.6, 0.6), rng.uniform(-0.6, 0.2)
+            width = rng.uniform(0.07, 0.2)
             away = np.abs(x - left + 0.06 * canvas.noise(3.0))
             wide = width * (1 + 0.35 * canvas.noise(3) + 0.6 * np.clip(y - top, 0, 2))
             column = 8 * edge(away - wide, 0.02) * edge(-(y - top + 0.05 * wisps), 0.03)
@@ -210,7 +212,7 @@ def reflection_nebula(canvas):
     x, y = rng.normal(0, 0.3, (2, n))
     texture = np.exp(rng.uniform(0.3, 0.8) * canvas.warp(canvas.noise(3.0)))
     # Striations: noise stretched along one direction, as in the Pleiades.
-    u, v = canvas.frame()
+    _, v = canvas.frame()
     streaks = canvas.warp(np.sin(v * rng.uniform(18, 40) + 2.5 * canvas.noise(3)), 3)
     wispy = canvas.chance(0.6)
     texture *= 1 + (rng.uniform(0.1, 0.3) if wispy else 0) * streaks
@@ -220,8 +222,8 @@ def reflection_nebula(canvas):
     image = canvas.blank()
     for a, b in zip(x, y, strict=True):
         away = np.hypot(canvas.x - a, canvas.y - b)
-        glow = rng.uniform(0.3, 1) * np.exp(-away / rng.uniform(0.12, 0.45)) * np.clip(texture, 0, 3)
-        image += glow[..., None] * colour
+        glow = rng.uniform(0.3, 1) * np.exp(-away / rng.uniform(0.12, 0.45))
+        image += (glow * np.clip(texture, 0, 3))[..., None] * colour
     depth = rng.uniform(0, 2) * np.clip(canvas.warp(canvas.noise(3)), 0, 3)
     depth = depth + rng.uniform(0, 2) * np.clip(canvas.warp(canvas.ridges(2.8, 5)) - 0.6, 0, 1)
     image *= _thin(depth)
@@ -367,12 +369,14 @@ def jet(canvas):
             where = side * (0.08 + 0.85 * k / knots + rng.normal(0, 0.02))
             width = 0.015 + 0.035 * abs(where)
             knot = np.exp(-(((x - where) / (width * 1.6)) ** 2) - ((y - wiggle) / width) ** 2)
-            image += (rng.uniform(0.3, 1.2) * knot)[..., None] * (red if canvas.chance(0.6) else teal)
+            colour = red if canvas.chance(0.6) else teal
+            image += (rng.uniform(0.3, 1.2) * knot)[..., None] * colour
         head = rng.uniform(0.8, 1.05)
         bow = np.exp(-(((x * side - head + 2.5 * y**2) / 0.05) ** 2)) * np.exp(-((y / 0.22) ** 2))
         bow = bow * np.exp(0.6 * canvas.noise(2.5))
         image += (rng.uniform(0.3, 0.9) * bow)[..., None] * rgb(0.5, 0.9, 1.2)
-        beam = np.exp(-((y / (0.02 + 0.02 * np.abs(x))) ** 2)) * ((x * side > 0) & (np.abs(x) < 0.9))
+        beam = np.exp(-((y / (0.02 + 0.02 * np.abs(x))) ** 2))
+        beam = beam * ((x * side > 0) & (np.abs(x) < 0.9))
         image += (0.25 * beam)[..., None] * rgb(1.2, 0.7, 0.5)
     image = canvas.warp(image, rng.uniform(0, 2.5), 3.0)
     cavity = np.exp(-(((np.abs(y) - 0.6 * np.abs(x)) / 0.1) ** 2)) * np.exp(-np.abs(x) / 0.25)

@@ -71,7 +71,8 @@ def planet(canvas):
         spot = canvas.chance(0.5)
         if spot:
             where = rng.uniform(-0.4, 0.4)
-            albedo = albedo * (1 - 0.35 * np.exp(-(((x - where) / 0.18) ** 2) - ((y - 0.33) / 0.1) ** 2))
+            oval = np.exp(-(((x - where) / 0.18) ** 2) - ((y - 0.33) / 0.1) ** 2)
+            albedo = albedo * (1 - 0.35 * oval)
     elif body == 'saturn':
         albedo = _bands(canvas, latitude, 0.1)
     elif body == 'mars':
@@ -81,7 +82,7 @@ def planet(canvas):
         albedo = 1 + (0.05 if body == 'venus' else 0.03) * canvas.noise(3.0)
     image = (albedo * mu ** rng.uniform(0.3, 0.8) * disk)[..., None] * colour
     crescent = False
-    if body in ('venus', 'mars') and canvas.chance(0.5) or canvas.chance(0.12):
+    if (body in ('venus', 'mars') and canvas.chance(0.5)) or canvas.chance(0.12):
         phase = rng.uniform(0.3, 2.4)
         lit = np.clip(x * np.sin(phase) + mu * np.cos(phase), 0, 1)
         crescent = phase > 1.75
@@ -169,7 +170,8 @@ def sun(canvas):
     image = (0.4 + 0.6 * np.sqrt(np.clip(1 - radius**2, 0, 1))) * disk
     image = image * (1 + (0.02 if whole else 0.06) * canvas.noise(1.0))
     n = int(rng.integers(0, 10))
-    regions = centre + size * np.stack([rng.uniform(-0.75, 0.75, n), rng.normal(0, 0.28, n)], axis=1)
+    places = np.stack([rng.uniform(-0.75, 0.75, n), rng.normal(0, 0.28, n)], axis=1)
+    regions = centre + size * places
     prominences = False
     if band == 'white':
         for region in regions:
@@ -201,7 +203,8 @@ def sun(canvas):
         image = image + (radius > 1) * np.exp(-(radius - 1) / 0.06) * np.clip(bumps - 1, 0, 2) * 0.5
         colour = rgb(1.5, 0.6, 0.25)
     return np.maximum(image, 0)[..., None] * colour, {
-        'band': band, 'whole': whole, 'spots': band == 'white' and n > 0, 'prominences': prominences}
+        'band': band, 'whole': whole, 'spots': band == 'white' and n > 0,
+        'prominences': prominences}
 
 
 def eclipse(canvas):
@@ -269,10 +272,10 @@ def night_landscape(canvas):
     elif scene == 'aurora':
         curtain = canvas.noise(4.0)[:1] * 0.25 + rng.uniform(-0.3, 0.3)
         height = curtain - canvas.y
-        rays = 1 + 0.5 * canvas.noise(1.5)[:1]
-        glow = np.where(height > 0, np.exp(-height / 0.4), np.exp(height / 0.06)) * np.clip(rays, 0.2, 3)
-        green = glow[..., None] * rgb(0.15, 0.9, 0.35)
-        red = (np.exp(-((height - 0.6) ** 2) / 0.1) * np.clip(rays, 0.2, 3))[..., None]
+        rays = np.clip(1 + 0.5 * canvas.noise(1.5)[:1], 0.2, 3)
+        glow = np.where(height > 0, np.exp(-height / 0.4), np.exp(height / 0.06))
+        green = (glow * rays)[..., None] * rgb(0.15, 0.9, 0.35)
+        red = (np.exp(-((height - 0.6) ** 2) / 0.1) * rays)[..., None]
         image = image + 0.8 * green + rng.uniform(0, 0.4) * red * rgb(0.8, 0.1, 0.4)
     elif scene == 'meteor':
         x, y = canvas.frame(centre=rng.uniform(-0.4, 0.4, 2))
