@@ -11,6 +11,8 @@ images) and ``golden.npz`` (a self-test).
 import functools
 import hashlib
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,13 +25,19 @@ __all__ = ['Background', 'Bundle', 'Preprocessing', 'cached_models', 'open_bundl
 
 EMBEDDED = Path(__file__).parent / 'model'
 
-_HUB_FILES = ['config.json', 'preprocessor_config.json', 'tokenizer.json',
-              'tokenizer_config.json', 'special_tokens_map.json', 'astroclip.json',
-              'background.npz', 'README.md', 'onnx/vision_model*.onnx', 'onnx/text_model*.onnx']
+# No image model reads more; a larger number in a downloaded file would only take the memory.
+_MAX_SIDE = 2048
 
 # Preference of the model file for a device: int8 gains most on a CPU, half precision on a GPU.
 _VARIANTS = {'cpu': ('_quantized', '_int8', '', '_fp16'),
              'cuda': ('_fp16', '', '_quantized', '_int8')}
+
+# Repositories also hold variants that we never open, of hundreds of megabytes each.
+_HUB_FILES = ['config.json', 'preprocessor_config.json', 'tokenizer.json',
+              'tokenizer_config.json', 'special_tokens_map.json', 'astroclip.json',
+              'background.npz', 'README.md',
+              *(f'onnx/{tower}_model{suffix}.onnx' for tower in ('vision', 'text')
+                for suffix in _VARIANTS['cpu'])]
 
 
 @dataclass(frozen=True)
@@ -70,28 +78,47 @@ class Preprocessing:
         -------
         Preprocessing
             The same content in one form.
-        """
-        def pair(value):
-            if isinstance(value, dict):
-                return (value['height'], value['width']) if 'height' in value else None
-            return (value, value)
 
-        resize, crop = config.get('size', 224), config.get('crop_size', 224)
-        short = resize.get('shortest_edge') if isinstance(resize, dict) else resize
-        if isinstance(resize, dict) and 'height' in resize:
-            short = None
-        if config.get('do_center_crop', short is not None):
-            size = pair(crop)
+        Raises
+        ------
+        AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError
+            If it describes something else than one input of a fixed size.
+        """
+        resize, crop = config['size'], config.get('crop_size')
+        short = None
+        if config.get('do_center_crop', crop is not None):
+            size = _height_width(crop)
+            # With a crop, a bare number is the short side (CLIP); without one, a square.
+            short = resize if isinstance(resize, int) else resize.get('shortest_edge')
         else:
-            size = pair(resize)
-            short = None
-        if size is None:
-            raise KeyError('size')
-        if short is None and config.get('do_center_crop') and size != pair(resize):
-            short = min(pair(resize))
-        return cls(tuple(int(n) for n in size), short, int(config.get('resample', 3)),
-                   tuple(config.get('image_mean', (0.5, 0.5, 0.5))),
-                   tuple(config.get('image_std', (0.5, 0.5, 0.5))))
+            size = _height_width(resize)
+        if max(size) > _MAX_SIDE or min(size) < 1:
+            raise ValueError(f'images of {size} pixels')
+        if short is None and _height_width(resize) != size:
+            raise ValueError('a crop of an image that was resized to another shape')
+        if short is not None and short < max(size):
+            raise ValueError('a crop larger than the image')
+        resample = config.get('resample', 3)
+        if resample not in range(6):
+            raise ValueError(f'resample {resample}')
+        normalised = config.get('do_normalize', True)
+        # In the file both are for values times rescale_factor; here they are for values in 0..1.
+        factor = config.get('rescale_factor', 1 / 255) if config.get('do_rescale', True) else 1
+        unit = 255 * factor
+        return cls(size, short, resample,
+                   _channels(config['image_mean'] if normalised else (0, 0, 0), unit),
+                   _channels(config['image_std'] if normalised else (1, 1, 1), unit))
+
+
+def _height_width(size: int | dict) -> tuple[int, int]:
+    if isinstance(size, int):
+        return size, size
+    return int(size['height']), int(size['width'])
+
+
+def _channels(values: Sequence[float], unit: float) -> tuple[float, float, float]:
+    red, green, blue = (float(value) / unit for value in values)
+    return red, green, blue
 
 
 @dataclass(frozen=True)
@@ -134,6 +161,10 @@ class Bundle:
         Token that pads shorter texts, if the tokenizer does not say it itself.
     info : dict
         ``astroclip.json``; empty for models that are not ours.
+    prompt_templates : tuple of str
+        Sentences around a phrase whose embeddings are averaged.
+    ranking_weights : tuple of float or None
+        Fitted weights of picture and words, or `None` for a model without them.
     """
 
     name: str
@@ -144,21 +175,8 @@ class Bundle:
     padding: bool = False
     pad_token: str | None = None
     info: dict = field(default_factory=dict)
-
-    @property
-    def prompt_templates(self) -> tuple[str, ...]:
-        """
-        Sentences around a phrase whose embeddings are averaged.
-        """
-        return tuple(self.info.get('prompt_templates', ['{}']))
-
-    @property
-    def ranking_weights(self) -> tuple[float, float] | None:
-        """
-        Fitted weights of picture and words, or `None` for a model without them.
-        """
-        weights = self.info.get('ranking')
-        return (float(weights['image_weight']), float(weights['text_weight'])) if weights else None
+    prompt_templates: tuple[str, ...] = ('{}',)
+    ranking_weights: tuple[float, float] | None = None
 
     def onnx_file(self, tower: str, device: str) -> Path:
         """
@@ -191,9 +209,19 @@ class Bundle:
         path = self.path / 'background.npz'
         if not path.is_file():
             return Background()
-        with np.load(path, allow_pickle=False) as data:
-            return Background(*(normalise(data[name] * np.float32(data[f'{name}_scale']))
-                                if name in data else None for name in ('image', 'words')))
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                vectors = [normalise(data[kind] * np.float32(data[f'{kind}_scale']))
+                           if kind in data else None for kind in ('image', 'words')]
+        # A damaged archive raises BadZipFile, zlib.error, ValueError, KeyError and more.
+        except Exception as error:
+            raise BundleError(f'The background.npz of the model {self.name!r} cannot be read '
+                              f'({error}).') from error
+        expected = self.info.get('embedding_dim')
+        if vectors[0] is not None and expected and vectors[0].shape[1] != expected:
+            raise BundleError(f'The model {self.name!r} is corrupt: the images of background.npz '
+                              f'have {vectors[0].shape[1]} dimensions, not {expected}.')
+        return Background(*vectors)
 
 
 def _read_json(path: Path, name: str) -> dict:
@@ -212,7 +240,8 @@ def _verify(path: Path, info: dict, name: str) -> None:
     """
     for relative, expected in info.get('files', {}).items():
         file = path / relative
-        if not file.resolve().is_relative_to(path.resolve()):
+        # By name only: in the hub's cache all files are links to a folder of contents.
+        if Path(relative).is_absolute() or '..' in Path(relative).parts:
             raise BundleError(f'The model {name!r} lists a file outside itself: {relative}.')
         if not file.is_file():
             raise BundleError(f'The model {name!r} is incomplete: {relative} is missing; '
@@ -269,23 +298,31 @@ def open_bundle(name: str = 'default', revision: str = '') -> Bundle:
         if not path.is_dir():
             raise BundleError('The embedded model is not in this installation; install '
                               'astroclip-search again or name another model.')
-    elif Path(name).expanduser().is_dir():
-        path = Path(name).expanduser().resolve()
+    # Not Path.expanduser: it fails where there is no such user.
+    elif Path(os.path.expanduser(name)).is_dir():
+        path = Path(os.path.expanduser(name)).resolve()
     elif name.count('/') == 1 and not name.startswith(('.', '/', '~')):
         path = _download(name, revision)
     else:
         raise BundleError(f'There is no model {name!r}: give \'default\', the path of a '
                           'directory, or a Hugging Face id such as \'owner/name\'.')
 
+    try:
+        return _describe(name, path)
+    # The files may hold anything: a list for an object, a word for a number.
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BundleError(f'The description of the model {name!r} makes no sense '
+                          f'({error!r}).') from error
+
+
+def _describe(name: str, path: Path) -> Bundle:
+    """
+    Verify a directory and read its description.
+    """
     info_file = path / 'astroclip.json'
     info = _read_json(info_file, name) if info_file.is_file() else {}
     _verify(path, info, name)
     config = _read_json(path / 'preprocessor_config.json', name)
-    try:
-        preprocessing = Preprocessing.from_config(config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f'The preprocessor_config.json of the model {name!r} does not say '
-                          f'the image size ({error!r}).') from error
     if not (path / 'tokenizer.json').is_file():
         raise BundleError(f'The model {name!r} has no tokenizer.json.')
     tokens_file = path / 'tokenizer_config.json'
@@ -306,9 +343,18 @@ def open_bundle(name: str = 'default', revision: str = '') -> Bundle:
         digest.update(json.dumps(config, sort_keys=True).encode())
         identity = digest.hexdigest()
     return Bundle(name=info.get('name', name), path=path, revision=identity[:12],
-                  preprocessing=preprocessing, context_length=int(min(length, 512)),
+                  preprocessing=Preprocessing.from_config(config),
+                  context_length=int(min(length, 512)),
                   padding='siglip' in str(model.get('model_type', '')).lower(),
-                  pad_token=_token(tokens.get('pad_token')), info=info)
+                  pad_token=_token(tokens.get('pad_token')), info=info,
+                  prompt_templates=tuple(info.get('prompt_templates', ['{}'])),
+                  ranking_weights=_weights(info.get('ranking')))
+
+
+def _weights(ranking: dict | None) -> tuple[float, float] | None:
+    if not ranking:
+        return None
+    return float(ranking['image_weight']), float(ranking['text_weight'])
 
 
 def _token(value: object) -> str | None:
