@@ -49,6 +49,7 @@ class Encoder:
         self._wanted = device
         self._n_threads = n_threads
         self._lock = threading.RLock()
+        self._dim = bundle.info.get('embedding_dim')
 
     @property
     def device(self) -> str:
@@ -79,7 +80,7 @@ class Encoder:
         """
         session = self._vision
         tensor = session.get_inputs()[0]
-        channels_last = len(tensor.shape) == 4 and tensor.shape[3] == 3
+        channels_last = tensor.shape[3] == 3
         if tensor.type != 'tensor(uint8)':
             kind = np.float16 if tensor.type == 'tensor(float16)' else np.float32
             preprocessing = self.bundle.preprocessing
@@ -137,7 +138,7 @@ class Encoder:
         int
             More than ``bundle.context_length`` if the end of the phrase will not be read.
         """
-        encoding = self._tokenizer.encode(text)
+        encoding = self._tokenizer.encode(_encodable(text))
         return sum(sum(part.attention_mask) for part in (encoding, *encoding.overflowing))
 
     def _encode_text(self, texts: Sequence[str], outputs: tuple[str, ...]) -> np.ndarray:
@@ -148,7 +149,7 @@ class Encoder:
         vectors = None
         for start in range(0, len(texts), _TEXT_BATCH):
             rows = by_length[start:start + _TEXT_BATCH]
-            encodings = self._tokenizer.encode_batch([texts[i] for i in rows])
+            encodings = self._tokenizer.encode_batch([_encodable(texts[i]) for i in rows])
             feed = {'input_ids': [e.ids for e in encodings],
                     'attention_mask': [e.attention_mask for e in encodings],
                     'token_type_ids': [e.type_ids for e in encodings]}
@@ -173,10 +174,15 @@ class Encoder:
         except Exception as error:
             raise EncoderError(f'The model {self.bundle.name!r} could not be run '
                                f'({" ".join(str(error).split())[:200]}).') from error
-        expected = self.bundle.info.get('embedding_dim')
-        if name != 'sentence_embeds' and expected and found.shape[-1] != expected:
-            raise BundleError(f'The model {self.bundle.name!r} is corrupt: its vectors have '
-                              f'{found.shape[-1]} dimensions, not {expected}.')
+        if found.ndim != 2:
+            raise BundleError(f'The output {name} of the model {self.bundle.name!r} is no vector '
+                              f'but of shape {found.shape[1:]}.')
+        if name != 'sentence_embeds':
+            # Both towers must agree even where nothing says the number.
+            self._dim = self._dim or found.shape[1]
+            if found.shape[1] != self._dim:
+                raise BundleError(f'The model {self.bundle.name!r} is corrupt: its vectors have '
+                                  f'{found.shape[1]} dimensions, not {self._dim}.')
         return normalise(found)
 
     @functools.cached_property
@@ -211,7 +217,10 @@ class Encoder:
     def _vision_session(self):
         session = self._open('vision')
         shape = session.get_inputs()[0].shape
-        size = shape[1:3] if shape[-1] == 3 else shape[2:4]
+        if len(shape) != 4:
+            raise BundleError(f'The image tower of the model {self.bundle.name!r} reads no images '
+                              f'but arrays of shape {shape}.')
+        size = shape[1:3] if shape[3] == 3 else shape[2:]
         wanted = self.bundle.preprocessing.size
         if any(isinstance(n, int) and n != m for n, m in zip(size, wanted, strict=True)):
             raise BundleError(f'The model {self.bundle.name!r} is corrupt: it reads images of '
@@ -236,6 +245,13 @@ class Encoder:
         if tower == 'vision':
             log.info('The model %s runs on %s.', self.bundle.name, device.upper())
         return session
+
+
+def _encodable(text: str) -> str:
+    """
+    Half a surrogate pair, as in a file that was cut, has no UTF-8 form.
+    """
+    return text.encode('utf-8', 'replace').decode()
 
 
 _encoders: dict[tuple, Encoder] = {}
@@ -302,10 +318,10 @@ def _session(path: Path, device: str, n_threads: int):
         # Only the default logger can silence the failed start of a provider; 2 is its default.
         onnxruntime.set_default_logger_severity(4)
         try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                if device == 'cuda' and find_spec('nvidia') is not None:
+            if device == 'cuda' and find_spec('nvidia') is not None:
+                with contextlib.redirect_stdout(io.StringIO()):
                     onnxruntime.preload_dlls()
-                return onnxruntime.InferenceSession(str(path), options, providers=providers)
+            return onnxruntime.InferenceSession(str(path), options, providers=providers)
         # ONNX Runtime raises its own exception classes, without a common root of their own.
         except Exception as error:
             raise EncoderError(f'{path.name} cannot be opened as an ONNX model '

@@ -1,0 +1,258 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The towers give what the files say, whatever form of input and output the model was exported with.
+"""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from astroclip_search import encoder as encoder_module
+from astroclip_search.bundle import open_bundle
+from astroclip_search.encoder import Encoder, open_encoder
+from astroclip_search.exceptions import BundleError, EncoderError
+from tests import tiny
+
+RED, GREEN, BLUE = np.eye(3)[:, None, None] * np.full((8, 8, 1), 255)
+IMAGES = np.stack([RED, GREEN, BLUE]).astype(np.uint8)
+
+
+@pytest.fixture
+def model(tmp_path):
+    def make(**options):
+        path = tiny.write_bundle(tmp_path / 'model', **options)
+        return Encoder(open_bundle(str(path)), device='cpu')
+
+    yield make
+    open_bundle.cache_clear()
+
+
+@pytest.mark.parametrize('vision', [
+    {}, {'kind': 'float16'}, {'kind': 'uint8', 'layout': 'NHWC'},
+    {'kind': 'float32', 'layout': 'NHWC'}, {'kind': 'uint8'}, {'size': None},
+    {'output': 'pooler_output'}])
+def test_images_are_embedded_by_every_kind_of_tower(model, vision):
+    vectors = model(vision=vision).encode_images(IMAGES)
+    assert vectors.dtype == np.float32
+    # Red is (1, -1, -1) after normalisation with mean 0.5 and deviation 0.5.
+    np.testing.assert_allclose(vectors, (2 * np.eye(3) - 1) / 3**0.5, atol=2e-3)
+
+
+def test_mean_and_deviation_of_the_preprocessor_are_applied(model):
+    encoder = model(preprocessor={'image_mean': [0.1, 0.2, 0.3], 'image_std': [0.5, 1.0, 2.0]})
+    expected = (np.eye(3) - [0.1, 0.2, 0.3]) / [0.5, 1.0, 2.0]
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(encoder.encode_images(IMAGES), expected, atol=1e-6)
+
+
+def test_text_and_images_share_a_space(model):
+    encoder = model()
+    cosines = encoder.encode_images(IMAGES) @ encoder.encode_text(['red', 'Green', 'a blue']).T
+    assert cosines.argmax(axis=0).tolist() == [0, 1, 2]
+    np.testing.assert_allclose(cosines.diagonal(), 1, atol=1e-6)
+
+
+def test_words_have_a_space_of_their_own(model):
+    encoder = model()
+    words = encoder.encode_words(['red'])
+    assert words.shape == (1, 5)
+    np.testing.assert_allclose(words[0, 2:], [3**-0.5, -3**-0.5, -3**-0.5], atol=1e-6)
+
+
+def test_words_of_models_without_sentence_vectors_are_their_text_vectors(model):
+    encoder = model(text={'outputs': ('text_embeds',)})
+    np.testing.assert_array_equal(encoder.encode_words(['red']), encoder.encode_text(['red']))
+
+
+@pytest.mark.parametrize('text', [
+    {'inputs': ('input_ids',)}, {'kind': 'int32'}, {'outputs': ('pooler_output',)},
+    {'inputs': ('input_ids', 'attention_mask', 'token_type_ids')}])
+def test_text_towers_of_every_kind(model, text):
+    vectors = model(text=text).encode_text(['blue', 'red'])
+    np.testing.assert_allclose(vectors * 3**0.5, [[-1, -1, 1], [1, -1, -1]], atol=1e-6)
+
+
+def test_texts_keep_their_places(model):
+    """
+    They are sorted by length and split into batches on the way.
+    """
+    texts = [('red', 'a galaxy green', 'galaxy a a blue')[i % 3] for i in range(150)]
+    vectors = model().encode_text(texts)
+    assert vectors.argmax(axis=1).tolist() == [0, 1, 2] * 50
+
+
+def test_padding_does_not_change_a_vector(model):
+    encoder = model()
+    alone = encoder.encode_text(['red'])
+    beside = encoder.encode_text(['red', 'a green galaxy galaxy'])
+    np.testing.assert_allclose(beside[0], alone[0], atol=1e-6)
+
+
+def test_siglip_pads_every_text_to_the_full_length(model, tmp_path):
+    encoder = model(text={'inputs': ('input_ids',)})
+    (tmp_path / 'siglip').mkdir()
+    path = tiny.write_bundle(tmp_path / 'siglip' / 'model', text={'inputs': ('input_ids',)})
+    tiny.write_json(path / 'config.json', {'model_type': 'siglip',
+                                           'text_config': {'max_position_embeddings': 16}})
+    tiny.seal(path)
+    siglip = Encoder(open_bundle(str(path)), device='cpu')
+    assert len(siglip._tokenizer.encode('red').ids) == 16
+    assert len(encoder._tokenizer.encode('red').ids) == 3
+    assert siglip.n_tokens('red') == encoder.n_tokens('red') == 3
+
+
+def test_no_texts(model):
+    assert model().encode_text([]).shape[0] == 0
+
+
+def test_a_phrase_that_is_too_long_is_cut_and_can_be_told(model):
+    encoder = model()
+    assert encoder.n_tokens('a red galaxy') == 5
+    assert encoder.n_tokens('red ' * 10_000) > encoder.bundle.context_length
+    np.testing.assert_allclose(encoder.encode_text(['red ' * 10_000]), encoder.encode_text(['red']),
+                               atol=1e-6)
+
+
+@pytest.mark.parametrize('text', ['原始惑星系円盤', 'é', '\0', '\ud800', '🌌' * 100, ' '])
+def test_any_string_can_be_embedded(model, text):
+    encoder = model()
+    assert np.isfinite(encoder.encode_text([text])).all()
+    assert encoder.n_tokens(text) >= 2
+
+
+# ---- faults ------------------------------------------------------------------------------
+
+
+def test_an_output_that_is_missing_is_named(model):
+    encoder = model(vision={'output': 'last_layer'}, text={'outputs': ('sentence_embeds',)})
+    with pytest.raises(BundleError, match=r'none of the outputs image_embeds.*it has last_layer'):
+        encoder.encode_images(IMAGES)
+    with pytest.raises(BundleError, match='none of the outputs text_embeds'):
+        encoder.encode_text(['red'])
+
+
+def test_an_output_that_is_no_vector(model):
+    encoder = model(text={'pooled': False, 'outputs': ('pooler_output',)})
+    with pytest.raises(BundleError, match=r'pooler_output of the model .* is no vector'):
+        encoder.encode_text(['red'])
+
+
+def test_vectors_of_a_size_that_the_description_does_not_say(model):
+    encoder = model(vision={'dim': 4})
+    with pytest.raises(BundleError, match='corrupt: its vectors have 4 dimensions, not 3'):
+        encoder.encode_images(IMAGES)
+
+
+def test_towers_of_two_spaces(model):
+    encoder = model(vision={'dim': 4}, info={'embedding_dim': None})
+    encoder.encode_text(['red'])
+    with pytest.raises(BundleError, match='corrupt: its vectors have 4 dimensions, not 3'):
+        encoder.encode_images(IMAGES)
+
+
+@pytest.mark.parametrize(('options', 'match'), [
+    ({'vision': {'size': 16}}, r'reads images of \[16, 16\] pixels, its preprocessor makes \[8'),
+    ({'vision': {'size': 16, 'layout': 'NHWC'}}, r'reads images of \[16, 16\] pixels'),
+    ({'vision': {'shape': ['n', 's', 's', 't', 3]}}, 'reads no images but arrays of shape')])
+def test_towers_that_do_not_fit_the_preprocessor(model, options, match):
+    with pytest.raises(BundleError, match=match):
+        model(**options).encode_images(IMAGES)
+
+
+def test_bytes_that_are_no_onnx_model(model):
+    encoder = model()
+    (encoder.bundle.path / 'onnx' / 'vision_model.onnx').write_bytes(b'not a model' * 100)
+    with pytest.raises(EncoderError, match=r'vision_model.onnx cannot be opened as an ONNX') as e:
+        encoder.encode_images(IMAGES)
+    assert '\n' not in str(e.value)
+    encoder.encode_text(['red'])
+
+
+def test_a_model_that_fails_while_it_runs(model):
+    encoder = model()
+    with pytest.raises(EncoderError, match="model 'tiny' could not be run") as caught:
+        encoder.encode_images(np.zeros((1, 4, 4, 3), np.uint8))
+    assert '\n' not in str(caught.value)
+
+
+def test_a_damaged_tokenizer(model):
+    encoder = model()
+    (encoder.bundle.path / 'tokenizer.json').write_text('{"version": "1.0"}')
+    with pytest.raises(BundleError, match=r'The tokenizer.json of the model .* cannot be read'):
+        encoder.encode_text(['red'])
+
+
+# ---- sessions ----------------------------------------------------------------------------
+
+
+def test_the_same_encoder_for_everyone(model):
+    bundle = model().bundle
+    assert open_encoder(bundle, device='cpu') is open_encoder(bundle, device='cpu')
+    assert open_encoder(bundle, device='cpu') is not open_encoder(bundle, device='cpu', n_threads=1)
+
+
+def test_threads_open_one_session(model, caplog):
+    encoder = model()
+    with (caplog.at_level(logging.INFO, 'astroclip_search'), ThreadPoolExecutor(8) as threads):
+        found = list(threads.map(lambda _: encoder.encode_images(IMAGES), range(32)))
+    assert all(np.array_equal(vectors, found[0]) for vectors in found)
+    assert [r.getMessage() for r in caplog.records] == ['The model tiny runs on CPU.']
+
+
+def test_nothing_is_printed(model, capfd):
+    encoder = model()
+    encoder.encode_images(IMAGES)
+    encoder.encode_text(['red'])
+    assert encoder.device == 'cpu'
+    assert capfd.readouterr() == ('', '')
+
+
+@pytest.fixture
+def no_driver(monkeypatch):
+    monkeypatch.setattr(encoder_module, '_has_driver', lambda: False)
+
+
+def test_without_a_driver_auto_is_the_cpu_in_silence(model, no_driver, capfd):
+    bundle = model().bundle
+    tiny.write_vision_tower(bundle.path, suffix='_fp16', output='for_the_gpu')
+    encoder = Encoder(bundle, device='auto')
+    assert encoder.device == 'cpu'
+    encoder.encode_images(IMAGES)
+    assert capfd.readouterr() == ('', '')
+
+
+def test_without_a_driver_cuda_is_one_sentence(model, no_driver):
+    encoder = Encoder(model().bundle, device='cuda')
+    with pytest.raises(EncoderError, match=r'CUDA was asked for but .*astroclip-search\[cuda\]'):
+        encoder.encode_images(IMAGES)
+
+
+def test_a_driver_whose_libraries_are_missing_falls_back_to_the_file_for_the_cpu(
+        model, monkeypatch, capfd):
+    """
+    On a machine with CUDA the session is real, and the half-precision file is right.
+    """
+    monkeypatch.setattr(encoder_module, '_has_driver', lambda: True)
+    bundle = model().bundle
+    tiny.write_vision_tower(bundle.path, suffix='_fp16', dim=4)
+    encoder = Encoder(bundle, device='auto')
+    assert encoder.device in ('cpu', 'cuda')
+    assert encoder._vision.get_outputs()[0].shape[1] == (3 if encoder.device == 'cpu' else 4)
+    assert capfd.readouterr() == ('', '')
+
+
+@pytest.mark.gpu
+def test_cuda_gives_the_vectors_of_the_cpu(model):
+    if not encoder_module._has_driver():
+        pytest.skip('no CUDA driver')
+    bundle = model().bundle
+    encoder = Encoder(bundle, device='cuda')
+    try:
+        vectors = encoder.encode_images(IMAGES)
+    except EncoderError as error:
+        pytest.skip(str(error))
+    assert encoder.device == 'cuda'
+    np.testing.assert_allclose(vectors, Encoder(bundle, device='cpu').encode_images(IMAGES),
+                               atol=1e-3)
