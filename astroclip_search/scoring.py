@@ -5,11 +5,11 @@ References and phrases -> scores, by way of the store; scores -> the ordered tab
 
 import collections
 import contextlib
+import copy
 import datetime
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from urllib.parse import urlsplit
 
 import numpy as np
 from astropy.table import MaskedColumn, Table
@@ -73,10 +73,9 @@ def score(references: References, phrases: list[str], negatives: list[str], *, b
         references.status = ['SKIPPED' if np.isnan(value) else 'OK' for value in text]
         references.message = ['the row has no words' if np.isnan(value) else '' for value in text]
     else:
-        _embed(references, text, pipeline, max_images, show_progress)
         query = _query_vector(encoder.encode_text, phrases, negatives,
                               encoder.bundle.prompt_templates)
-        image = _image_cosines(references, query, pipeline)
+        image = _image_cosines(references, text, query, pipeline, max_images, show_progress)
         if background.image is not None:
             image_background = background.image @ query
     return combine(image, text, by=by, weights=encoder.bundle.ranking_weights,
@@ -95,32 +94,18 @@ def _words_cosines(words: list[str], query: np.ndarray, pipeline: Pipeline) -> n
     name = words_space(pipeline.encoder)
     distinct = [text for text in dict.fromkeys(words) if text]
     space = pipeline.store.space(name, distinct)
-    missing = _absent(space, distinct, distinct)
+    missing = [text for text, row in zip(distinct, space.positions(distinct).tolist(), strict=True)
+               if row < 0]
     for start in range(0, len(missing), _WORDS_PART):
         part = missing[start:start + _WORDS_PART]
         pipeline.store.put(name, part, pipeline.encoder.encode_words(part))
-    return _cosines(space, words, query)
+    return _cosines(space, space.positions(words), query)
 
 
-def _image_cosines(references: References, query: np.ndarray, pipeline: Pipeline) -> np.ndarray:
-    space = pipeline.store.space(image_space(pipeline.encoder), ())
-    return _cosines(space, [image_key(source) if status == 'OK' else None for source, status in
-                            zip(references.sources, references.status, strict=True)], query)
-
-
-def _absent(space: Space, keys: Sequence[str], values: Sequence[str]) -> list[str]:
+def _cosines(space: Space, positions: np.ndarray, query: np.ndarray) -> np.ndarray:
     """
-    Values whose key is not in the space.
+    Cosines of some vectors of a space, NaN where the position is negative.
     """
-    return [value for value, row in zip(values, space.positions(keys).tolist(), strict=True)
-            if row < 0]
-
-
-def _cosines(space: Space, keys: Sequence[str | None], query: np.ndarray) -> np.ndarray:
-    """
-    Cosines of the vectors of some keys, NaN where a key is unknown.
-    """
-    positions = space.positions(keys)
     known = positions >= 0
     result = np.full(len(positions), np.nan, np.float32)
     if known.sum() > len(space) // 4:
@@ -131,40 +116,53 @@ def _cosines(space: Space, keys: Sequence[str | None], query: np.ndarray) -> np.
     return result
 
 
-def _embed(references: References, text: np.ndarray, pipeline: Pipeline, max_images: int,
-           show_progress: bool) -> None:
+def _image_cosines(references: References, text: np.ndarray, query: np.ndarray,
+                   pipeline: Pipeline, max_images: int, show_progress: bool) -> np.ndarray:
     """
-    Bring all images into the store that are not there; set the status of each row.
+    Bring all images into the store that are not there, set the status of each row, and compare.
     """
-    wanted = list(dict.fromkeys(source for source, status in
-                                zip(references.sources, references.status, strict=True)
-                                if not status))
-    keys = [image_key(source) for source in wanted]
-    space = pipeline.store.space(image_space(pipeline.encoder), keys)
-    missing = _absent(space, keys, wanted)
+    # Rows that have a status already take part with an empty key, which no image has.
+    keys = ['' if status else image_key(source) for source, status in
+            zip(references.sources, references.status, strict=True)]
+    space = pipeline.store.space(image_space(pipeline.encoder), filter(None, keys))
+    positions = space.positions(keys)
+    absent = [i for i in np.flatnonzero(positions < 0).tolist() if keys[i]]
+    references.status = [status or 'OK' for status in references.status]
+    if absent:
+        _embed(references, absent, text, pipeline, max_images, show_progress)
+        for i in absent:
+            # A file that was changed in the meantime has another key by now.
+            keys[i] = image_key(references.sources[i]) if references.status[i] == 'OK' else ''
+        positions = space.positions(keys)
+    return _cosines(space, positions, query)
+
+
+def _embed(references: References, rows: list[int], text: np.ndarray, pipeline: Pipeline,
+           max_images: int, show_progress: bool) -> None:
+    """
+    Bring the images of some rows into the store; set the status of those where it fails.
+    """
+    missing = list(dict.fromkeys(references.sources[i] for i in rows))
     remote = [source for source in missing
               if source not in references.objects and not is_path(source)]
-    left_out = _left_out(references, text, remote, max_images)
+    left_out = _left_out(references, rows, text, remote, max_images)
     missing = [source for source in missing if source not in left_out]
     failures = {}
     if missing:
         with _progress(len(missing), show_progress) as advance:
             failures = pipeline.embed(missing, references.objects, n_workers=n_workers(
                 missing, pipeline.fetcher.limits.n_connections), advance=advance)
-    for i, (source, status) in enumerate(zip(references.sources, references.status, strict=True)):
-        if status:
-            continue
+    for i in rows:
+        source = references.sources[i]
         if source in failures:
             references.status[i] = failures[source].status
             references.message[i] = failures[source].reason
         elif source in left_out:
             references.status[i] = 'SKIPPED'
             references.message[i] = f'more than {max_images} images: call again to go on'
-        else:
-            references.status[i] = 'OK'
 
 
-def _left_out(references: References, text: np.ndarray, remote: list[str],
+def _left_out(references: References, rows: list[int], text: np.ndarray, remote: list[str],
               max_images: int) -> set[str]:
     """
     Sources that are too many: those whose rows' words fit the query least.
@@ -172,11 +170,12 @@ def _left_out(references: References, text: np.ndarray, remote: list[str],
     if len(remote) <= max_images:
         return set()
     best: dict[str | None, float] = {}
-    for source, value in zip(references.sources, np.nan_to_num(text, nan=-2.0), strict=True):
-        best[source] = max(best.get(source, -2.0), float(value))
+    for i, value in zip(rows, np.nan_to_num(text, nan=-2.0)[rows].tolist(), strict=True):
+        source = references.sources[i]
+        best[source] = max(best.get(source, -2.0), value)
     warnings.warn(f'{len(remote)} images would have to be downloaded: only the {max_images} whose '
                   'words fit best are. Call again to go on, or raise max_images.',
-                  LargeQueryWarning, stacklevel=5)
+                  LargeQueryWarning, stacklevel=6)
     return set(sorted(remote, key=lambda source: -best[source])[max_images:])
 
 
@@ -208,7 +207,7 @@ def n_workers(sources: Sequence[str | None], n_connections: int) -> int:
     int
         Number of threads, at least one.
     """
-    hosts = {urlsplit(source).netloc for source in sources
+    hosts = {source.partition('://')[2].partition('/')[0] for source in sources
              if source and not is_path(source) and not source.startswith('sha256:')}
     return n_connections * min(len(hosts), 4) + min(2, os.cpu_count() or 1)
 
@@ -236,6 +235,7 @@ def ranked_table(table: Table, references: References, scores: Scores,
     """
     rows = order(scores.score)[:limit]
     ranked = table[rows]
+    ranked.meta = copy.deepcopy(table.meta)
     ranked.remove_columns([name for name in COLUMNS if name in ranked.colnames])
     place = np.arange(1, len(rows) + 1)
     ranked['clip_rank'] = MaskedColumn(place, mask=np.isnan(scores.score[rows]))
@@ -245,7 +245,7 @@ def ranked_table(table: Table, references: References, scores: Scores,
                                               format='.4f')
     for name, values in (('status', references.status), ('source', references.sources),
                          ('message', references.message)):
-        ranked[f'clip_{name}'] = strings([values[i] or '' for i in rows.tolist()])
+        ranked[f'clip_{name}'] = strings([value or '' for value in values])[rows]
     return ranked
 
 

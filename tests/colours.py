@@ -3,9 +3,11 @@
 A model whose right answers are known: it sees the mean colour of an image.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from astroclip_search.bundle import Bundle, Preprocessing
 from astroclip_search.ranking import normalise
@@ -40,3 +42,19 @@ class ColourEncoder:
 
     def n_tokens(self, text):
         return len(text.split()) + 2
+
+
+def picture(colour, size=(16, 16)):
+    """
+    A Pillow image of one colour.
+    """
+    return Image.new('RGB', size, tuple(int(255 * value) for value in COLOURS[colour]))
+
+
+def content(colour, kind='PNG'):
+    """
+    The same as bytes of a file.
+    """
+    stream = io.BytesIO()
+    picture(colour).save(stream, kind)
+    return stream.getvalue()

@@ -44,25 +44,38 @@ def open_results(results: Any, *, image_dir: str | Path | None = None) -> tuple[
     from astroquery.exceptions import InvalidQueryError
 
     if isinstance(results, Row):
-        results = Table(results)
+        results = results.table[results.index:results.index + 1]
     if hasattr(results, 'to_table') and not isinstance(results, Table):
         results = results.to_table()
     if isinstance(results, str | Path):
-        path = Path(results).expanduser()
+        path = _path(results)
         if path.suffix.lower() in _TABLE_SUFFIXES and path.is_file():
             results = _read_table(path)
         else:
             return files.open_files(files.expand(path))
     if isinstance(results, Table):
         return results, tables.references(results, image_dir=image_dir)
-    if not isinstance(results, list | tuple) or files.is_hdu_list(results):
+    if files.is_image(results):
         results = [results]
+    if not isinstance(results, list | tuple):
+        raise InvalidQueryError(f'A {type(results).__name__} cannot be ranked: give a table, '
+                                'a query result, a path, an image, or a list of images.')
     if not results:
         raise InvalidQueryError('There is nothing to rank: the list is empty.')
     if all(isinstance(item, str | Path) for item in results):
-        return files.open_files([path for item in results
-                                 for path in files.expand(Path(item).expanduser())])
+        return files.open_files([path for item in results for path in files.expand(_path(item))])
     return files.open_objects(list(results))
+
+
+def _path(name: str | Path) -> Path:
+    from astroquery.exceptions import InvalidQueryError
+
+    if not str(name).strip():
+        raise InvalidQueryError('There is nothing to rank: the path is empty.')
+    if '://' in str(name):
+        raise InvalidQueryError(f'{str(name)!r} is no path: to rank addresses, give a table that '
+                                'has them in a column jpegURL.')
+    return Path(name).expanduser()
 
 
 def _read_table(path: Path) -> Table:

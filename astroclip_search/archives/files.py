@@ -3,6 +3,7 @@
 Folders, files, arrays and HDUs -> a Table and image references.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from ..pixels import FITS_SUFFIXES, IMAGE_SUFFIXES
 from ..references import References, digest
 
-__all__ = ['expand', 'is_hdu_list', 'open_files', 'open_objects']
+__all__ = ['expand', 'is_image', 'open_files', 'open_objects']
 
 _SUFFIXES = IMAGE_SUFFIXES + FITS_SUFFIXES
 
@@ -77,9 +78,9 @@ def open_files(paths: list[Path]) -> tuple[Table, References]:
     return Table({'filename': names}), References(names, [''] * n, [''] * n, [''] * n)
 
 
-def is_hdu_list(item: object) -> bool:
+def is_image(item: object) -> bool:
     """
-    Whether something is an `~astropy.io.fits.HDUList`, which is also a list.
+    Whether something may be one image in memory.
 
     Parameters
     ----------
@@ -89,8 +90,15 @@ def is_hdu_list(item: object) -> bool:
     Returns
     -------
     bool
-        Decided without importing `astropy.io.fits`.
+        `True` for arrays, HDUs, NDData, PIL images, the content of a file, and for an
+        `~astropy.io.fits.HDUList`, although it is also a list.
     """
+    return (isinstance(item, bytes | bytearray) or hasattr(item, 'data')
+            or hasattr(item, 'tobytes') or _is_hdu_list(item))
+
+
+def _is_hdu_list(item: object) -> bool:
+    # Without importing astropy.io.fits.
     return isinstance(item, list) and type(item).__name__ == 'HDUList'
 
 
@@ -125,17 +133,30 @@ def open_objects(items: list[Any]) -> tuple[Table, References]:
 
 
 def _source(item: Any) -> str:
+    try:
+        return digest(*_content(item))
+    # Whatever is wrong with it is told when it is rendered; until then nothing is like it.
+    except Exception:
+        return digest(os.urandom(16), type(item).__name__)
+
+
+def _content(item: Any) -> tuple[bytes, str]:
+    """
+    All that tells two images apart, and how to read it.
+    """
+    if isinstance(item, bytes | bytearray | memoryview):
+        return bytes(item), 'bytes'
     if isinstance(item, Image.Image):
-        return digest(item.tobytes(), f'{item.mode} {item.size}')
-    planes = item if is_hdu_list(item) else [item]
-    content, description = b'', ''
-    for plane in planes:
-        data = plane if isinstance(plane, np.ndarray) else getattr(plane, 'data', None)
-        if isinstance(data, np.ndarray) and data.dtype != object:
-            mask = getattr(plane, 'mask', None)
-            content += np.ascontiguousarray(data).tobytes()
-            content += b'' if mask is None else np.ascontiguousarray(mask).tobytes()
-            description += f'{data.dtype} {data.shape} {getattr(plane, "name", "")}'
-        else:
-            description += type(plane).__name__
-    return digest(content, description)
+        return item.tobytes(), (f'{item.mode} {item.size} {item.getpalette()} '
+                                f'{item.info.get("transparency")}')
+    parts, description = [], ''
+    for plane in item if _is_hdu_list(item) else [item]:
+        data = plane if isinstance(plane, np.ndarray) else plane.data
+        if data is None:  # the empty primary HDU of most FITS files
+            continue
+        if data.dtype.hasobject:
+            raise TypeError('its bytes are addresses, not content')
+        mask = getattr(plane, 'mask', None)
+        parts += [np.asarray(part).tobytes() for part in (data, mask) if part is not None]
+        description += f'{data.dtype} {data.shape} {getattr(plane, "name", "")};'
+    return b''.join(parts), description

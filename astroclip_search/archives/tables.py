@@ -6,11 +6,11 @@ Columns are found by name, in any case; archives rename columns, so several name
 the error names the columns that were seen.
 """
 
-from pathlib import Path
-from urllib.parse import urlsplit
+import re
+from pathlib import Path, PurePath
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Column, Table
 
 from ..pixels import FITS_SUFFIXES, IMAGE_SUFFIXES
 from ..references import References
@@ -30,7 +30,7 @@ WORD_COLUMNS = (('target_name', 'target', 'object', 'object_name', 'main_id', 'o
                 ('obs_title', 'title', 'proposal_title', 'image_title', 'description'),
                 ('target_classification', 'classification', 'target_class', 'object_type'))
 
-_TYPE_COLUMNS = ('dataproduct_type', 'data_product_type', 'product_type')
+_TYPE_COLUMNS = ('dataproduct_type', 'data_product_type')
 _FORMAT_COLUMNS = ('access_format', 'mime', 'content_type', 'format')
 _FORMATS = ('image/jpeg', 'image/jpg', 'image/png', 'image/webp', 'image/tiff', 'image/gif',
             'image/fits', 'application/fits', 'application/x-fits', 'image/x-fits')
@@ -51,20 +51,22 @@ def text_column(table: Table, name: str) -> list[str]:
     Returns
     -------
     list of str
-        Stripped; empty where the value is masked, `None` or NaN.
+        Stripped; empty where the value is masked or no text: numbers name no image, and say
+        nothing about one.
     """
     column = table[name]
     values = np.asarray(column).tolist()
     mask = np.asarray(getattr(column, 'mask', False))
     if mask.shape == np.shape(column) and mask.any():
-        values = ['' if hidden else value for value, hidden in zip(values, mask, strict=True)]
+        values = ['' if hidden else value for value, hidden in
+                  zip(values, mask.tolist(), strict=True)]
     return [value.strip() if type(value) is str else _as_text(value) for value in values]
 
 
 def _as_text(value: object) -> str:
-    if value is None or value is np.ma.masked or value != value:
-        return ''
-    return (value.decode('utf-8', 'replace') if isinstance(value, bytes) else str(value)).strip()
+    if isinstance(value, bytes):
+        value = value.decode('utf-8', 'replace')
+    return str(value).strip() if isinstance(value, str | PurePath) else ''
 
 
 def _find(table: Table, names: tuple[str, ...]) -> list[str]:
@@ -73,7 +75,7 @@ def _find(table: Table, names: tuple[str, ...]) -> list[str]:
     """
     by_name = {column.casefold(): column for column in table.colnames}
     found = [by_name[name] for name in names if name in by_name]
-    return [name for name in found if np.ndim(table[name]) == 1]
+    return [name for name in found if isinstance(table[name], Column) and table[name].ndim == 1]
 
 
 def row_words(table: Table) -> list[str]:
@@ -136,32 +138,33 @@ def references(table: Table, *, image_dir: str | Path | None = None) -> Referenc
         if source is None and not status[i]:
             status[i], message[i] = 'NO_IMAGE', 'the row names no image'
     for name in _find(table, _TYPE_COLUMNS):
-        for i, kind in enumerate(text_column(table, name)):
-            if kind and kind.lower() != 'image':
-                status[i], message[i] = 'SKIPPED', f'not an image: {name} is {kind!r}'
+        kinds = text_column(table, name)
+        others = {kind for kind in set(kinds) if kind and kind.lower() != 'image'}
+        for i in [i for i, kind in enumerate(kinds) if kind in others] if others else ():
+            status[i], message[i] = 'SKIPPED', f'not an image: {name} is {kinds[i]!r}'
     return References(sources, row_words(table), status, message)
 
 
 def _is_image(value: str, kind: str) -> bool:
     if kind:
-        return kind.split(';')[0].strip().lower() in _FORMATS
-    return urlsplit(value).path.lower().endswith(_SUFFIXES)
+        return kind.split(';', maxsplit=1)[0].strip().lower() in _FORMATS
+    return re.split('[?#]', value, maxsplit=1)[0].lower().endswith(_SUFFIXES)
 
 
 def _local(value: str, base: Path | None) -> tuple[str | None, str, str]:
     """
-    Source, status and message of a name that is no address.
+    Source, status and message of a name that is no address; what is refused has no source.
     """
     if '://' in value:
-        return value, 'ERROR', 'not an http or https address'
+        return None, 'ERROR', 'not an http or https address'
     if base is None:
-        return value, 'ERROR', 'a file name: give image_dir, the folder it is in'
+        return None, 'ERROR', 'a file name: give image_dir, the folder it is in'
     try:
         path = (base / value).resolve()
-    except (OSError, ValueError):
-        return value, 'ERROR', 'not a valid file name'
+    except (OSError, ValueError, RuntimeError):  # the latter for a loop of links
+        return None, 'ERROR', 'not a valid file name'
     if not path.is_relative_to(base):
-        return value, 'ERROR', 'the name leads out of image_dir'
+        return None, 'ERROR', 'the name leads out of image_dir'
     return str(path), '', ''
 
 

@@ -1,0 +1,184 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Folders, files, arrays and whatever else a user has -> a Table and references.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.nddata import CCDData
+from astropy.table import QTable, Table
+from astroquery.exceptions import InvalidQueryError
+from PIL import Image
+
+from astroclip_search.archives import open_results
+from astroclip_search.archives.files import expand, open_objects
+from tests.colours import content, picture
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / 'sub').mkdir()
+    for name in ('b.jpg', 'a.PNG', 'sub/c.fits.gz', 'notes.txt', 'sub/[d].tiff'):
+        (tmp_path / name).write_bytes(b'')
+    (tmp_path / 'folder.jpg').mkdir()
+    return tmp_path
+
+
+def test_folder_with_its_subfolders(folder):
+    names = [str(path.relative_to(folder)) for path in expand(folder)]
+    assert names == ['a.PNG', 'b.jpg', 'sub/[d].tiff', 'sub/c.fits.gz']
+
+
+@pytest.mark.parametrize(('pattern', 'names'), [
+    ('*.jpg', ['b.jpg']), ('**/*.*', ['a.PNG', 'b.jpg', 'sub/[d].tiff', 'sub/c.fits.gz']),
+    ('s?b/c*', ['sub/c.fits.gz']), ('sub/[d].tiff', ['sub/[d].tiff']),
+])
+@pytest.mark.parametrize('relative', [True, False])
+def test_glob_pattern(pattern, names, relative, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    found = expand(Path(pattern) if relative else folder / pattern)
+    assert [str(path.relative_to(folder)) for path in found] == names
+
+
+def test_named_file_is_taken_whatever_its_suffix(folder):
+    assert expand(folder / 'notes.txt') == [folder / 'notes.txt']
+
+
+@pytest.mark.parametrize(('name', 'message'), [
+    ('nothing', 'There is no file or folder'), ('*.webp', 'There is no image in'),
+    ('empty', 'There is no image in'),
+])
+def test_nothing_there(name, message, folder):
+    (folder / 'empty').mkdir()
+    with pytest.raises(InvalidQueryError, match=message):
+        expand(folder / name)
+
+
+@pytest.mark.parametrize('kind', [str, Path])
+def test_open_folder(kind, folder):
+    table, references = open_results(kind(folder))
+    assert table.colnames == ['filename']
+    assert references.sources == list(table['filename'])
+    assert references.status == [''] * 4
+    assert len(references) == 4
+
+
+def test_open_list_of_paths(folder):
+    table, references = open_results([folder / 'b.jpg', str(folder / 'sub')])
+    assert [Path(source).name for source in references.sources] == ['b.jpg', '[d].tiff',
+                                                                  'c.fits.gz']
+    assert len(table) == 3
+
+
+def test_home_directory(folder, monkeypatch):
+    monkeypatch.setenv('HOME', str(folder))
+    assert open_results('~/b.jpg')[1].sources == [str(folder / 'b.jpg')]
+
+
+@pytest.mark.parametrize('empty', ['', '  '])
+def test_empty_path_is_not_the_current_folder(empty, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(InvalidQueryError, match='empty'):
+        open_results(empty)
+
+
+@pytest.mark.parametrize('results', [None, 5, 2.5, object(), {'a': 1}])
+def test_nothing_that_could_be_ranked(results):
+    with pytest.raises(InvalidQueryError, match='cannot be ranked'):
+        open_results(results)
+
+
+@pytest.mark.parametrize('results', [[], ()])
+def test_empty_list(results):
+    with pytest.raises(InvalidQueryError, match='the list is empty'):
+        open_results(results)
+
+
+def test_address_is_no_path():
+    with pytest.raises(InvalidQueryError, match=r"'https://archive.example/a\.jpg' is no path"):
+        open_results('https://archive.example/a.jpg')
+
+
+@pytest.mark.parametrize('suffix', ['.ecsv', '.csv', '.vot', '.xml'])
+def test_open_table_file(suffix, tmp_path):
+    path = tmp_path / f'table{suffix}'
+    Table({'jpegURL': ['https://a.example/b.jpg'], 'n': [1]}).write(
+        path, **({} if suffix in ('.ecsv', '.csv') else {'format': 'votable'}))
+    table, references = open_results(path)
+    assert table.colnames == ['jpegURL', 'n']
+    assert references.sources == ['https://a.example/b.jpg']
+
+
+@pytest.mark.parametrize('name', ['a.ecsv', 'a.csv', 'a.vot', 'A.XML'])
+def test_damaged_table_file(name, tmp_path):
+    (tmp_path / name).write_bytes(b'\x00\xff<not>\na table "')
+    with pytest.raises(InvalidQueryError, match='cannot be read as a table') as caught:
+        open_results(tmp_path / name)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('index', [1, -1])
+def test_row(index):
+    table = QTable({'jpegURL': ['mast:a', 'mast:b'], 'n': [1, 2]}, units={'n': 'm'})
+    one, references = open_results(table[index])
+    assert isinstance(one, QTable)
+    assert one['n'].unit == 'm'
+    assert references.sources == ['mast:b']
+
+
+def test_user_table_itself_is_given_back():
+    table = Table({'jpegURL': ['mast:a']})
+    assert open_results(table)[0] is table
+
+
+def images():
+    """Different images, each of a kind of its own."""
+    array = np.arange(64.0).reshape(8, 8)
+    second = fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(array, name='SCI')])
+    other = fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(array, name='ERR')])
+    palette, inverse = (Image.new('P', (8, 8)) for _ in range(2))
+    palette.putpalette([0, 0, 0])
+    inverse.putpalette([255, 0, 0])
+    return [array, array.astype('f4'), array.reshape(4, 16), np.ma.masked_less(array, 5),
+            np.ma.masked_less(array, 6), fits.ImageHDU(array, name='A'), second, other,
+            CCDData(array, unit='adu', mask=array > 3), picture('red'), picture('green'),
+            picture('red').convert('L'), palette, inverse, content('red'), content('green'),
+            bytearray(content('blue'))]
+
+
+def test_objects_are_told_apart():
+    _, references = open_objects(images())
+    assert len(set(references.sources)) == len(references.sources)
+    assert len(references.objects) == len(references.sources)
+
+
+def test_same_content_is_the_same_image_in_every_process():
+    first, second = (open_objects(images())[1].sources for _ in range(2))
+    assert first == second
+    assert all(source.startswith('sha256:') for source in first)
+
+
+def test_objects_in_a_table():
+    table, references = open_results([picture('red'), np.zeros((8, 8)), 'a.jpg'])
+    assert list(table['index']) == [0, 1, 2]
+    assert list(table['kind']) == ['Image', 'ndarray', 'str']
+    assert references.sources[2] == str(Path('a.jpg').absolute())
+
+
+def test_hdu_list_is_one_image():
+    assert len(open_results(fits.HDUList([fits.PrimaryHDU(np.zeros((8, 8)))]))[0]) == 1
+
+
+def test_damaged_objects_are_like_nothing_else(tmp_path):
+    noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / 'half.png')
+    os.truncate(tmp_path / 'half.png', 6000)
+    objects = np.empty((4, 4), dtype=object)
+    with Image.open(tmp_path / 'half.png') as image:
+        first = open_objects([image, objects])[1].sources
+        second = open_objects([image, objects])[1].sources
+    assert not set(first) & set(second)
