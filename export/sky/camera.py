@@ -61,7 +61,9 @@ def _expose(canvas, image, family):
         slope = canvas.x * np.cos(5 * rng.random()) + canvas.y * rng.uniform(-1, 1)
         image = image + (sigma * canvas.log_uniform(0.5, 6) * slope)[..., None]
     if not bright and canvas.chance(0.1):
-        image = image * (1 - rng.uniform(0.05, 0.4) * (canvas.x**2 + canvas.y**2))[..., None]
+        # Vignetting, no deeper than the noise lets it be overlooked.
+        loss = min(rng.uniform(0.05, 0.4), 10 * sigma)
+        image = image * (1 - loss * (canvas.x**2 + canvas.y**2))[..., None]
     return image.astype(np.float32), sigma
 
 
