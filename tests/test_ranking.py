@@ -1,0 +1,120 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+What the numbers of a ranked table mean.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from astroclip_search.ranking import centroid, combine, exceedance, normalise, order, standardise
+
+cosine = st.floats(-1, 1, width=32)
+cosines = arrays(np.float32, st.integers(0, 30), elements=cosine | st.just(np.nan))
+background = arrays(np.float32, st.integers(1, 30), elements=cosine)
+# Few distinct values, so that there are ties.
+scores = arrays(np.float32, st.integers(0, 50),
+                elements=st.sampled_from([-2.5, -0.0, 0.0, 0.125, 3.0, np.nan]))
+
+
+@given(scores)
+def test_order_is_best_first_and_stable_with_unranked_rows_last(score):
+    rows = order(score)
+    assert sorted(rows.tolist()) == list(range(len(score)))
+    expected = sorted(range(len(score)),
+                      key=lambda i: (bool(np.isnan(score[i])), 0 if np.isnan(score[i])
+                                     else -float(score[i])))
+    assert rows.tolist() == expected
+
+
+@given(cosines, background)
+def test_false_alarm_is_the_fraction_of_the_background_at_least_as_high(values, reference):
+    found = exceedance(values, reference)
+    assert found.dtype == np.float32
+    for value, fraction in zip(values, found, strict=True):
+        if np.isnan(value):
+            assert np.isnan(fraction)
+        else:
+            assert fraction == np.float32(np.mean(reference >= value))
+
+
+@given(cosines, background)
+def test_standardise_keeps_the_order(values, reference):
+    found = standardise(values, reference)
+    assert np.array_equal(np.isnan(found), np.isnan(values))
+    higher = values[:, None] > values[None, :]
+    assert (found[:, None] >= found[None, :])[higher].all()
+
+
+def test_standardise_gives_deviations_above_the_mean():
+    np.testing.assert_allclose(standardise(np.array([0.5, np.nan, 0.2]), np.array([0.1, 0.3])),
+                               [3, np.nan, 0], atol=1e-12)
+
+
+def test_a_background_without_spread_divides_by_nothing():
+    assert np.isfinite(standardise(np.array([0.5]), np.array([0.5, 0.5]))).all()
+
+
+def test_normalise():
+    found = normalise([[3, 4], [0, 0]])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [[0.6, 0.8], [0, 0]])
+    assert normalise(np.empty((0, 4))).shape == (0, 4)
+
+
+def test_centroid_of_phrases_and_their_contrary():
+    x, y, z = np.eye(3)
+    np.testing.assert_allclose(centroid(np.stack([x, y])), (x + y) / 2**0.5, atol=1e-6)
+    np.testing.assert_allclose(centroid(np.stack([x]), np.stack([y, z])),
+                               normalise((x - (y + z) / 4)[None])[0], atol=1e-6)
+    np.testing.assert_allclose(centroid(np.stack([x]), np.empty((0, 3))), x)
+
+
+IMAGE = np.array([0.375, 0.125, np.nan, 0.25])
+TEXT = np.array([0.5, np.nan, 1.0, 0.0])
+# Means 1/8 and 1/2, deviations 1/8 and 1/4.
+IMAGE_BACKGROUND, TEXT_BACKGROUND = np.array([0.0, 0.25]), np.array([0.25, 0.75])
+
+
+def combined(by, **changes):
+    return combine(IMAGE, TEXT, by=by, **{
+        'weights': (2.0, 0.5), 'image_background': IMAGE_BACKGROUND,
+        'text_background': TEXT_BACKGROUND, **changes})
+
+
+def test_both_is_the_weighted_sum_of_deviations():
+    """
+    A row without words is neither helped nor harmed; a row without a picture has no score.
+    """
+    scores = combined('both')
+    np.testing.assert_allclose(scores.score, [2 * 2 + 0.5 * 0, 2 * 0, np.nan, 2 * 1 - 0.5 * 2],
+                               atol=1e-5)
+    np.testing.assert_allclose(scores.image, IMAGE, atol=1e-7)
+    np.testing.assert_allclose(scores.text, TEXT, atol=1e-7)
+    np.testing.assert_allclose(scores.false_alarm, [0, 0.5, np.nan, 0.5])
+    assert {a.dtype for a in (scores.score, scores.image, scores.text, scores.false_alarm)} == {
+        np.dtype(np.float32)}
+
+
+def test_one_of_them_alone():
+    np.testing.assert_allclose(combined('image').score, [2, 0, np.nan, 1], atol=1e-5)
+    np.testing.assert_allclose(combined('text').score, [0, np.nan, 2, -2], atol=1e-5)
+
+
+@pytest.mark.parametrize('missing', ['weights', 'image_background', 'text_background'])
+def test_a_model_without_fitted_weights_ranks_by_the_picture(missing):
+    np.testing.assert_allclose(combined('both', **{missing: None}).score, IMAGE, atol=1e-7)
+
+
+def test_without_reference_images_there_is_no_false_alarm_rate():
+    assert np.isnan(combined('image', image_background=None).false_alarm).all()
+
+
+@pytest.mark.parametrize('by', ['both', 'image', 'text'])
+def test_no_rows(by):
+    found = combine(np.array([]), np.array([]), by=by, weights=(1, 1),
+                    image_background=IMAGE_BACKGROUND, text_background=TEXT_BACKGROUND)
+    assert found.score.shape == found.false_alarm.shape == (0,)
+    assert order(found.score).shape == (0,)
