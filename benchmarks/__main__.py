@@ -1,0 +1,37 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+``python -m benchmarks [import] [rerank] [end_to_end] [memory]``: all of them, or those named.
+"""
+
+import argparse
+import os
+import platform
+
+from .bench_end_to_end import compare_end_to_end
+from .bench_import import compare_import
+from .bench_memory import compare_memory
+from .bench_rerank import compare_rerank
+
+BENCHMARKS = {'import': compare_import, 'rerank': compare_rerank,
+              'end_to_end': compare_end_to_end, 'memory': compare_memory}
+
+
+def main() -> int:
+    """Print the comparisons; return the number of bounds that were missed."""
+    parser = argparse.ArgumentParser(prog='python -m benchmarks', description=__doc__)
+    parser.add_argument('names', nargs='*', metavar='name', choices=[[], *BENCHMARKS],
+                        help=f'one or more of {", ".join(BENCHMARKS)}; all by default')
+    parser.add_argument('--repeats', type=int, default=3, help='interleaved repeats')
+    options = parser.parse_args()
+    print(f'{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, '
+          f'Python {platform.python_version()}', flush=True)
+    missed = 0
+    for name in options.names or BENCHMARKS:
+        for comparison in BENCHMARKS[name](options.repeats):
+            print('\n'.join(comparison.lines()), flush=True)
+            missed += not comparison.good
+    return missed
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

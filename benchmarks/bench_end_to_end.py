@@ -1,0 +1,128 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+A whole `rank` of previews from a slow archive, beside its slowest stage alone.
+
+The stages overlap, so the whole should take little longer than the longest of them: fetching with
+as many connections, decoding on all cores, embedding pictures, embedding words.
+"""
+
+import contextlib
+import os
+import statistics
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from .comparison import Comparison, seconds
+from .server import archive_server
+
+__all__ = ['EndToEnd', 'EndToEndSmall', 'compare_end_to_end']
+
+COUNT, LATENCY = 500, 0.05
+QUERY = 'spiral galaxy'
+
+
+class EndToEnd:
+    """
+    For airspeed velocity; every stage can be timed alone.
+    """
+
+    size = 1024  # px, as the previews of HST and JWST
+    timeout = 600
+
+    def setup(self):
+        from astroquery.mast import Observations
+
+        from astroclip_search import ClipSearch, conf
+        from astroclip_search.archives import open_results
+
+        self.stack = contextlib.ExitStack()
+        self.stack.enter_context(archive_server(COUNT + 4, size=self.size, latency=LATENCY))
+        table = Observations.query_criteria(project='HST')
+        self.table = table[:COUNT]  # the last four are special
+        self.search = ClipSearch(cache_dir=self.stack.enter_context(
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        self.conf = conf
+        self.encoder = self.search._encoder()
+        self.references = open_results(self.table)[1]
+        self.urls = list(self.search.get_image_urls(self.table)['url'])
+        # What the later stages start from; it also opens the sessions and the connections.
+        self.contents = self.time_fetch()
+        self.pixels = np.stack(self.time_decode())
+        self.encoder.encode_images(self.pixels[:conf.batch_size])
+        self.encoder.encode_words(self.references.words[:1])
+        self.encoder.encode_text([QUERY])
+
+    def teardown(self):
+        self.stack.close()
+
+    def time_rank(self):
+        self.search.clear_cache()
+        table = self.search.rank(self.table, QUERY, max_images=COUNT, show_progress=False)
+        assert table.meta['clip']['n_ranked'] == COUNT, table.meta['clip']
+
+    def time_fetch(self):
+        from astroclip_search.previews import Fetcher, Limits
+
+        with (Fetcher(Limits(n_connections=self.conf.n_connections)) as fetcher,
+              ThreadPoolExecutor(self.conf.n_connections) as workers):
+            def fetch(url):
+                with fetcher.open(url) as content:
+                    return content
+
+            return list(workers.map(fetch, self.urls))
+
+    def time_decode(self):
+        from astroclip_search import pixels
+
+        preprocessing = self.encoder.bundle.preprocessing
+        thumbnail = self.conf.thumbnail_size
+        side = max(2 * max(preprocessing.size), thumbnail)
+
+        def decode(content):
+            image = pixels.render(content, side=side)
+            pixels.thumbnail(image, thumbnail)
+            return pixels.resize(image, preprocessing)
+
+        with ThreadPoolExecutor(os.cpu_count()) as workers:
+            return list(workers.map(decode, self.contents))
+
+    def time_embed(self):
+        batch = self.conf.batch_size
+        for start in range(0, COUNT, batch):
+            self.encoder.encode_images(self.pixels[start:start + batch])
+
+    def time_words(self):
+        self.encoder.encode_words(list(dict.fromkeys(self.references.words)))
+
+
+class EndToEndSmall(EndToEnd):
+    """
+    The same with thumbnails.
+    """
+
+    size = 256
+
+
+def compare_end_to_end(repeats: int) -> list[Comparison]:
+    """Measure the whole and each stage in turn."""
+    found = []
+    for bench in (EndToEndSmall(), EndToEnd()):
+        bench.setup()
+        try:
+            stages = ('rank', 'fetch', 'decode', 'embed', 'words')
+            times = {stage: [] for stage in stages}
+            for _ in range(repeats):
+                for stage in stages:
+                    times[stage].append(seconds(getattr(bench, f'time_{stage}')))
+        finally:
+            bench.teardown()
+        alone = {stage: statistics.median(times[stage]) for stage in stages[1:]}
+        slowest = max(alone, key=alone.get)
+        stages = ', '.join(f'{stage} {value:.2f} s' for stage, value in alone.items())
+        found.append(Comparison(
+            f'rank {COUNT} previews of {bench.size} px at {1000 * LATENCY:.0f} ms', times['rank'],
+            f'{slowest} alone', times[slowest], bound=1.3,
+            notes=[f'alone: {stages}; sum {sum(alone.values()):.2f} s']))
+    return found
