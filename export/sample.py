@@ -31,7 +31,7 @@ QUALITY = 75
 PICTURES = {
     'spiral': (1, 5, 7), 'barred_spiral': (5, 7), 'elliptical': (6, 1), 'lenticular': (9,),
     'edge_on': (0, 4, 2), 'irregular': (1, 7), 'merger': (7, 9), 'ring_galaxy': (3, 5),
-    'galaxy_cluster': (7, 9), 'lens': (4, 9), 'globular_cluster': (0, 4, 6), 'open_cluster': (0, 3),
+    'galaxy_cluster': (7, 9), 'lens': (4, 9), 'globular_cluster': (2, 3, 6), 'open_cluster': (0, 3),
     'star_field': (10,), 'planetary_nebula': (1, 7, 8), 'emission_nebula': (0, 1, 11),
     'dark_nebula': (7, 9), 'reflection_nebula': (3, 8), 'supernova_remnant': (3, 10),
     'protoplanetary_disk': (1, 10), 'proplyd': (7, 10), 'jet': (2,), 'radio_galaxy': (3, 2),

@@ -114,7 +114,7 @@ def _survey(canvas, image):
     rng = canvas.rng
     image = canvas.blur(image, rng.uniform(0.8, 2.2))
     grain = canvas.blur(rng.standard_normal(image.shape, dtype=np.float32), rng.uniform(0.5, 1.2))
-    sigma = canvas.log_uniform(0.01, 0.06)
+    sigma = canvas.log_uniform(0.004, 0.05)
     peak = np.percentile(image, 99.9) * rng.uniform(0.9, 1.8) + 1e-6
     image = image / peak + sigma * grain / (grain.std() + 1e-6)
     a = canvas.log_uniform(6, 60)
@@ -237,7 +237,7 @@ def _mosaic(rng, picture, *, colour):
     """Show a picture through the footprint of a mosaic, with the tell-tale backgrounds."""
     size = picture.shape[0]
     tiles = _footprint(rng, size)
-    picture = picture.astype(np.float32) / 255
+    picture = picture.astype(np.float32) / 255 * rng.uniform(0.45, 1.1)
     tints = 3 if colour else 1
     glow = np.zeros((size, size, tints), np.float32)
     ramp = np.linspace(0, 1, size, dtype=np.float32)
@@ -251,6 +251,10 @@ def _mosaic(rng, picture, *, colour):
         stripes = gaussian_filter(rng.standard_normal((size, tints)), (rng.uniform(0.3, 1.5), 0))
         axis = int(rng.random() < 0.5)
         glow += np.expand_dims(stripes.astype(np.float32), axis) * rng.uniform(0.02, 0.12)
+    if colour and rng.random() < 0.25:
+        # Background gradients that differ between the filters.
+        slopes = rng.normal(0, 0.08, (2, 1, 1, 3)).astype(np.float32)
+        glow += slopes[0] * (2 * ramp[:, None, None] - 1) + slopes[1] * (2 * ramp[:, None] - 1)
     if colour and rng.random() < 0.4:
         # Offsets between detectors in each filter.
         offsets = rng.normal(0, rng.uniform(0.02, 0.12), (11, 3)).astype(np.float32)
@@ -308,7 +312,7 @@ def present(canvas, picture, size, family):
             pixels = pixels[:, ::-1]
     pixels = np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize(
         (size, size), Image.Resampling.BILINEAR))
-    mosaic = family in ('sky', 'galaxy', 'nebula') and canvas.chance(0.18)
+    mosaic = family in ('sky', 'galaxy', 'nebula') and canvas.chance(0.22)
     treatment = rng.random()
     if mosaic:
         colour = bool((pixels.max(-1) != pixels.min(-1)).any())

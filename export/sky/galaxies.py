@@ -56,8 +56,12 @@ def faint_galaxies(canvas, n, *, smallest=0.01, largest=0.05, spread=None, red=F
 
 def _spiral_light(canvas, *, barred, centre=(0.0, 0.0), scale=None, axis_ratio=None):
     rng = canvas.rng
-    scale = scale or (canvas.log_uniform(0.22, 0.5) if canvas.chance(0.45)
-                      else canvas.log_uniform(0.3, 1.4))
+    if scale is None:
+        reach = canvas.pick(((0.22, 0.5), (0.3, 1.3), (1.2, 2.4)), (0.45, 0.43, 0.12))
+        scale = canvas.log_uniform(*reach)
+        if scale > 1.2:
+            # A nearby galaxy overfills the frame, which need not hold its nucleus.
+            centre = rng.normal(0, 0.25 * scale, 2)
     axis_ratio = axis_ratio or rng.uniform(0.4, 1)
     x, y = canvas.frame(centre=centre, axis_ratio=axis_ratio, scale=scale)
     radius = np.hypot(x, y) + 1e-3

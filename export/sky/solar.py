@@ -57,7 +57,12 @@ def planet(canvas):
     rng = canvas.rng
     body = canvas.pick(('jupiter', 'saturn', 'mars', 'venus', 'ice giant'))
     scale = rng.uniform(0.15, 0.4) if body == 'saturn' else canvas.log_uniform(0.15, 0.9)
-    x, y = canvas.frame(angle=rng.normal(0, 0.4), scale=scale)
+    centre = np.zeros(2)
+    if canvas.chance(0.12):
+        # A close-up.
+        scale = rng.uniform(1.0, 1.8)
+        centre = rng.normal(0, 0.3 * scale, 2)
+    x, y = canvas.frame(centre=centre, angle=rng.normal(0, 0.4), scale=scale)
     radius = np.hypot(x, y / 0.95)
     mu = np.sqrt(np.clip(1 - radius**2, 0, 1))
     disk = edge(radius - 1, 1.4 / (scale * 144))

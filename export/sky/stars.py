@@ -10,15 +10,17 @@ __all__ = ['globular_cluster', 'open_cluster', 'star_field_scene', 'saturated_st
 def globular_cluster(canvas):
     """Paint a globular cluster with a Plummer-like profile."""
     rng = canvas.rng
-    n = rng.integers(1200, 4500)
-    core = canvas.log_uniform(0.05, 0.4)
+    n = rng.integers(1200, 6000)
+    core = canvas.log_uniform(0.05, 0.8)
     radius = np.minimum(core / np.sqrt(np.maximum(1 / rng.random(n) - 1, 1e-4)), 3)
     theta = rng.uniform(0, 2 * np.pi, n)
     temperature = rng.choice([3800, 4500, 5500, 8000], n, p=[0.25, 0.35, 0.3, 0.1])
     image = point_sources(canvas, radius * np.cos(theta), radius * np.sin(theta),
-                          luminosities(rng, n, slope=1.6, low=0.03, high=1.5), temperature)
-    image += star_field(canvas, rng.integers(0, 60)) * 0.6
-    return image, {'core': core > 0.28, 'compact': core < 0.09}
+                          luminosities(rng, n, slope=1.6, low=0.03, high=1.5), temperature,
+                          psf=canvas.pick(('gaussian', 'gaussian', 'moffat', 'spikes4')))
+    many = rng.integers(200, 2000) if core > 0.3 else rng.integers(0, 300)
+    image += star_field(canvas, many, slope=1.6, high=1.5) * 0.6
+    return image, {'core': core > 0.4, 'compact': core < 0.09}
 
 
 def open_cluster(canvas):
