@@ -7,11 +7,15 @@ same embedding on every machine. `RENDER_VERSION` is part of every cache key and
 a pixel may change.
 """
 
+import contextlib
 import gzip
 import io
+import math
+import re
+import threading
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import (
@@ -41,8 +45,15 @@ _FORMATS = ((b'\xff\xd8\xff', JpegImagePlugin.JpegImageFile),
             (b'MM\x00*', TiffImagePlugin.TiffImageFile),
             (b'RIFF', WebPImagePlugin.WebPImageFile))
 
-# Extensions of FITS files that hold no picture of the sky.
-_NOT_SCIENCE = ('ERR', 'DQ', 'WHT', 'WEIGHT', 'CTX', 'CON', 'AREA', 'MASK', 'VAR', 'HDRTAB')
+# Extensions of FITS files that hold no picture of the sky, also numbered or with a suffix:
+# VAR_POISSON and DQ1, but not CONTINUUM.
+_NOT_SCIENCE = re.compile('(ERR|ERROR|UNCERT|STAT|VAR|IVAR|DQ|MASK|APERTURE|WHT|WEIGHT|CTX|'
+                          'CON|AREA|HDRTAB)(?![A-Z])')
+
+# Images above this many pixels are decoded one at a time, so that memory does not grow with the
+# number of threads.
+_LARGE = 4_000_000
+_large = threading.Lock()
 
 _MIN_FINITE = 16
 _FITS_SIDE = 512
@@ -63,7 +74,7 @@ def render(source: Any, *, side: int = 512, max_pixels: int = 64_000_000,
         The result's sides need be no longer than this, in pixels; large JPEG and FITS images are
         then read at reduced resolution.
     max_pixels : int
-        Largest bitmap that is decoded, in pixels.
+        Largest bitmap or compressed FITS image that is decoded, in pixels.
     max_bytes : int
         Largest content of a compressed FITS file, in bytes.
 
@@ -86,12 +97,12 @@ def render(source: Any, *, side: int = 512, max_pixels: int = 64_000_000,
     if isinstance(source, np.ndarray):
         return _render_array(source)
     if hasattr(source, 'info') and callable(source.info) and isinstance(source, list):
-        return _stretch(_science_plane(source))
+        return _stretch(_science_plane(source, side, max_pixels))
     data = getattr(source, 'data', None)
     if isinstance(data, np.ndarray):
         mask = getattr(source, 'mask', None)
         if mask is not None and np.shape(mask) == data.shape:
-            data = np.where(mask, np.nan, data)
+            data = np.ma.MaskedArray(data, mask)
         return _render_array(_plane(data))
     raise PreviewError(f'cannot make an image of a {type(source).__name__}', status='NO_IMAGE')
 
@@ -101,12 +112,15 @@ def _render_path(path: Path, side: int, max_pixels: int, max_bytes: int) -> Imag
         with path.open('rb') as stream:
             head = stream.read(30)
             if head.startswith(b'SIMPLE  ='):
-                return _render_fits(path, side)
-            if path.stat().st_size > max_bytes:
-                raise PreviewError(f'file is larger than {max_bytes} bytes (conf.max_bytes)')
-            return _render_bytes(head + stream.read(), side, max_pixels, max_bytes)
-    except OSError as error:
-        raise PreviewError(f'cannot read the file ({error.strerror or error})') from error
+                stream.seek(0)
+                return _render_fits(stream, side, max_pixels)
+            # Not the size that the system says: it is 0 for what is no ordinary file.
+            data = head + stream.read(max_bytes)
+    except (OSError, ValueError) as error:
+        raise PreviewError(f'cannot read the file ({_one_line(error)})') from error
+    if len(data) > max_bytes:
+        raise PreviewError(f'file is larger than {max_bytes} bytes (conf.max_bytes)')
+    return _render_bytes(data, side, max_pixels, max_bytes)
 
 
 def _render_bytes(data: bytes, side: int, max_pixels: int, max_bytes: int) -> Image.Image:
@@ -121,7 +135,7 @@ def _render_bytes(data: bytes, side: int, max_pixels: int, max_bytes: int) -> Im
         if len(data) > max_bytes:
             raise PreviewError(f'file is larger than {max_bytes} bytes (conf.max_bytes)')
     if data.startswith(b'SIMPLE  ='):
-        return _render_fits(io.BytesIO(data), side)
+        return _render_fits(io.BytesIO(data), side, max_pixels)
     for magic, plugin in _FORMATS:
         if data.startswith(magic):
             return _decode(data, plugin, side, max_pixels)
@@ -138,9 +152,10 @@ def _decode(data: bytes, plugin: type, side: int, max_pixels: int) -> Image.Imag
         if width * height > max_pixels:
             raise PreviewError(f'image of {width} x {height} pixels is larger than '
                                f'{max_pixels} (conf.max_pixels)')
-        # The decoder can skip detail that the model would not see.
-        image.draft('RGB' if image.mode != 'L' else 'L', (side, side))
-        return _to_rgb(image)
+        with _large if width * height > _LARGE else contextlib.nullcontext():
+            # The decoder can skip detail that the model would not see.
+            image.draft('RGB' if image.mode != 'L' else 'L', (side, side))
+            return _to_rgb(image)
     except PreviewError:
         raise
     # Pillow's plugins raise many kinds of error on damaged files.
@@ -159,35 +174,46 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _render_array(data: np.ndarray) -> Image.Image:
-    if data.ndim == 2 and np.issubdtype(data.dtype, np.number):
+    number = data.dtype.kind in 'buif'
+    if data.ndim == 2 and number:
         return _stretch(_reduce(data))
-    if data.ndim == 3 and data.shape[2] == 3:
-        if data.dtype == np.uint8:
-            return Image.fromarray(data)
-        if np.issubdtype(data.dtype, np.floating) and np.nanmin(data) >= 0 and np.nanmax(data) <= 1:
-            return Image.fromarray((np.nan_to_num(data) * 255).round().astype(np.uint8))
+    if data.ndim == 3 and data.shape[2] == 3 and number:
+        values = np.asarray(np.ma.filled(data, 0))
+        if not values.size:
+            raise PreviewError('no pixels', status='NO_IMAGE')
+        if values.dtype == np.uint8:
+            return Image.fromarray(values)
+        if values.dtype.kind == 'f':
+            finite = np.isfinite(values)
+            if not finite.any():
+                raise PreviewError('no finite pixels', status='NO_IMAGE')
+            values = np.where(finite, values, 0)
+            if values.min() >= 0 and values.max() <= 1:
+                return Image.fromarray((values * 255).round().astype(np.uint8))
     raise PreviewError(f'array of shape {data.shape} and type {data.dtype} is neither (ny, nx) '
                        'nor (ny, nx, 3) uint8 or 0..1', status='NO_IMAGE')
 
 
-def _render_fits(file: Path | io.BytesIO, side: int) -> Image.Image:
-    import warnings
-
+def _render_fits(stream: IO[bytes], side: int, max_pixels: int) -> Image.Image:
+    """
+    Opened by us: astropy leaves a path that it cannot read open.
+    """
     from astropy.io import fits
 
     try:
         # Threads share the warning filters, so none is changed here: a header that astropy only
         # warns about must not fail where warnings are errors, hence the lazy, unverified opening.
-        with fits.open(file, lazy_load_hdus=True, output_verify='ignore') as hdus:
-            return _stretch(_science_plane(hdus, side))
+        with fits.open(stream, lazy_load_hdus=True, output_verify='ignore') as hdus:
+            plane = _science_plane(hdus, side, max_pixels)
+        return _stretch(plane)
     except PreviewError:
         raise
     # A damaged FITS file raises OSError, ValueError, KeyError, TypeError, VerifyError and more.
-    except (Exception, warnings.WarningMessage) as error:
+    except Exception as error:
         raise PreviewError(f'damaged FITS file ({_one_line(error)})') from error
 
 
-def _science_plane(hdus: list, side: int = _FITS_SIDE) -> np.ndarray:
+def _science_plane(hdus: list, side: int, max_pixels: int) -> np.ndarray:
     """
     The image that a person would call the picture, reduced to about ``side`` pixels.
 
@@ -203,15 +229,23 @@ def _science_plane(hdus: list, side: int = _FITS_SIDE) -> np.ndarray:
         if name == 'SCI':
             candidates = [hdu]
             break
-        if not name.startswith(_NOT_SCIENCE):
+        if not _NOT_SCIENCE.match(name):
             candidates.append(hdu)
     if not candidates:
         raise PreviewError('no image in the FITS file', status='SKIPPED')
     hdu = candidates[0]
-    if len(hdu.shape) == 2:
-        return _reduce(hdu.data, side)
-    middle = tuple(n // 2 for n in hdu.shape[:-2])
-    return _reduce(hdu.section[middle], side)
+    *_, height, width = hdu.shape
+    # Uncompressed pixels are in the file, and only those that are looked at are read.
+    tile = getattr(hdu, 'tile_shape', None)
+    if tile is not None and max(height * width, math.prod(tile)) > max_pixels:
+        raise PreviewError(f'image of {width} x {height} pixels is larger than {max_pixels} '
+                           '(conf.max_pixels)')
+    with _large if height * width > _LARGE else contextlib.nullcontext():
+        if len(hdu.shape) == 2:
+            return _reduce(hdu.data, side)
+        middle = tuple(n // 2 for n in hdu.shape[:-2])
+        # Only files have sections.
+        return _reduce(hdu.section[middle] if hdu.fileinfo() else hdu.data[middle], side)
 
 
 def _plane(data: np.ndarray) -> np.ndarray:
@@ -224,8 +258,14 @@ def _reduce(data: np.ndarray, side: int = _FITS_SIDE) -> np.ndarray:
     """
     Every n-th pixel: 20 times faster than a block mean, and a hot pixel stays one pixel.
     """
-    step = max(1, min(data.shape) // max(side, 1))
-    return np.asarray(data[::step, ::step], dtype=np.float32)
+    # The second bound is for strips: their short side alone would keep all of the long one.
+    step = max(1, min(data.shape) // side, max(data.shape) // (8 * side))
+    data = data[::step, ::step]
+    # What is too large for float32 becomes infinite, and is left out like NaN.
+    with np.errstate(all='ignore'):
+        if np.ma.isMaskedArray(data):
+            data = np.where(np.ma.getmaskarray(data), np.nan, data.data)
+        return np.asarray(data, dtype=np.float32)
 
 
 def _stretch(data: np.ndarray, *, flip: bool = True) -> Image.Image:
@@ -237,10 +277,12 @@ def _stretch(data: np.ndarray, *, flip: bool = True) -> Image.Image:
     finite = np.isfinite(data)
     if finite.sum() < _MIN_FINITE:
         raise PreviewError('no finite pixels', status='NO_IMAGE')
-    low, _ = ZScaleInterval().get_limits(data[finite])
-    high = np.percentile(data[finite], 99.7)
+    # Near the limits of float32 differences overflow, unless there are more digits.
+    values = data[finite].astype(np.float64)
+    low, _ = ZScaleInterval().get_limits(values)
+    high = np.percentile(values, 99.7)
     if not high > low:
-        low, high = data[finite].min(), data[finite].max()
+        low, high = values.min(), values.max()
     if not high > low:
         raise PreviewError('all pixels have the same value', status='NO_IMAGE')
     scaled = np.clip((np.where(finite, data, low) - low) / (high - low), 0, 1)
