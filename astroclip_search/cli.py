@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from astropy.utils.exceptions import AstropyWarning
+
 if TYPE_CHECKING:
     from astropy.table import Table
 
@@ -19,6 +21,7 @@ __all__ = ['main']
 _DEMO_TEXT = 'spiral galaxy'
 _SHOWN = ('clip_rank', 'clip_score', 'clip_false_alarm', 'clip_status', 'target_name', 'filename',
           'obs_collection', 'instrument_name', 'obs_title')
+_FORMATS = {'.ecsv': 'ascii.ecsv', '.csv': 'ascii.csv', '.vot': 'votable'}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(arguments, 'run'):
         parser.print_help()
         return 2
-    # Astropy's own handler would print a warning with the source line that raised it.
     with warnings.catch_warnings():
-        warnings.simplefilter('always')
+        warnings.simplefilter('always', AstropyWarning)
+        # Astropy's own handler would print a warning with the source line that raised it.
         warnings.showwarning = _show_warning
         try:
             return arguments.run(arguments)
@@ -53,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print('interrupted; what was embedded is kept', file=sys.stderr)
             return 130
         except _expected_errors() as error:
-            print(f'astroclip-search: {error}', file=sys.stderr)
+            print(f'astroclip-search: {" ".join(str(error).split())}', file=sys.stderr)
             return 2
 
 
@@ -75,8 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument('text', help='what the image shows')
     query.add_argument('--object', help='name of an object to search around')
     query.add_argument('--region', help='position to search around, such as "10h21m +12d"')
-    query.add_argument('--radius', default='0.2deg', help='radius (default: 0.2deg)')
-    query.add_argument('--criterion', action='append', default=[], metavar='NAME=VALUE',
+    query.add_argument('--radius', help='radius around it (default: 0.2deg)')
+    query.add_argument('--criterion', action='append', type=_criterion, default=[],
+                       metavar='NAME=VALUE',
                        help='further criterion of MAST, such as instrument_name=ACS/WFC')
     query.set_defaults(run=_query)
     _add_output(query)
@@ -103,8 +107,33 @@ def _add_output(parser: argparse.ArgumentParser, gallery: str | None = None) -> 
     parser.add_argument('--not', dest='negative', action='append', metavar='TEXT',
                         help='what the image should not show')
     parser.add_argument('--model', help='name, folder or Hugging Face id of another model')
-    parser.add_argument('--out', help='write the table to this file (.ecsv, .csv, .vot)')
-    parser.add_argument('--gallery', default=gallery, help='write thumbnails to this HTML file')
+    parser.add_argument('--out', type=_table_file, metavar='FILE',
+                        help='write the table to this file (.ecsv, .csv, .vot)')
+    parser.add_argument('--gallery', type=_file, metavar='FILE', default=gallery,
+                        help='write thumbnails to this HTML file')
+
+
+def _criterion(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition('=')
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f'{text!r} does not look like NAME=VALUE')
+    return name, value
+
+
+def _file(name: str) -> Path:
+    """
+    A file that can be written, found out before the work and not after it.
+    """
+    path = Path(name).expanduser()
+    if not path.absolute().parent.is_dir() or path.is_dir():
+        raise argparse.ArgumentTypeError(f'{name!r} is not a file in an existing folder')
+    return path
+
+
+def _table_file(name: str) -> Path:
+    if Path(name).suffix not in _FORMATS:
+        raise argparse.ArgumentTypeError(f'{name!r} does not end in {", ".join(_FORMATS)}')
+    return _file(name)
 
 
 def _search(arguments: argparse.Namespace):
@@ -127,18 +156,10 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _query(arguments: argparse.Namespace) -> int:
-    from astropy import units as u
-
-    criteria = {}
-    for criterion in arguments.criterion:
-        name, equals, value = criterion.partition('=')
-        if not equals:
-            raise ValueError(f'a criterion looks like NAME=VALUE, not {criterion!r}')
-        criteria[name] = value
     search = _search(arguments)
     best = search.query_text(arguments.text, coordinates=arguments.region,
-                             object_name=arguments.object, radius=u.Quantity(arguments.radius),
-                             **_options(arguments), **criteria)
+                             object_name=arguments.object, radius=arguments.radius,
+                             **_options(arguments), **dict(arguments.criterion))
     return _report(search, best, arguments)
 
 
@@ -166,23 +187,29 @@ def _clear_cache(arguments: argparse.Namespace) -> int:
 
 def _report(search, best: 'Table', arguments: argparse.Namespace) -> int:
     shown = best[[name for name in _SHOWN if name in best.colnames]]
-    print('\n'.join(shown.pformat(max_lines=-1, max_width=-1)))
+    print(_printable('\n'.join(shown.pformat(max_lines=-1, max_width=-1))))
     clip = best.meta['clip']
     counts = ', '.join(f'{n} {status}' for status, n in sorted(clip['status'].items()))
     print(f"\n{clip['n_rows']} rows ({counts}); model {clip['model']} {clip['revision']}")
     if 'selection' in clip:
-        print(clip['selection'])
+        print(_printable(clip['selection']))
     if arguments.out:
-        best.write(arguments.out, overwrite=True,
-                   **({'format': 'votable'} if Path(arguments.out).suffix == '.vot' else {}))
+        best.write(arguments.out, format=_FORMATS[arguments.out.suffix], overwrite=True)
         print(f'table: {arguments.out}')
     if arguments.gallery:
         print(f'gallery: {search.gallery(best, n=arguments.limit).write(arguments.gallery)}')
     return 0 if clip['n_ranked'] else 1
 
 
+def _printable(text: str) -> str:
+    """
+    Text of an archive without the control characters that would command a terminal.
+    """
+    return ''.join(c if c.isprintable() or c == '\n' else '\ufffd' for c in text)
+
+
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    print(f'{category.__name__}: {message}', file=sys.stderr)
+    print(f'{category.__name__}: {_printable(" ".join(str(message).split()))}', file=sys.stderr)
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:
@@ -195,7 +222,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from .exceptions import ClipSearchError
 
     return (ClipSearchError, InvalidQueryError, RemoteServiceError, ResolverError,
-            RequestException, OSError, ValueError)
+            RequestException, OSError)
 
 
 def _versions() -> str:

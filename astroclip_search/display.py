@@ -10,12 +10,12 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from astropy.table import Table
 
-__all__ = ['Gallery', 'Tile', 'tiles']
+__all__ = ['Gallery', 'Tile', 'heading', 'tiles']
 
 _STYLE = """
 .acs{font:13px/1.4 system-ui,sans-serif;color:#1b1f24;background:#fff;padding:8px}
@@ -142,6 +142,29 @@ def _item(tile: Tile) -> str:
             f'{lines}</div></li>')
 
 
+def heading(provenance: object) -> tuple[str, str]:
+    """
+    What is written above the pictures.
+
+    Parameters
+    ----------
+    provenance : dict or None
+        ``meta['clip']`` of a ranked table. It may come from a file, so nothing of it is certain.
+
+    Returns
+    -------
+    title, note : str
+        The phrases, and what was ranked by which model; empty for a table that is not ranked.
+    """
+    if not isinstance(provenance, dict):
+        return '', ''
+    query = provenance.get('query', [])
+    title = ' + '.join(map(str, query)) if isinstance(query, list) else str(query)
+    ranked, rows, model, date = (str(provenance.get(name, '?')) for name in
+                                 ('n_ranked', 'n_rows', 'model', 'date'))
+    return title, f'{ranked} of {rows} rows ranked by {model} ({date[:10]})'
+
+
 def tiles(table: Table, jpegs: Sequence[bytes | None], links: Sequence[str]) -> list[Tile]:
     """
     The tiles of a table's rows.
@@ -168,7 +191,8 @@ def tiles(table: Table, jpegs: Sequence[bytes | None], links: Sequence[str]) -> 
                if column in details or column == name or column.startswith('clip_')}
         made.append(Tile(
             rank=int(row['clip_rank']) if row.get('clip_rank') else None,
-            name=row[name].rsplit('/', 1)[-1] if name else f'row {i + 1}',
+            name=(PurePath(row[name]).name if name == 'filename' else row.get(name))
+            or f'row {i + 1}',
             details=' · '.join(filter(None, (row[column] for column in details)))[:160],
             scores=_scores(row),
             status=': '.join(filter(None, (row.get('clip_status'), row.get('clip_message')))),
@@ -178,6 +202,8 @@ def tiles(table: Table, jpegs: Sequence[bytes | None], links: Sequence[str]) -> 
 
 
 def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        value = value.decode('utf-8', 'replace')
     return '' if value is np.ma.masked or value is None else str(value)
 
 

@@ -6,7 +6,7 @@ The verbs that ask MAST for candidates before they rank them.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .phrases import check_by, check_phrases, invalid
+from .phrases import check_query, invalid
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -72,13 +72,14 @@ class MastQueries:
         from . import conf
         from .archives import mast
 
-        phrases = check_phrases(text, 'text')
-        check_by(by)
+        phrases, _ = check_query(text, negative=negative, by=by, limit=limit)
         options = {'by': by, 'negative': negative, 'cache': cache, 'limit': limit,
                    'show_progress': show_progress}
         if coordinates is not None or object_name is not None:
             return self._query_position(phrases, coordinates, object_name, radius, criteria,
                                         options)
+        if radius is not None:
+            raise invalid('A radius needs coordinates or object_name.')
         defaults = {'intentType': 'science', 'dataRights': 'PUBLIC',
                     'obs_collection': _split(conf.mast_collections),
                     'calib_level': [int(level) for level in _split(conf.mast_calib_levels)]}
@@ -120,8 +121,7 @@ class MastQueries:
         `~astropy.table.Table`
             Rows of MAST, best first, with the columns that `rank` adds.
         """
-        phrases = check_phrases(text, 'text')
-        check_by(by)
+        phrases, _ = check_query(text, negative=negative, by=by, limit=limit)
         return self._query_position(phrases, coordinates, None, radius, criteria,
                                     {'by': by, 'negative': negative, 'cache': cache,
                                      'limit': limit, 'show_progress': show_progress})
@@ -160,8 +160,7 @@ class MastQueries:
         `~astropy.table.Table`
             Rows of MAST, best first, with the columns that `rank` adds.
         """
-        phrases = check_phrases(text, 'text')
-        check_by(by)
+        phrases, _ = check_query(text, negative=negative, by=by, limit=limit)
         return self._query_position(phrases, None, object_name, radius, criteria,
                                     {'by': by, 'negative': negative, 'cache': cache,
                                      'limit': limit, 'show_progress': show_progress})
@@ -202,8 +201,7 @@ class MastQueries:
         """
         from .archives import mast
 
-        phrases = check_phrases(text, 'text')
-        check_by(by)
+        phrases, _ = check_query(text, negative=negative, by=by, limit=limit)
         if not criteria:
             raise invalid('Give at least one criterion, such as obs_collection="HST".')
         table = mast.criteria(observations=self._mast, **criteria)
@@ -214,20 +212,19 @@ class MastQueries:
 
     def _query_position(self, phrases: list[str], coordinates: Any, object_name: str | None,
                         radius: Any, criteria: dict, options: dict) -> 'Table':
-        from astropy import units as u
-
         from .archives import mast
 
         if coordinates is not None and object_name is not None:
             raise invalid('Give coordinates or object_name, not both.')
-        where = object_name
+        radius = mast.search_radius(radius)
         if object_name is not None:
-            coordinates = mast.resolve(object_name, self._mast)
+            position, where = mast.resolve(object_name, self._mast), object_name
         else:
-            where = coordinates if isinstance(coordinates, str) else coordinates.to_string('hmsdms')
-        radius = 0.2 * u.deg if radius is None else radius
-        table = mast.region(coordinates, radius=radius, observations=self._mast, **criteria)
-        return self._rank_selection(table, phrases, f'MAST images within {radius} of {where}',
+            position, where = mast.position(coordinates), coordinates
+            if not isinstance(where, str):
+                where = position.to_string('hmsdms', precision=1)
+        table = mast.region(position, radius=radius, observations=self._mast, **criteria)
+        return self._rank_selection(table, phrases, f'MAST images within {radius:g} of {where}',
                                     options)
 
     def _rank_selection(self, table: 'Table', phrases: list[str], selection: str,

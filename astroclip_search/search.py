@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .phrases import check_by, check_phrases, invalid
+from .phrases import check_count, check_phrases, check_query, invalid
 from .queries import MastQueries
 
 if TYPE_CHECKING:
@@ -72,7 +72,11 @@ class ClipSearchClass(MastQueries):
         return type(self)(**kwargs)
 
     def __repr__(self) -> str:
-        return f'<{type(self).__name__} model={self._setting("model")!r}>'
+        if self._given_encoder is not None:
+            model = self._given_encoder.bundle.name
+        else:
+            model = self._setting('model', self._model)
+        return f'<{type(self).__name__} model={model!r}>'
 
     # ---- ranking -------------------------------------------------------------------------
 
@@ -125,11 +129,8 @@ class ClipSearchClass(MastQueries):
         from . import scoring
         from .archives import open_results
 
-        phrases = check_phrases(text, 'text')
-        negatives = check_phrases(negative, 'negative') if negative is not None else []
-        check_by(by)
-        if limit is not None and limit < 1:
-            raise invalid('limit must be at least 1, or None for all rows.')
+        phrases, negatives = check_query(text, negative=negative, by=by, limit=limit)
+        check_count(max_images, 'max_images', 'conf.max_images')
         table, references = open_results(results, image_dir=image_dir)
         self._check_rankable(table, references, by)
         encoder = self._encoder()
@@ -202,19 +203,14 @@ class ClipSearchClass(MastQueries):
         Gallery
             Shown by a notebook; its ``write(path)`` makes a self-contained HTML file.
         """
-        from .display import Gallery, tiles
+        from .display import Gallery, heading, tiles
 
         table, sources, objects = self._sources(results, n, image_dir)
         jpegs = self._fetch_each(sources, lambda pipeline, source: self._thumbnail(
             pipeline, source, objects))
-        meta = table.meta.get('clip', {})
-        note = ''
-        if meta:
-            note = (f'{meta.get("n_ranked", 0)} of {meta.get("n_rows", 0)} rows ranked by '
-                    f'{meta.get("model", "")} ({meta.get("date", "")[:10]})')
+        title, note = heading(table.meta.get('clip'))
         links = [self._address(source) for source in sources]
-        return Gallery(tiles(table, jpegs, links), note=note,
-                       title=' + '.join(meta.get('query', [])))
+        return Gallery(tiles(table, jpegs, links), title=title, note=note)
 
     def get_images(self, results: Any, *, limit: int | None = None, size: int = 512,
                    image_dir: str | Path | None = None) -> 'list[Image | None]':
@@ -280,11 +276,14 @@ class ClipSearchClass(MastQueries):
         from .archives import open_results
         from .archives.tables import text_column
 
+        check_count(n, 'the number of rows', 'all rows')
         if isinstance(results, Table) and 'clip_source' in results.colnames:
             table = results[:n]
             return table, [source or None for source in text_column(table, 'clip_source')], {}
         table, references = open_results(results, image_dir=image_dir)
-        return table[:n], references.sources[:n], references.objects
+        sources = [None if status else source for source, status in
+                   zip(references.sources, references.status, strict=True)]
+        return table[:n], sources[:n], references.objects
 
     def _thumbnail(self, pipeline: 'Pipeline', source: str, objects: dict[str, Any]) -> bytes:
         """
@@ -293,7 +292,7 @@ class ClipSearchClass(MastQueries):
         from . import pixels
         from .references import image_key
 
-        for store in self._stores.values():
+        for store in self._existing_stores():
             jpeg = store.thumbnail(image_key(source))
             if jpeg is not None:
                 return jpeg
@@ -315,7 +314,8 @@ class ClipSearchClass(MastQueries):
             except PreviewError:
                 return None
 
-        with self._pipeline(self._encoder(), self._store(True)) as pipeline:
+        # Pictures alone need no model.
+        with self._pipeline(None, self._store(False)) as pipeline:
             limit = pipeline.fetcher.limits.n_connections
             with ThreadPoolExecutor(n_workers(sources, limit)) as workers:
                 return list(workers.map(one, sources))
@@ -362,15 +362,21 @@ class ClipSearchClass(MastQueries):
 
         from . import conf, pixels
         from .archives import open_results
+        from .exceptions import PreviewError
 
         _, references = open_results(images)
         encoder = self._encoder()
         preprocessing = encoder.bundle.preprocessing
         prepared = []
         with self._pipeline(encoder, self._store(False)) as pipeline:
-            for source in references.sources:
+            for source, status, message in zip(references.sources, references.status,
+                                               references.message, strict=True):
+                if status:
+                    raise PreviewError(message, source or '', status=status)
                 image = pipeline.image(source, references.objects, 2 * max(preprocessing.size))
                 prepared.append(pixels.resize(image, preprocessing))
+        if not prepared:
+            raise invalid('There is nothing to embed: the table is empty.')
         return np.concatenate([encoder.encode_images(np.stack(prepared[i:i + conf.batch_size]))
                                for i in range(0, len(prepared), conf.batch_size)])
 
@@ -411,7 +417,7 @@ class ClipSearchClass(MastQueries):
         int
             Number of embeddings that were forgotten.
         """
-        return self._store(True).clear() + self._store(False).clear()
+        return sum(store.clear() for store in self._existing_stores())
 
     # ---- parts ---------------------------------------------------------------------------
 
@@ -434,19 +440,28 @@ class ClipSearchClass(MastQueries):
     def _store(self, cache: bool) -> 'Store':
         from .store import Store
 
-        path = None
-        if cache:
-            if self._cache_dir is not None:
-                path = Path(self._cache_dir).expanduser() / 'embeddings.sqlite'
-            else:
-                from astropy.config import get_cache_dir
-                path = Path(get_cache_dir('astroclip_search')) / 'embeddings.sqlite'
+        path = self._cache_path() if cache else None
         if path not in self._stores:
-            self._stores[path] = Store(path, max_age=self._setting('cache_max_age') * 86400)
+            self._stores[path] = Store(path)
+        self._stores[path].max_age = self._setting('cache_max_age') * 86400
         return self._stores[path]
 
+    def _cache_path(self) -> Path:
+        from astropy.config import get_cache_dir
+
+        folder = self._cache_dir or get_cache_dir('astroclip_search')
+        return Path(folder).expanduser() / 'embeddings.sqlite'
+
+    def _existing_stores(self) -> 'list[Store]':
+        """
+        What was kept so far: looking at it must not make a file.
+        """
+        if self._cache_path().exists():
+            self._store(True)
+        return list(self._stores.values())
+
     @contextlib.contextmanager
-    def _pipeline(self, encoder: 'Encoder', store: 'Store') -> 'Iterator[Pipeline]':
+    def _pipeline(self, encoder: 'Encoder | None', store: 'Store') -> 'Iterator[Pipeline]':
         from . import __version__, conf
         from .embeddings import Pipeline
         from .previews import Fetcher, Limits

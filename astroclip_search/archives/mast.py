@@ -8,15 +8,20 @@ Candidates come from `astroquery.mast.Observations`; the preview of an observati
 
 import re
 import warnings
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from astropy.table import Table, vstack
 
+from ..phrases import invalid
+
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
+    from astropy.units import Quantity
 
-__all__ = ['criteria', 'download_url', 'keywords', 'region', 'resolve', 'search_words']
+__all__ = ['criteria', 'download_url', 'keywords', 'position', 'region', 'resolve',
+           'search_radius', 'search_words']
 
 # Words of a phrase that say how a thing looks or nothing at all, never what a programme is about.
 _STOP_WORDS = frozenset(
@@ -77,6 +82,71 @@ def resolve(object_name: str, observations: Any = None) -> 'SkyCoord':
         ICRS position.
     """
     return _observations(observations).resolve_object(object_name)
+
+
+def position(coordinates: Any) -> 'SkyCoord':
+    """
+    One position.
+
+    Parameters
+    ----------
+    coordinates : str or `~astropy.coordinates.SkyCoord`
+        A position; a string is understood as in astroquery, as ICRS or as a name.
+
+    Returns
+    -------
+    `~astropy.coordinates.SkyCoord`
+        A scalar.
+
+    Raises
+    ------
+    astroquery.exceptions.InvalidQueryError
+        If it is none.
+    """
+    from astropy import units as u
+    from astropy.coordinates.name_resolve import NameResolveError
+    from astroquery.utils.commons import parse_coordinates
+
+    try:
+        found = parse_coordinates(coordinates)
+    except (NameResolveError, TypeError, ValueError, u.UnitsError) as error:
+        raise invalid(f'{coordinates!r} is neither a position such as "10h21m +12d" nor the '
+                      'name of an object.') from error
+    if not found.isscalar:
+        raise invalid('Give one position, not several.')
+    return found
+
+
+def search_radius(radius: Any) -> 'Quantity':
+    """
+    The radius of a search.
+
+    Parameters
+    ----------
+    radius : str, number, `~astropy.units.Quantity` or None
+        A plain number is in degrees, as in astroquery; `None` is 0.2 deg.
+
+    Returns
+    -------
+    `~astropy.units.Quantity`
+        An angle.
+
+    Raises
+    ------
+    astroquery.exceptions.InvalidQueryError
+        If it is none.
+    """
+    from astropy import units as u
+    from astropy.coordinates import Angle
+
+    radius = 0.2 if radius is None else radius
+    try:
+        angle = u.Quantity(Angle(radius, u.deg if isinstance(radius, Real) else None))
+        if not 0 < angle.to_value(u.deg) <= 180:
+            raise ValueError('out of range')
+    except (TypeError, ValueError, u.UnitsError) as error:
+        raise invalid(f'The radius {radius!r} is not an angle such as "10 arcmin".') from error
+    return angle
 
 
 def region(coordinates: Any, *, radius: Any, observations: Any = None,
@@ -168,7 +238,6 @@ def search_words(text: str, *, limit: int, observations: Any = None,
     selection : str
         How they were chosen, in words.
     """
-
     from astroquery.exceptions import NoResultsWarning
 
     answers, used = [], []

@@ -1,0 +1,846 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+A result in, the same rows out, best first: what a user of ``rank`` notices.
+"""
+
+import dataclasses
+import io
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections import Counter
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.io.votable import parse
+from astropy.nddata import CCDData
+from astropy.table import MaskedColumn, QTable, Table
+from astropy.time import Time
+from astroquery.exceptions import (
+    BlankResponseWarning,
+    InputWarning,
+    InvalidQueryError,
+    LargeQueryWarning,
+    NoResultsWarning,
+)
+from pyvo.dal import DALResults
+
+from astroclip_search import ClipSearch, ClipSearchClass, conf
+from astroclip_search.bundle import Background
+from astroclip_search.exceptions import BundleError, EncoderError, PreviewError
+from astroclip_search.ranking import normalise
+from astroclip_search.scoring import COLUMNS
+from tests.colours import ColourEncoder, content, picture
+from tests.loopback.archive import Archive
+
+STATUS = 'clip_status'
+
+
+@pytest.fixture
+def search(tmp_path):
+    return ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a picture of each colour."""
+    folder = tmp_path / 'pictures'
+    folder.mkdir()
+    for colour in ('red', 'green', 'blue'):
+        (folder / f'{colour}.png').write_bytes(content(colour))
+    return folder
+
+
+@pytest.fixture
+def table(folder):
+    """A table with units, masks, formats and meta, to be used with ``image_dir=folder``."""
+    table = Table({
+        'id': np.arange(4, dtype=np.int16), 'flux': MaskedColumn(
+            [1.5, 2.5, 3.5, 4.5], mask=[False, True, False, False], unit=u.Jy, format='.2f',
+            description='flux density', meta={'ucd': 'phot.flux'}),
+        'image': ['blue.png', 'red.png', 'green.png', 'missing.png'],
+        'stamp': np.arange(16, dtype='f4').reshape(4, 2, 2),
+        'target_name': ['red', 'green', 'blue', ''],
+    }, meta={'origin': 'here', 'nested': {'list': [1]}})
+    table['object'] = np.array([None, {'a': 1}, 'text', 5], dtype=object)
+    return table
+
+
+def serve_colours(serve, colours, *, words=None, **options):
+    """A MAST whose previews have one colour each; astroquery's answer with all of its rows."""
+    from astroquery.mast import Observations
+
+    rows, files = [], {}
+    for i, colour in enumerate(colours):
+        uri = f'mast:HST/product/p{i:03d}_{colour}.jpg'
+        rows.append({
+            'obsid': str(1000 + i), 'obs_id': f'p{i:03d}', 'obs_collection': 'HST',
+            'target_name': f'T{i}', 'obs_title': words[i] if words else f'Title {i}',
+            'dataproduct_type': 'image', 'jpegURL': uri, 's_ra': 10.0, 's_dec': 20.0,
+            'calib_level': 3, 'intentType': 'science', 'dataRights': 'PUBLIC'})
+        files[uri] = content(colour, 'JPEG') + b'%d' % i
+    mast = serve(Archive(rows, files), **options)
+    return mast, Observations.query_criteria(obs_collection='HST')
+
+
+def best_colour(ranked):
+    return ranked['jpegURL'][0].rsplit('_', 1)[1].removesuffix('.jpg')
+
+
+# ---- the table ---------------------------------------------------------------------------
+
+
+def test_rank_is_a_permutation_with_everything_kept(search, table, folder):
+    original = table.copy()
+    with pytest.warns(BlankResponseWarning, match='1 of 4 images could not be read'):
+        ranked = search.rank(table, 'red', by='image', image_dir=folder)
+
+    assert ranked.colnames == [*original.colnames, *COLUMNS]
+    assert list(ranked['id']) == [1, 0, 2, 3]
+    for name in original.colnames:
+        before, after = original[name], ranked[name]
+        assert type(after) is type(before)
+        assert after.dtype == before.dtype
+        for attribute in ('unit', 'format', 'description', 'meta'):
+            assert getattr(after, attribute) == getattr(before, attribute)
+        for i, j in enumerate(ranked['id']):
+            assert np.all(after[i] == before[j]) or (after[i] is np.ma.masked is before[j])
+    assert ranked.meta['nested'] == original.meta['nested']
+
+    ranked.meta['nested']['list'].append(2)
+    ranked['id'][0] = 99
+    assert table.colnames == original.colnames
+    assert table.meta == original.meta
+    assert np.all(table['id'] == original['id'])
+
+
+def test_clip_columns(search, table, folder):
+    with pytest.warns(BlankResponseWarning):
+        ranked = search.rank(table, 'red', by='image', image_dir=folder)
+    assert list(ranked['clip_rank'].filled(0)) == [1, 2, 3, 0]
+    assert list(ranked[STATUS]) == ['OK', 'OK', 'OK', 'ERROR']
+    assert ranked['clip_image'][0] == pytest.approx(1, abs=1e-3)
+    assert ranked['clip_rank'].dtype.kind == 'i'
+    for name in ('clip_score', 'clip_image', 'clip_text', 'clip_false_alarm'):
+        assert ranked[name].dtype == np.float32
+    assert ranked['clip_score'].mask.tolist() == [False, False, False, True]
+    assert ranked['clip_text'].mask.all()  # not asked for
+    assert ranked['clip_false_alarm'].mask.all()  # no reference images
+    assert ranked['clip_source'][0] == str(folder / 'red.png')
+    assert 'cannot read the file' in ranked['clip_message'][3]
+    assert not any(ranked['clip_message'][:3])
+
+
+def test_meta_says_what_was_asked(search, table, folder):
+    with pytest.warns(BlankResponseWarning):
+        ranked = search.rank(table, [' red  thing', 'red'], negative='blue', by='image',
+                             image_dir=folder)
+    meta = ranked.meta['clip']
+    assert meta['query'] == ['red thing', 'red']
+    assert meta['negative'] == ['blue']
+    assert (meta['by'], meta['model'], meta['revision']) == ('image', 'colours', 'colours')
+    assert (meta['n_rows'], meta['n_ranked'], meta['status']) == (4, 3, {'OK': 3, 'ERROR': 1})
+    assert Time(meta['date'].removesuffix('+00:00')).isscalar
+    assert 'clip' not in table.meta
+
+
+def test_qtable_with_mixin_columns(search, folder):
+    table = QTable({'image': ['blue.png', 'red.png'], 'sky': SkyCoord([1, 2], [3, 4], unit='deg'),
+                    'size': [1, 2] * u.arcsec, 'when': Time([50000, 60000], format='mjd')})
+    ranked = search.rank(table, 'red', by='image', image_dir=folder)
+    assert type(ranked) is QTable
+    assert ranked['sky'].ra.deg.tolist() == [2, 1]
+    assert ranked['size'].to_value(u.arcsec).tolist() == [2, 1]
+    assert ranked['when'].mjd.tolist() == [60000, 50000]
+    assert isinstance(ranked['sky'], SkyCoord)
+
+
+def test_table_subclass_and_indices(search, table, folder):
+    class MyTable(Table):
+        pass
+
+    table = MyTable(table[:3])
+    table.add_index('id')
+    ranked = search.rank(table, 'green', by='image', image_dir=folder)
+    assert type(ranked) is MyTable
+    assert ranked.loc[2]['image'] == 'green.png'
+    assert ranked.loc[0]['image'] == 'blue.png'
+    assert table.loc[1]['image'] == 'red.png'
+
+
+def test_fully_masked_table(search, folder):
+    table = Table({'image': ['red.png', 'blue.png'], 'n': [1, 2]}, masked=True)
+    table['n'].mask = True
+    ranked = search.rank(table, 'blue', by='image', image_dir=folder)
+    assert ranked.masked
+    assert ranked['image'][0] == 'blue.png'
+    assert ranked['n'].mask.all()
+
+
+def test_row(search, table, folder):
+    ranked = search.rank(table[1], 'red', by='image', image_dir=folder)
+    assert (len(ranked), ranked['id'][0]) == (1, 1)
+
+
+def test_ties_keep_their_order(search, folder):
+    table = Table({'image': ['red.png', 'blue.png'] * 20, 'n': np.arange(40)})
+    ranked = search.rank(table, 'red', by='image', image_dir=folder)
+    assert ranked['n'].tolist() == [*range(0, 40, 2), *range(1, 40, 2)]
+
+
+def test_rows_without_a_score_come_last_in_their_order(search, folder):
+    names = MaskedColumn(['a', 'blue.png', 'b', 'red.png', 'c'])
+    names.mask = [True, False, True, False, True]
+    ranked = search.rank(Table({'image': names, 'n': np.arange(5)}), 'red', by='image',
+                         image_dir=folder)
+    assert ranked['n'].tolist() == [3, 1, 0, 2, 4]
+    assert ranked['clip_rank'].mask.tolist() == [False, False, True, True, True]
+    assert ranked[STATUS].tolist() == ['OK'] * 2 + ['NO_IMAGE'] * 3
+
+
+@pytest.mark.parametrize(('limit', 'n'), [(None, 3), (1, 1), (2, 2), (99, 3)])
+def test_limit(search, table, folder, limit, n):
+    ranked = search.rank(table[:3], 'red', by='image', image_dir=folder, limit=limit)
+    assert len(ranked) == n
+    assert ranked['image'][0] == 'red.png'
+    assert ranked.meta['clip']['n_rows'] == 3
+
+
+def test_ranking_a_ranked_table_replaces_the_columns(search, table, folder):
+    first = search.rank(table[:3], 'red', by='image', image_dir=folder)
+    second = search.rank(first, 'blue', by='image', image_dir=folder)
+    assert second.colnames == first.colnames
+    assert (first['image'][0], second['image'][0]) == ('red.png', 'blue.png')
+    assert (first.meta['clip']['query'], second.meta['clip']['query']) == (['red'], ['blue'])
+    assert second['clip_rank'].tolist() == [1, 2, 3]
+
+
+# ---- what may be ranked ------------------------------------------------------------------
+
+
+def test_folder_list_and_objects(search, folder):
+    assert search.rank(folder, 'blue')['filename'][0].endswith('blue.png')
+    assert search.rank(str(folder / '*.png'), 'green')['filename'][0].endswith('green.png')
+    objects = [picture('red'), content('blue'), np.full((8, 8, 3), [0, 255, 0], dtype=np.uint8)]
+    assert search.rank(objects, 'blue')['index'].tolist()[0] == 1
+    assert search.rank(objects, 'green')['index'].tolist()[0] == 2
+
+
+def test_objects_of_equal_type_are_not_confused(search):
+    assert search.rank([content('red')], 'red')['clip_image'][0] > 0.99
+    assert search.rank([content('blue')], 'red')['clip_image'][0] < 0.1
+
+
+def test_fits_arrays(search):
+    y, x = np.mgrid[:32, :32]
+    data = np.exp(-((x - 16)**2 + (y - 16)**2) / 50.0)
+    ranked = search.rank([data, fits.ImageHDU(data), CCDData(data, unit='adu')], 'red')
+    assert ranked[STATUS].tolist() == ['OK'] * 3
+    assert len(search.rank(fits.HDUList([fits.PrimaryHDU(data)]), 'red')) == 1
+
+
+def test_one_bad_object_costs_only_its_row(search, tmp_path):
+    noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    from PIL import Image
+
+    Image.fromarray(noise).save(tmp_path / 'half.png')
+    os.truncate(tmp_path / 'half.png', 6000)
+    with (Image.open(tmp_path / 'half.png') as half,
+          pytest.warns(BlankResponseWarning, match='1 of 4')):
+        ranked = search.rank([None, half, picture('red'), np.full((8, 8), np.nan)], 'red')
+    assert ranked['index'].tolist()[0] == 2
+    assert Counter(ranked[STATUS]) == {'OK': 1, 'ERROR': 1, 'NO_IMAGE': 2}
+    assert all(ranked['clip_message'][1:])
+
+
+def test_pyvo_result(search):
+    data = resources.files('pyvo.dal.tests') / 'data' / 'tap' / 'obscore-image.xml'
+    with resources.as_file(data) as path:
+        results = DALResults(parse(path))
+    urls = search.get_image_urls(results)
+    assert len(urls) == len(results) == 10
+    assert all(url.startswith('http://dc.zah.uni-heidelberg.de/') for url in urls['url'])
+    ranked = search.rank(results, 'red', by='text')
+    assert ranked.colnames[:-len(COLUMNS)] == list(results.fieldnames)
+    assert ranked[STATUS].tolist() == ['OK'] * 10
+
+
+def test_recorded_answer_of_mast(search):
+    path = resources.files('astroquery.mast.tests') / 'data' / 'advSearchPos.json'
+    table = Table(rows=json.loads(path.read_text())['data'])
+    table['obs_title'] = ['red' if i == 5 else 'blue' for i in range(12)]
+    ranked = search.rank(table, 'red', by='text')
+    assert ranked['obsid'][0] == table['obsid'][5]
+    assert len(ranked) == 12
+
+
+@pytest.mark.parametrize('results', [None, 5, [], '', '/no/such/folder', '*.nothing'])
+def test_what_cannot_be_ranked(search, results):
+    with pytest.raises(InvalidQueryError):
+        search.rank(results, 'red')
+
+
+def test_table_without_images_names_its_columns(search):
+    with pytest.raises(InvalidQueryError, match='it has flux, name; known names are jpegurl'):
+        search.rank(Table({'flux': [1], 'name': ['a']}), 'red')
+
+
+def test_empty_table(search):
+    table = Table({'jpegURL': np.array([], dtype='U9'), 'n': np.array([], dtype=int)})
+    with pytest.warns(NoResultsWarning, match='the table is empty'):
+        ranked = search.rank(table, 'red')
+    assert ranked.colnames == ['jpegURL', 'n', *COLUMNS]
+    assert len(ranked) == 0
+    assert ranked['clip_status'].dtype.kind == 'U'
+    assert ranked.meta['clip']['n_rows'] == 0
+    with pytest.warns(NoResultsWarning):
+        assert len(search.rank(Table(), 'red')) == 0
+
+
+# ---- writing -----------------------------------------------------------------------------
+
+
+def test_ecsv_keeps_meta(search, table, folder, tmp_path):
+    table.remove_column('object')
+    with pytest.warns(BlankResponseWarning):
+        ranked = search.rank(table, 'red', image_dir=folder, by='image')
+    ranked.write(tmp_path / 'r.ecsv')
+    back = Table.read(tmp_path / 'r.ecsv')
+    assert back.meta['clip'] == ranked.meta['clip']
+    assert back.colnames == ranked.colnames
+    assert back['clip_score'].mask.tolist() == ranked['clip_score'].mask.tolist()
+    with pytest.warns(BlankResponseWarning):
+        again = search.rank(tmp_path / 'r.ecsv', 'blue', image_dir=folder, by='image', limit=1)
+    assert again['image'][0] == 'blue.png'
+
+
+@pytest.mark.parametrize(('name', 'form'), [('r.csv', 'ascii.csv'), ('r.vot', 'votable'),
+                                            ('r.fits', 'fits')])
+def test_other_formats(search, folder, tmp_path, name, form):
+    table = Table({'image': ['blue.png', 'red.png', 'nothing.png'], 'flux': [1.0, 2.0, 3.0]})
+    with pytest.warns(BlankResponseWarning):
+        ranked = search.rank(table, 'red', image_dir=folder, by='image')
+    del ranked.meta['clip']  # astropy warns that FITS headers take no dictionaries
+    ranked.write(tmp_path / name, format=form)
+    back = Table.read(tmp_path / name, format=form)
+    assert back.colnames == ranked.colnames
+    assert [str(value) for value in back['image']] == ['red.png', 'blue.png', 'nothing.png']
+    assert back['clip_score'].mask.tolist() == [False, False, True]
+
+
+# ---- phrases -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('text', ['', '   ', '\n', '?!...', '🌌', None, 5, [], [''], ['red', ''],
+                                  ['red', None], b'red', {}, 'x' * 10_000, 3.5, [b'red']])
+def test_bad_phrases(search, text):
+    with pytest.raises(InvalidQueryError, match=r'^(text|negative) '):
+        search.rank(Table({'image': ['a']}), text)
+    assert search._given_encoder.n_texts == 0
+
+
+@pytest.mark.parametrize('negative', ['', [], 5])
+def test_bad_negatives(search, negative):
+    with pytest.raises(InvalidQueryError, match=r'^negative '):
+        search.rank(Table({'image': ['a']}), 'red', negative=negative)
+
+
+@pytest.mark.parametrize('text', ['naïve red', '赤い galaxie red', 'red 🌌', ' red\n', ('red',),
+                                  np.array(['red']), Table({'a': ['red']})['a'],
+                                  (word for word in ['red'])])
+def test_good_phrases(search, folder, text):
+    ranked = search.rank(folder, text)
+    assert ranked['filename'][0].endswith('red.png')
+    assert all(type(phrase) is str for phrase in ranked.meta['clip']['query'])
+
+
+@pytest.mark.parametrize('options', [{'limit': 0}, {'limit': -1}, {'limit': 1.5}, {'limit': '2'},
+                                     {'by': 'pixels'}, {'by': None}, {'max_images': -1},
+                                     {'max_images': 'all'}])
+def test_bad_options(search, folder, options):
+    with pytest.raises(InvalidQueryError, match=f'^{next(iter(options))} must be'):
+        search.rank(folder, 'red', **options)
+
+
+def test_several_phrases_and_negative(search, folder):
+    ranked = search.rank(folder, ['red', 'green'])
+    assert ranked['filename'][2].endswith('blue.png')
+    ranked = search.rank(folder, ['red', 'green'], negative='green')
+    assert ranked['filename'][0].endswith('red.png')
+
+
+def test_long_phrase_is_used_with_a_warning(search, folder):
+    with pytest.warns(InputWarning, match='longer than the 64 tokens') as caught:
+        ranked = search.rank(folder, 'red ' + 'very ' * 100)
+    assert ranked['filename'][0].endswith('red.png')
+    assert caught[0].filename == __file__
+
+
+# ---- what counts -------------------------------------------------------------------------
+
+
+class ReferenceEncoder(ColourEncoder):
+    """With fitted weights and reference images: a hundred greys, of which none is a colour."""
+
+    def __init__(self, weights=(1.0, 1.0)):
+        super().__init__('reference')
+        self.bundle = dataclasses.replace(self.bundle, ranking_weights=weights)
+        rng = np.random.default_rng(1)
+        vectors = normalise(1 + 0.2 * rng.normal(size=(100, 3)))
+        self.bundle.__dict__['background'] = Background(vectors, vectors[:50])
+
+
+@pytest.fixture
+def reference(tmp_path):
+    return ClipSearch(encoder=ReferenceEncoder(), cache_dir=tmp_path / 'cache')
+
+
+def test_by_text_looks_at_words_only(search, serve):
+    mast, obs = serve_colours(serve, ['red', 'green'], words=['green', 'red'])
+    ranked = search.rank(obs, 'red', by='text')
+    assert best_colour(ranked) == 'green'
+    assert mast.downloads() == []
+    assert search._given_encoder.n_images == 0
+    assert ranked['clip_image'].mask.all()
+    assert ranked.meta['clip']['by'] == 'text'
+
+
+def test_by_text_of_rows_without_words(search):
+    table = Table({'jpegURL': ['mast:a', 'mast:b'], 'target_name': ['', 'red']})
+    ranked = search.rank(table, 'red', by='text')
+    assert ranked[STATUS].tolist() == ['OK', 'SKIPPED']
+    assert ranked['clip_message'][1] == 'the row has no words'
+    with pytest.warns(NoResultsWarning, match='the row has no words'):
+        search.rank(table[:1], 'red', by='text')
+
+
+def test_by_text_needs_no_image_column(search):
+    ranked = search.rank(Table({'target_name': ['blue', 'red']}), 'red', by='text')
+    assert ranked['target_name'][0] == 'red'
+
+
+def test_by_image_ignores_words(reference, serve):
+    _, obs = serve_colours(serve, ['red', 'green'], words=['green', 'red'])
+    ranked = reference.rank(obs, 'red', by='image')
+    assert best_colour(ranked) == 'red'
+    assert ranked['clip_text'].mask.all()
+
+
+@pytest.mark.parametrize(('weights', 'colour'), [((1, 0.1), 'red'), ((0.1, 1), 'green')])
+def test_by_both_weighs(weights, colour, serve, tmp_path):
+    search = ClipSearch(encoder=ReferenceEncoder(weights), cache_dir=tmp_path)
+    _, obs = serve_colours(serve, ['red', 'green'], words=['green', 'red'])
+    ranked = search.rank(obs, 'red')
+    assert best_colour(ranked) == colour
+    assert not ranked['clip_text'].mask.any()
+    assert not ranked['clip_image'].mask.any()
+
+
+def test_filter(reference, folder):
+    kept = reference.filter(folder, 'red')
+    assert [Path(name).name for name in kept['filename']] == ['red.png']
+    assert kept['clip_false_alarm'][0] == 0
+    assert kept.meta['clip']['n_rows'] == 3
+    assert len(reference.filter(folder, 'red', false_alarm_rate=0.999)) == 1
+    (folder / 'broken.png').write_bytes(b'broken')
+    (folder / 'red.png').unlink()
+    with pytest.warns(BlankResponseWarning):
+        assert len(reference.filter(folder, 'red')) == 0
+
+
+@pytest.mark.parametrize('options', [{'false_alarm_rate': 0}, {'false_alarm_rate': 1},
+                                     {'false_alarm_rate': float('nan')}, {'by': 'text'}])
+def test_filter_needs_a_rate_and_pictures(reference, folder, options):
+    with pytest.raises(InvalidQueryError):
+        reference.filter(folder, 'red', **options)
+
+
+def test_filter_needs_reference_images(search, folder):
+    with pytest.raises(InvalidQueryError, match="'colours' has no reference images"):
+        search.filter(folder, 'red')
+
+
+# ---- previews over HTTP ------------------------------------------------------------------
+
+
+def test_previews_of_mast(search, serve):
+    mast, obs = serve_colours(serve, ['red', 'green', 'blue'])
+    ranked = search.rank(obs, 'blue')
+    assert best_colour(ranked) == 'blue'
+    assert sorted(mast.downloads()) == sorted(obs['jpegURL'])
+    assert ranked['clip_source'].tolist() == ranked['jpegURL'].tolist()
+
+
+def test_second_rank_downloads_and_embeds_nothing(search, serve, tmp_path):
+    mast, obs = serve_colours(serve, ['red', 'green', 'blue'])
+    first = search.rank(obs, 'blue')
+    mast.clear()
+    for again in (search, ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')):
+        before = again._given_encoder.n_images
+        second = again.rank(obs, 'blue')
+        assert again._given_encoder.n_images == before
+        assert second['clip_score'].tolist() == first['clip_score'].tolist()
+        # Nor its words: only the phrase itself, for pictures and for words.
+        texts = again._given_encoder.n_texts
+        again.rank(obs, 'red')
+        assert again._given_encoder.n_texts == texts + 2
+    assert mast.downloads() == []
+
+
+def test_another_process_shares_the_cache(search, serve, tmp_path):
+    mast, obs = serve_colours(serve, ['red', 'green'])
+    obs.write(tmp_path / 'obs.ecsv')
+    program = (
+        'import sys; from tests.colours import ColourEncoder; from astroclip_search import '
+        'ClipSearch; e = ColourEncoder(); s = ClipSearch(encoder=e, cache_dir=sys.argv[1]); '
+        'from tests.loopback import point_astroquery_at; point_astroquery_at(sys.argv[3]); '
+        'best = s.rank(sys.argv[2], "green"); print(best["jpegURL"][0], e.n_images)')
+    command = [sys.executable, '-c', program, tmp_path / 'cache', tmp_path / 'obs.ecsv', mast.url]
+    for n_images in (2, 0):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60,
+                              cwd=Path(__file__).parents[1])
+        assert done.stdout.split() == ['mast:HST/product/p001_green.jpg', str(n_images)], done
+    mast.clear()
+    search.rank(obs, 'red')
+    assert (mast.downloads(), search._given_encoder.n_images) == ([], 0)
+
+
+def test_same_preview_is_fetched_once(search, serve):
+    mast, obs = serve_colours(serve, ['red', 'green'])
+    from astropy.table import vstack
+
+    ranked = search.rank(vstack([obs] * 5), 'red')
+    assert len(ranked) == 10
+    assert len(mast.downloads()) == 2
+    assert search._given_encoder.n_images == 2
+    assert [best_colour(ranked[i:]) for i in range(10)] == ['red'] * 5 + ['green'] * 5
+
+
+def test_cache_false_leaves_no_file(search, serve, tmp_path):
+    mast, obs = serve_colours(serve, ['red', 'green'])
+    ranked = search.rank(obs, 'red', cache=False)
+    assert best_colour(ranked) == 'red'
+    mast.clear()
+    assert all(tile.jpeg for tile in search.gallery(ranked).tiles)
+    assert mast.downloads() == []
+    assert search.clear_cache() > 0
+    assert not (tmp_path / 'cache').exists()
+
+
+def test_clear_cache(search, serve):
+    mast, obs = serve_colours(serve, ['red', 'green'])
+    search.rank(obs, 'red')
+    mast.clear()
+    assert search.clear_cache() == 4  # two pictures, two rows of words
+    search.rank(obs, 'red')
+    assert len(mast.downloads()) == 2
+
+
+def test_old_entries_are_made_anew(search, serve, tmp_path):
+    mast, obs = serve_colours(serve, ['red'])
+    search.rank(obs, 'red')
+    mast.clear()
+    other = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')
+    other._store(True)
+    with conf.set_temp('cache_max_age', 1e-9):
+        other.rank(obs, 'red')
+    assert len(mast.downloads()) == 1
+
+
+def test_edited_file_is_read_anew(search, folder):
+    (folder / 'red.png').write_bytes(content('blue'))
+    os.utime(folder / 'red.png', ns=(1, 1))
+    assert search.rank(folder / 'red.png', 'red')['clip_image'][0] < 0.1
+    (folder / 'red.png').write_bytes(content('red'))
+    assert search.rank(folder / 'red.png', 'red')['clip_image'][0] > 0.9
+
+
+def test_max_images_takes_those_whose_words_fit_and_goes_on(search, serve):
+    colours, words = ['red'] * 6, ['blue', 'red', 'blue', 'red', 'blue', 'green']
+    mast, obs = serve_colours(serve, colours, words=words)
+    with pytest.warns(LargeQueryWarning, match='6 images would have to be downloaded: only the 2'
+                      ) as caught:
+        ranked = search.rank(obs, 'red', max_images=2)
+    assert caught[0].filename == __file__
+    assert sorted(mast.downloads()) == [f'mast:HST/product/p00{i}_red.jpg' for i in (1, 3)]
+    assert Counter(ranked[STATUS]) == {'OK': 2, 'SKIPPED': 4}
+    assert 'call again to go on' in ranked['clip_message'][-1]
+    assert ranked['clip_rank'].mask.tolist() == [False] * 2 + [True] * 4
+    with conf.set_temp('max_images', 2), pytest.warns(LargeQueryWarning, match='4 images'):
+        ranked = search.rank(obs, 'red')
+    assert Counter(ranked[STATUS]) == {'OK': 4, 'SKIPPED': 2}
+    ranked = search.rank(obs, 'red', max_images=2)  # the rest, hence no warning
+    assert Counter(ranked[STATUS]) == {'OK': 6}
+    assert len(mast.downloads()) == 6
+
+
+def test_max_images_does_not_count_files_or_arrays(search, folder):
+    assert len(search.rank(folder, 'red', max_images=0)) == 3
+    assert search.rank([picture('red')], 'red', max_images=0)[STATUS][0] == 'OK'
+
+
+def test_max_images_zero(search, serve):
+    mast, obs = serve_colours(serve, ['red'])
+    with pytest.warns(LargeQueryWarning), pytest.warns(NoResultsWarning, match='more than 0'):
+        search.rank(obs, 'red', max_images=0)
+    assert mast.downloads() == []
+
+
+MISBEHAVIOUR = {
+    'status:404': ('ERROR', 'HTTP 404'), 'status:401': ('DENIED', 'HTTP 401: access denied'),
+    'status:403': ('DENIED', 'HTTP 403: access denied'), 'status:204': ('NO_IMAGE', 'HTTP 204'),
+    'status:500': ('ERROR', 'HTTP 500'), 'status:418': ('ERROR', 'HTTP 418'),
+    'html': ('ERROR', 'a web page'), 'html-as-jpeg': ('ERROR', 'a web page'),
+    'empty': ('ERROR', 'empty file'), 'truncated': ('ERROR', 'damaged image'),
+    'cut': ('ERROR', 'bytes arrived|connection was broken'),
+    'reset': ('ERROR', 'connection was broken'), 'drip': ('ERROR', 'row_timeout'),
+    'drip-header': ('ERROR', 'row_timeout|in time'), 'hang': ('ERROR', 'in time'),
+    'huge': ('ERROR', 'larger than'), 'endless': ('ERROR', 'larger than'),
+    'redirect-loop': ('ERROR', 'more than 5 redirects'),
+    'redirect-file': ('ERROR', 'not an http or https address'),
+    'redirect:ftp://a.example/b.jpg': ('ERROR', 'not an http or https address'),
+    'redirect:http://127.0.0.1:9/': ('ERROR', 'the server cannot be reached'),
+}
+
+
+@pytest.mark.parametrize('fault', MISBEHAVIOUR)
+def test_misbehaviour_costs_only_its_row(fault, search, serve):
+    status, message = MISBEHAVIOUR[fault]
+    mast, obs = serve_colours(serve, ['red', 'green', 'blue'], faults={'p001': fault})
+    if fault == 'truncated':  # of a larger image, so that half of it is no image
+        noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        stream = io.BytesIO()
+        from PIL import Image
+        Image.fromarray(noise).save(stream, 'PNG')
+        mast.archive.files['mast:HST/product/p001_green.jpg'] = stream.getvalue()
+    with (conf.set_temp('row_timeout', 0.6), conf.set_temp('timeout', 0.3),
+          conf.set_temp('retries', 0), conf.set_temp('max_bytes', 200_000),
+          warnings.catch_warnings(record=True) as caught):
+        warnings.simplefilter('always')
+        ranked = search.rank(obs, 'red')
+    expected = [] if status == 'NO_IMAGE' else [BlankResponseWarning]
+    assert [item.category for item in caught] == expected
+    assert best_colour(ranked) == 'red'
+    assert ranked['clip_rank'].filled(0).tolist() == [1, 2, 0]
+    assert ranked['obs_id'][2] == 'p001'
+    assert ranked[STATUS].tolist() == ['OK', 'OK', status]
+    assert any(part in ranked['clip_message'][2] for part in message.split('|'))
+
+
+@pytest.mark.parametrize('fault', ['redirect', 'status:503*2', 'status:429:0*1', 'reset*1',
+                                   'cut*1'])
+def test_passing_trouble_costs_nothing(fault, search, serve):
+    mast, obs = serve_colours(serve, ['red', 'green'], faults={'p001': fault})
+    ranked = search.rank(obs, 'green')
+    assert best_colour(ranked) == 'green'
+    assert ranked[STATUS].tolist() == ['OK', 'OK']
+    assert len(mast.downloads()) > 2
+
+
+def test_all_bad_is_one_warning(search, serve):
+    mast, obs = serve_colours(serve, ['red'] * 3, faults={'mast:': 'status:404'})
+    with pytest.warns(NoResultsWarning, match='None of the 3 rows could be ranked; the first says: '
+                      'HTTP 404') as caught:
+        ranked = search.rank(obs, 'red')
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert ranked['obs_id'].tolist() == ['p000', 'p001', 'p002']
+    mast.faults = {}
+    assert best_colour(search.rank(obs, 'red')) == 'red'  # failures are not remembered
+
+
+def test_dead_server(search, serve):
+    mast, obs = serve_colours(serve, ['red', 'green'])
+    mast.close()
+    with pytest.warns(NoResultsWarning, match='cannot be reached'):
+        search.rank(obs, 'red')
+
+
+def test_rows_of_every_kind(search, mast):
+    from astroquery.mast import Observations
+
+    obs = Observations.query_criteria(obs_collection=['HST', 'HLA'])
+    with pytest.warns(BlankResponseWarning, match='1 of 12'):
+        ranked = search.rank(obs, 'red')
+    by_status = {status: set(ranked['obsid'][ranked[STATUS] == status])
+                 for status in set(ranked[STATUS])}
+    rows = [row['obsid'] for row in mast.archive.rows]
+    assert by_status['SKIPPED'] == {rows[8]}
+    assert by_status['NO_IMAGE'] == {rows[9]}
+    assert by_status['ERROR'] == {rows[10]}
+    assert by_status['OK'] == {*rows[:8], rows[11]}  # the last has a legacy absolute address
+    assert mast.archive.rows[8]['jpegURL'] not in mast.downloads()
+
+
+def test_broken_addresses_cost_only_their_rows(search, serve):
+    _, obs = serve_colours(serve, ['red', 'green', 'blue', 'blue', 'blue'])
+    obs['jpegURL'] = [obs['jpegURL'][0], 'http://[broken', 'http://', 'file:///etc/passwd',
+                      'https://' + 'x' * 300 + '.example/']
+    with pytest.warns(BlankResponseWarning, match='4 of 5'):
+        ranked = search.rank(obs, 'red')
+    assert ranked[STATUS].tolist() == ['OK'] + ['ERROR'] * 4
+
+
+def test_interruption_keeps_what_is_done(serve, tmp_path):
+    class Impatient(ColourEncoder):
+        def encode_images(self, pixels):
+            if self.n_images >= 4:
+                raise KeyboardInterrupt
+            return super().encode_images(pixels)
+
+    mast, obs = serve_colours(serve, ['red', 'green'] * 5)
+    search = ClipSearch(encoder=Impatient(), cache_dir=tmp_path)
+    with conf.set_temp('batch_size', 4), pytest.raises(KeyboardInterrupt):
+        search.rank(obs, 'red')
+    mast.clear()
+    again = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path)
+    ranked = again.rank(obs, 'red')
+    assert ranked[STATUS].tolist() == ['OK'] * 10
+    assert (again._given_encoder.n_images, len(mast.downloads())) == (6, 6)
+
+
+def test_progress_bar_is_silent_where_there_is_no_terminal(search, folder, capfd):
+    search.rank(folder, 'red', show_progress=True)
+    assert capfd.readouterr() == ('', '')
+
+
+# ---- local names in tables ---------------------------------------------------------------
+
+
+def test_names_that_lead_elsewhere_are_never_read(search, folder, tmp_path):
+    secret = tmp_path / 'secret.png'
+    secret.write_bytes(content('red'))
+    (folder / 'link.png').symlink_to(secret)
+    table = Table({'image': ['blue.png', '../secret.png', str(secret), 'link.png',
+                             f'file://{secret}'], 'target_name': ['x'] * 5})
+    with pytest.warns(BlankResponseWarning, match='4 of 5'):
+        ranked = search.rank(table, 'red', image_dir=folder)
+    assert ranked[STATUS].tolist() == ['OK'] + ['ERROR'] * 4
+    assert ranked['image'][0] == 'blue.png'
+    assert [bool(tile.jpeg) for tile in search.gallery(ranked).tiles] == [True] + [False] * 4
+    words = search.rank(table, 'red', by='text', image_dir=folder)
+    assert sum(bool(tile.jpeg) for tile in search.gallery(words).tiles) == 1
+    for results in (table, ranked, words):
+        assert sum(image is not None for image in
+                   search.get_images(results, image_dir=folder)) == 1
+    assert search.get_images(table) == [None] * 5
+    with pytest.raises(PreviewError, match=r'leads out of image_dir|give image_dir'):
+        search.encode_images(table)
+
+
+def test_names_without_a_folder(search, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.warns(NoResultsWarning, match='give image_dir'):
+        search.rank(Table({'image': ['red.png']}), 'red')
+
+
+# ---- pictures and vectors ----------------------------------------------------------------
+
+
+def test_get_images(search, serve):
+    _, obs = serve_colours(serve, ['red', 'green', 'blue'], faults={'p001': 'status:404'})
+    images = search.get_images(obs)
+    assert images[1] is None
+    assert [images[i].getpixel((3, 3)) for i in (0, 2)] == [(254, 0, 0), (0, 0, 254)]
+    assert len(search.get_images(obs, limit=1)) == 1
+    assert search.get_images(obs, limit=0) == []
+    with pytest.raises(InvalidQueryError, match='rows must be'):
+        search.get_images(obs, limit=-1)
+
+
+def test_get_image_urls_downloads_nothing(search, serve):
+    mast, obs = serve_colours(serve, ['red', 'green'])
+    obs['jpegURL'][1] = ''
+    urls = search.get_image_urls(obs)
+    assert urls['url'][0] == (f'{mast.url}/api/v0.1/Download/file?uri='
+                              'mast:HST/product/p000_red.jpg')
+    assert urls['source'].tolist() == ['mast:HST/product/p000_red.jpg', '']
+    assert urls['status'].tolist() == ['', 'NO_IMAGE']
+    assert urls['row'].tolist() == [0, 1]
+    assert urls['message'][1] == 'the row names no image'
+    assert requests.get(urls['url'][0], timeout=5).status_code == 200
+    assert len(mast.downloads()) == 1  # the one just made
+
+
+def test_get_image_urls_of_files(search, folder):
+    urls = search.get_image_urls(folder)
+    assert [Path(url).name for url in urls['url']] == ['blue.png', 'green.png', 'red.png']
+
+
+def test_encode(search, folder):
+    text = search.encode_text('red')
+    both = search.encode_text(['red', 'blue'])
+    image = search.encode_images(picture('red'))
+    many = search.encode_images(folder)
+    assert (text.shape, both.shape, image.shape, many.shape) == ((1, 3), (2, 3), (1, 3), (3, 3))
+    assert image.dtype == text.dtype == np.float32
+    assert float(text[0] @ image[0]) == pytest.approx(1, abs=1e-3)
+    assert (many @ both.T).argmax(axis=0).tolist() == [2, 0]
+    with conf.set_temp('batch_size', 2):
+        np.testing.assert_array_equal(search.encode_images(folder), many)
+
+
+def test_encode_errors(search, tmp_path):
+    with pytest.raises(InvalidQueryError, match=r'^texts '):
+        search.encode_text('')
+    (tmp_path / 'broken.jpg').write_bytes(b'broken')
+    with pytest.raises(PreviewError, match='neither a JPEG'):
+        search.encode_images(tmp_path / 'broken.jpg')
+    with pytest.raises(InvalidQueryError, match='the table is empty'):
+        search.encode_images(Table({'jpegURL': np.array([], dtype=str)}))
+
+
+# ---- instances and models ----------------------------------------------------------------
+
+
+def test_instances_are_independent(search):
+    assert repr(search) == "<ClipSearchClass model='colours'>"
+    one = ClipSearch(model='a/b')
+    assert type(one) is ClipSearchClass
+    assert one is not ClipSearch
+    assert repr(one) == "<ClipSearchClass model='a/b'>"
+    assert repr(ClipSearch) == "<ClipSearchClass model='default'>"
+
+    class Mine(ClipSearchClass):
+        pass
+
+    assert type(Mine()()) is Mine
+
+
+def test_unknown_model(folder, tmp_path):
+    search = ClipSearch(model='no such model', cache_dir=tmp_path / 'cache')
+    with pytest.raises(BundleError, match="There is no model 'no such model'"):
+        search.rank(folder, 'red')
+    with pytest.raises(BundleError, match='nor could it be had from the Hugging Face hub'):
+        ClipSearch(model='nobody/nothing').encode_text('red')
+    assert not (tmp_path / 'cache').exists()
+
+
+def test_gallery_needs_no_model(folder, tmp_path):
+    search = ClipSearch(model='no such model', cache_dir=tmp_path / 'cache')
+    assert all(tile.jpeg for tile in search.gallery(folder).tiles)
+
+
+def test_failing_model_is_an_error_of_the_call(folder, tmp_path):
+    class Failing(ColourEncoder):
+        def encode_images(self, pixels):
+            raise EncoderError('out of memory')
+
+    with pytest.raises(EncoderError, match='out of memory'):
+        ClipSearch(encoder=Failing(), cache_dir=tmp_path / 'cache').rank(folder, 'red')
+
+
+def test_list_models():
+    models = ClipSearch.list_models()
+    assert models.colnames == ['model', 'name', 'version', 'licence', 'size']
+    assert models['size'].unit == u.MB
+    embedded = Path(sys.modules['astroclip_search'].__file__).parent / 'model'
+    assert ('default' in models['model']) == embedded.is_dir()
