@@ -33,6 +33,9 @@ html_theme_options |= {
     'footer_end': ['sphinx-version'],
 }
 html_static_path = []
+# Pages without pages below them need no list of those.
+html_sidebars = {page: [] for page in ('getting_started', 'model_card', 'development', 'citation',
+                                       'changes')}
 
 # The public names are few, so they are one page each.
 automodapi_toctreedirnm = 'reference/api'
