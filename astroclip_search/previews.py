@@ -11,6 +11,7 @@ import contextlib
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -70,9 +71,10 @@ class Fetcher:
         self._user_agent = user_agent
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._large = threading.Lock()
+        self._large = threading.RLock()  # a broken body may be asked for again
         self._hosts: dict[str, threading.BoundedSemaphore] = {}
         self._sessions: list = []
+        self._sockets: weakref.WeakSet = weakref.WeakSet()
         self._stop = threading.Event()
 
     def __enter__(self) -> 'Fetcher':
@@ -87,6 +89,8 @@ class Fetcher:
         """
         self._stop.set()
         with self._lock:
+            for connected in list(self._sockets):
+                _shut_down(connected)
             for session in self._sessions:
                 session.close()
 
@@ -118,37 +122,44 @@ class Fetcher:
     def _get(self, url: str, stack: contextlib.ExitStack) -> bytes:
         deadline = time.monotonic() + self.limits.row_timeout
         for attempt in range(self.limits.retries + 1):
+            if self._stop.is_set():
+                break
             try:
                 return self._follow(url, deadline, stack)
-            except _Transient as error:
+            except _TransientError as error:
                 wait = error.retry_after if error.retry_after is not None else 0.5 * 2**attempt
-                last = attempt == self.limits.retries
-                if last or time.monotonic() + wait > deadline:
+                last = attempt == self.limits.retries or time.monotonic() + wait > deadline
+                if last and not self._stop.is_set():
                     raise PreviewError(error.reason, url) from error.__cause__
-                if self._stop.wait(wait):
-                    raise PreviewError('interrupted', url) from None
-        raise PreviewError('no answer', url)
+                self._stop.wait(wait)
+        raise PreviewError('interrupted', url)
 
     def _follow(self, url: str, deadline: float, stack: contextlib.ExitStack) -> bytes:
         """
         One try: follow redirects to a body.
         """
         import requests
+        import urllib3
 
         target = url
         for _ in range(_MAX_REDIRECTS + 1):
             host = _check(target, url)
+            asked = time.monotonic()
             with self._connection(host):
+                # Waiting for one's turn is not the server's fault.
+                deadline += time.monotonic() - asked
+                left = max(0.001, deadline - time.monotonic())
                 try:
-                    _deadline.value = deadline
+                    self._local.deadline = deadline
                     with self._session().get(
                             target, stream=True, allow_redirects=False,
-                            timeout=(self.limits.connect_timeout, self.limits.timeout),
+                            timeout=(min(self.limits.connect_timeout, left),
+                                     min(self.limits.timeout, left)),
                     ) as response:
                         if time.monotonic() > deadline:
                             raise self._too_slow(url)
                         if response.is_redirect:
-                            target = urljoin(target, response.headers['Location'])
+                            target = urljoin(target, self._session().get_redirect_target(response))
                             continue
                         _check_status(response, url)
                         return self._read(response, url, deadline, stack)
@@ -156,13 +167,18 @@ class Fetcher:
                     raise PreviewError('no connection in time', url) from error
                 except requests.exceptions.Timeout as error:
                     raise PreviewError('no answer in time', url) from error
+                except requests.exceptions.SSLError as error:
+                    raise PreviewError('no secure connection, is its certificate valid?',
+                                       url) from error
                 except requests.exceptions.ConnectionError as error:
                     if time.monotonic() > deadline:
                         raise self._too_slow(url) from error
                     if 'NewConnectionError' in repr(error) or 'NameResolution' in repr(error):
                         raise PreviewError('the server cannot be reached', url) from error
-                    raise _Transient('the connection was broken') from error
-                except requests.exceptions.RequestException as error:
+                    raise _TransientError('the connection was broken') from error
+                # For some addresses that have no meaning, urllib3's own errors come through.
+                except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError,
+                        ValueError) as error:
                     raise PreviewError(f'invalid request ({type(error).__name__})', url) from error
         raise PreviewError(f'more than {_MAX_REDIRECTS} redirects', url)
 
@@ -182,7 +198,7 @@ class Fetcher:
             except urllib3.exceptions.ReadTimeoutError as error:
                 raise PreviewError('no answer in time', url) from error
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise _Transient('the connection was broken') from error
+                raise _TransientError('the connection was broken') from error
             if not chunk:
                 break
             chunks.append(chunk)
@@ -200,7 +216,7 @@ class Fetcher:
                 waiting_for_memory = False
         if declared.isdigit() and size < int(declared) and not response.headers.get(
                 'Content-Encoding'):
-            raise _Transient(f'only {size} of {declared} bytes arrived')
+            raise _TransientError(f'only {size} of {declared} bytes arrived')
         return b''.join(chunks)
 
     def _too_slow(self, url: str) -> PreviewError:
@@ -213,13 +229,49 @@ class Fetcher:
             import requests
 
             session = self._local.session = requests.Session()
-            _cut_off_headers(session)
+            self._watch(session)
             session.headers['User-Agent'] = self._user_agent
             # A compressed image gains nothing and could be a decompression bomb.
             session.headers['Accept-Encoding'] = 'identity'
             with self._lock:
                 self._sessions.append(session)
         return session
+
+    def _watch(self, session) -> None:
+        """
+        Make a session's connections give up when the time is over or the fetcher is closed.
+
+        The timeout of a socket is one of each read: a header that drips in byte by byte would hold
+        its thread for as long as the server likes.
+        """
+        import urllib3
+
+        fetcher = self
+
+        class Watched:
+            def connect(self):
+                super().connect()
+                with fetcher._lock:
+                    fetcher._sockets.add(self.sock)
+
+            def getresponse(self, *args, **kwargs):
+                if fetcher._stop.is_set():
+                    raise ConnectionAbortedError
+                watch = threading.Timer(max(0.0, fetcher._local.deadline - time.monotonic()),
+                                        _shut_down, [self.sock])
+                watch.daemon = True
+                watch.start()
+                try:
+                    return super().getresponse(*args, **kwargs)
+                finally:
+                    watch.cancel()
+
+        pools = {}
+        for scheme, pool in (('http', urllib3.HTTPConnectionPool),
+                             ('https', urllib3.HTTPSConnectionPool)):
+            connection = type('Watched', (Watched, pool.ConnectionCls), {})
+            pools[scheme] = type(pool.__name__, (pool,), {'ConnectionCls': connection})
+            session.get_adapter(f'{scheme}://').poolmanager.pool_classes_by_scheme = pools
 
     @contextlib.contextmanager
     def _connection(self, host: str) -> Iterator[None]:
@@ -235,43 +287,12 @@ class Fetcher:
             semaphore.release()
 
 
-_deadline = threading.local()
-
-
-def _cut_off_headers(session) -> None:
-    """
-    Make a session's connections give up at the deadline while the header arrives.
-
-    The timeout of a socket is one of each read: a header that drips in byte by byte would hold
-    its thread for as long as the server likes.
-    """
-    import urllib3
-
-    class Watched:
-        def getresponse(self, *args, **kwargs):
-            watch = threading.Timer(max(0.0, _deadline.value - time.monotonic()),
-                                    _shut_down, [self.sock])
-            watch.daemon = True
-            watch.start()
-            try:
-                return super().getresponse(*args, **kwargs)
-            finally:
-                watch.cancel()
-
-    pools = {}
-    for scheme, pool in (('http', urllib3.HTTPConnectionPool),
-                         ('https', urllib3.HTTPSConnectionPool)):
-        connection = type('Watched', (Watched, pool.ConnectionCls), {})
-        pools[scheme] = type(pool.__name__, (pool,), {'ConnectionCls': connection})
-        session.get_adapter(f'{scheme}://').poolmanager.pool_classes_by_scheme = pools
-
-
 def _shut_down(connected: socket.socket) -> None:
     with contextlib.suppress(OSError):
         connected.shutdown(socket.SHUT_RDWR)
 
 
-class _Transient(Exception):
+class _TransientError(Exception):
     """
     A failure worth another try.
     """
@@ -302,7 +323,7 @@ def _check_status(response, url: str) -> None:
     if code in (401, 403, 407):
         raise PreviewError(f'HTTP {code}: access denied', url, status='DENIED')
     if code in _RETRY_STATUS:
-        raise _Transient(f'HTTP {code}', _retry_after(response.headers.get('Retry-After')))
+        raise _TransientError(f'HTTP {code}', _retry_after(response.headers.get('Retry-After')))
     if code == 204:
         raise PreviewError('HTTP 204: the server has no image', url, status='NO_IMAGE')
     if code != 200:
