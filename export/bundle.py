@@ -32,6 +32,10 @@ __all__ = ['LIMIT', 'background', 'bundle', 'golden', 'main']
 #: Most bytes of a bundle, all files counted.
 LIMIT = 30_000_000
 
+#: Most reference images of a source. Surveys of one class of object give few: else that class
+#: would be common among the references, and no match of it could be told from chance.
+REFERENCES = {'apod': 800, 'jwst_yuval': 400, 'smallgz1': 60, 'frdeep': 40}
+
 #: Phrases of the self-test: short, long, not ASCII, longer than the tower reads.
 GOLDEN_TEXTS = (
     'spiral galaxy', 'a planetary nebula with a faint halo', 'protoplanetary disk',
@@ -134,7 +138,7 @@ def golden(tower, encoder, projection, size):
             'text_embeds': joint.numpy(), 'sentence_embeds': sentence.numpy()}
 
 
-def background(out, size, *, data, words=None, count=400):
+def background(out, size, *, data, words=None):
     """
     Embed reference images and words with the bundle's own towers.
 
@@ -151,8 +155,6 @@ def background(out, size, *, data, words=None, count=400):
         ``real`` and ``validation_fractions``, see `export.batches.split_folder`.
     words : path-like, optional
         CSV file of archive rows.
-    count : int, optional
-        Most images of each source.
 
     Returns
     -------
@@ -166,7 +168,7 @@ def background(out, size, *, data, words=None, count=400):
         for source in sorted({pair.source for pair in pairs}):
             rows = np.array([i for i, pair in enumerate(pairs) if pair.source == source])
             order = np.lexsort((rng.random(len(rows)), ~held_out[rows]))
-            chosen.extend(rows[order[:count]])
+            chosen.extend(rows[order[:REFERENCES.get(source, 100)]])
         squares = [real_pairs.to_square(real_pairs.load_pixels(pairs[i].file), size)
                    for i in chosen]
         titles = [real_pairs.row_words(pair) for pair in pairs]
@@ -191,8 +193,8 @@ def _row_words(path):
 def _embed_images(out, squares):
     vision = session(Path(out) / 'onnx' / 'vision_model_quantized.onnx')
     return np.concatenate([
-        vision.run(None, {'pixel_values': normalise(torch.from_numpy(squares[i:i + 32])).numpy()})[0]
-        for i in range(0, len(squares), 32)
+        vision.run(None, {'pixel_values': normalise(torch.from_numpy(part)).numpy()})[0]
+        for part in np.array_split(squares, -(-len(squares) // 32))
     ])
 
 

@@ -39,8 +39,8 @@ candidate, not a classification; `clip_false_alarm` says how often an unrelated 
 scores as high. Do not use it to measure completeness or to build a catalogue.
 """
 
-_REAL = ', and in each batch {percent:.0f} % real images (APOD pictures without a copyright ' \
-    'notice, SDSS cutouts with Galaxy Zoo classes, FIRST radio galaxies, JWST mosaics)'
+_REAL = (', and in each batch {percent:.0f} % real images (APOD pictures without a copyright '
+         'notice, SDSS cutouts with Galaxy Zoo classes, FIRST radio galaxies, JWST mosaics)')
 
 
 def model_card(description):
@@ -67,8 +67,8 @@ def model_card(description):
     metrics = description['metrics']
     if not metrics:
         parts.append('\n## Measured\nNothing yet: this bundle was made before evaluation.\n')
-    for table in metrics.get('tables', ()):
-        parts.append(f"\n## {table['title']}\n{table['text']}\n\n{_table(table)}")
+    parts += [f"\n## {table['title']}\n{table['text']}\n\n{_table(table)}"
+              for table in metrics.get('tables', ())]
     ranking = description['ranking']
     parts.append(
         f"\n## Ranking weights\n`clip_score` = {ranking['image_weight']:g} z(picture) + "
