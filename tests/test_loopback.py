@@ -139,6 +139,15 @@ class TestQueries:
         with pytest.raises(requests.HTTPError, match='503'):
             Observations.query_criteria(project='HST')
 
+    def test_sample_archive(self, serve, tmp_path):
+        mast = serve(Archive.sample())
+        table = Observations.query_criteria(intentType='science')
+        assert len(table) == len(mast.archive)
+        assert 0 < table['jpegURL'].mask.sum() < len(mast.archive.files) < len(table)
+        number = next(i for i, row in enumerate(mast.archive.rows)
+                      if row['jpegURL'] in mast.archive.files)
+        assert download(mast, tmp_path, number)[0] == 'COMPLETE'
+
     def test_real_observations(self, jwst_mast, tmp_path):
         table = Observations.query_criteria(obs_collection='JWST', dataproduct_type='image')
         assert len(table) == 409

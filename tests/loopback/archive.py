@@ -201,13 +201,14 @@ class Archive:
         table = Table.read(folder / 'archive.ecsv', format='ascii.ecsv')
         rows, files = [], {}
         for record in table:
-            row = {name: None if record[name] is np.ma.masked else record[name].tolist()
-                   for name in table.colnames if name in CAOM_COLUMNS}
+            row = {name: record[name].tolist() for name in table.colnames
+                   if name in CAOM_COLUMNS and record[name] is not np.ma.masked}
             url = row.get('jpegURL')
-            if url and (folder / url).is_file():
+            if url and '//' not in url:
                 row['jpegURL'] = f'mast:SAMPLE/product/{Path(url).name}'
-                files[row['jpegURL']] = (folder / url).read_bytes
-            rows.append(row)
+                if (folder / url).is_file():
+                    files[row['jpegURL']] = (folder / url).read_bytes
+            rows.append({'intentType': 'science'} | row)
         return cls(rows, files)
 
     @classmethod

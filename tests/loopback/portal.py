@@ -118,7 +118,7 @@ def _matches(row, entry):
     separator = CAOM_COLUMNS[name][2]
     parts = [str(value).lower()]
     if separator:
-        parts += parts[0].split(separator)
+        parts += [part.strip() for part in parts[0].split(separator)]
     if any(str(wanted).lower() in parts for wanted in entry['values']):
         return True
     # One wildcarded value a filter, as the protocol has room for no more.
