@@ -7,6 +7,7 @@ same embedding on every machine. `RENDER_VERSION` is part of every cache key and
 a pixel may change.
 """
 
+import bz2
 import contextlib
 import gzip
 import io
@@ -35,7 +36,7 @@ __all__ = ['FITS_SUFFIXES', 'IMAGE_SUFFIXES', 'RENDER_VERSION', 'render', 'resiz
 RENDER_VERSION = '1'
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.gif')
-FITS_SUFFIXES = ('.fits', '.fit', '.fts', '.fits.gz', '.fit.gz', '.fits.fz')
+FITS_SUFFIXES = ('.fits', '.fit', '.fts', '.fits.gz', '.fit.gz', '.fits.bz2', '.fits.fz')
 
 # Opened through its plugin, not Image.open: only these formats, and our own pixel cap.
 _FORMATS = ((b'\xff\xd8\xff', JpegImagePlugin.JpegImageFile),
@@ -44,6 +45,8 @@ _FORMATS = ((b'\xff\xd8\xff', JpegImagePlugin.JpegImageFile),
             (b'II*\x00', TiffImagePlugin.TiffImageFile),
             (b'MM\x00*', TiffImagePlugin.TiffImageFile),
             (b'RIFF', WebPImagePlugin.WebPImageFile))
+
+_COMPRESSIONS = ((b'\x1f\x8b', gzip.open), (b'BZh', bz2.open))
 
 # Extensions of FITS files that hold no picture of the sky, also numbered or with a suffix:
 # VAR_POISSON and DQ1, but not CONTINUUM.
@@ -126,14 +129,16 @@ def _render_path(path: Path, side: int, max_pixels: int, max_bytes: int) -> Imag
 def _render_bytes(data: bytes, side: int, max_pixels: int, max_bytes: int) -> Image.Image:
     if not data:
         raise PreviewError('empty file')
-    if data.startswith(b'\x1f\x8b'):
-        try:
-            with gzip.open(io.BytesIO(data)) as stream:
-                data = stream.read(max_bytes + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise PreviewError(f'damaged gzip file ({error})') from error
-        if len(data) > max_bytes:
-            raise PreviewError(f'file is larger than {max_bytes} bytes (conf.max_bytes)')
+    for magic, unpack in _COMPRESSIONS:
+        if data.startswith(magic):
+            try:
+                with unpack(io.BytesIO(data)) as stream:
+                    data = stream.read(max_bytes + 1)
+            except (OSError, EOFError, zlib.error) as error:
+                raise PreviewError(f'damaged compressed file ({error})') from error
+            if len(data) > max_bytes:
+                raise PreviewError(f'file is larger than {max_bytes} bytes (conf.max_bytes)')
+            break
     if data.startswith(b'SIMPLE  ='):
         return _render_fits(io.BytesIO(data), side, max_pixels)
     for magic, plugin in _FORMATS:

@@ -3,6 +3,7 @@
 Every kind of picture becomes the same RGB image each time, and no file takes the memory.
 """
 
+import bz2
 import gzip
 import io
 import struct
@@ -192,17 +193,19 @@ def test_a_header_with_a_fault_that_astropy_warns_about_is_no_reason_to_refuse()
                                          b"OBSERVER= 'no end             "))) == (20, 14)
 
 
-def test_gzipped_files(tmp_path):
-    data = gzip.compress(content([fits.PrimaryHDU(sky())]))
+@pytest.mark.parametrize(('compress', 'suffix'), [(gzip.compress, 'gz'), (bz2.compress, 'bz2')])
+def test_compressed_files(compress, suffix, tmp_path):
+    data = compress(content([fits.PrimaryHDU(sky())]))
     assert brightest(render(data)) == (20, 14)
-    (tmp_path / 'a.fits.gz').write_bytes(data)
-    assert brightest(render(tmp_path / 'a.fits.gz')) == (20, 14)
-    refused(data[:-200], 'damaged gzip file')
-    refused(data[:12] + bytes(100), 'damaged gzip file')
+    (tmp_path / f'a.fits.{suffix}').write_bytes(data)
+    assert brightest(render(tmp_path / f'a.fits.{suffix}')) == (20, 14)
+    refused(data[:-200], 'damaged compressed file')
+    refused(data[:12] + bytes(100), 'damaged compressed file')
 
 
-def test_a_gzip_bomb_is_not_unpacked():
-    bomb = gzip.compress(b'SIMPLE  =' + bytes(20_000_000))
+@pytest.mark.parametrize('compress', [gzip.compress, bz2.compress])
+def test_a_compressed_bomb_is_not_unpacked(compress):
+    bomb = compress(b'SIMPLE  =' + bytes(20_000_000))
     tracemalloc.start()
     refused(bomb, r'larger than 1000000 bytes \(conf.max_bytes\)', max_bytes=1_000_000)
     _, peak = tracemalloc.get_traced_memory()
