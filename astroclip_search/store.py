@@ -114,27 +114,33 @@ class Store:
         self._lock = threading.RLock()
         self._spaces: dict[str, Space] = {}
         self._thumbnails: dict[str, bytes] = {}
+        self._said: set[str] = set()
         self._connection = self._open() if self.path else None
 
     def _open(self) -> sqlite3.Connection | None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             return self._connect()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                log.warning('The cache %s cannot be used (%s); nothing is kept on disk.',
-                            self.path, error)
-                return None
-            aside = self.path.with_name(f'{self.path.name}.damaged-{int(time.time())}')
-            log.warning('The cache %s is not a database of this package; it was moved to %s.',
-                        self.path, aside.name)
-            try:
-                self.path.replace(aside)
-                return self._connect()
-            except (OSError, sqlite3.Error):
-                return None
-        except OSError as error:
-            log.warning('The cache directory cannot be used (%s); nothing is kept on disk.', error)
+        except (OSError, sqlite3.OperationalError) as error:
+            log.warning('The cache %s cannot be used (%s); nothing is kept on disk.',
+                        self.path, error)
+            return None
+        except sqlite3.DatabaseError:
+            return self._open_anew()
+
+    def _open_anew(self) -> sqlite3.Connection | None:
+        """
+        Move the file aside and make a new one.
+        """
+        aside = self.path.with_name(f'{self.path.name}.damaged-{int(time.time())}')
+        log.warning('The cache %s is damaged or of another version; it was moved to %s.',
+                    self.path, aside.name)
+        try:
+            self.path.replace(aside)
+            # The journal of the old file would be applied to the new one.
+            self.path.with_name(f'{self.path.name}-journal').unlink(missing_ok=True)
+            return self._connect()
+        except (OSError, sqlite3.Error):
             return None
 
     def _connect(self) -> sqlite3.Connection:
@@ -153,9 +159,13 @@ class Store:
             raise
         return connection
 
+    def __del__(self):
+        if hasattr(self, '_connection'):
+            self.close()
+
     def close(self) -> None:
         """
-        Close the file.
+        Close the file; what is put afterwards is kept in memory.
         """
         with self._lock:
             if self._connection is not None:
@@ -187,9 +197,10 @@ class Store:
             oldest = time.time() - self.max_age if self.max_age > 0 else 0.0
             for start in range(0, len(missing), _QUERY_KEYS):
                 part = missing[start:start + _QUERY_KEYS]
+                marks = ','.join('?' * len(part))
                 found = self._execute(
                     'SELECT key, vector FROM vectors WHERE space = ? AND created >= ? '
-                    f'AND key IN ({",".join("?" * len(part))})', (name, oldest, *part))
+                    f'AND key IN ({marks})', (name, oldest, *part))  # noqa: S608 - only marks
                 if found:
                     vectors = np.frombuffer(b''.join(row[1] for row in found), dtype='<f2')
                     space.append([row[0] for row in found],
@@ -217,20 +228,20 @@ class Store:
         with self._lock:
             # The rounded vectors, so that a cached rank gives the very same scores.
             self._spaces.setdefault(name, Space()).append(keys, normalise(small))
-            if self._connection is None:
-                self._thumbnails.update(thumbnails)
-                return
-            try:
-                with self._connection:
-                    self._connection.executemany(
-                        'INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)',
-                        [(name, key, now, row.tobytes())
-                         for key, row in zip(keys, small, strict=True)])
-                    self._connection.executemany(
-                        'INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)',
-                        [(key, now, jpeg) for key, jpeg in thumbnails])
-            except sqlite3.Error as error:
-                log.warning('The cache %s could not be written (%s).', self.path, error)
+            if self._connection is not None:
+                try:
+                    with self._connection:
+                        self._connection.executemany(
+                            'INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)',
+                            [(name, key, now, row.tobytes())
+                             for key, row in zip(keys, small, strict=True)])
+                        self._connection.executemany(
+                            'INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)',
+                            [(key, now, jpeg) for key, jpeg in thumbnails])
+                    return
+                except sqlite3.Error as error:
+                    self._failed('written', error)
+            self._thumbnails.update(thumbnails)
 
     def thumbnail(self, key: str) -> bytes | None:
         """
@@ -247,7 +258,7 @@ class Store:
             Content of a JPEG file, if there is one.
         """
         with self._lock:
-            if self._connection is None:
+            if key in self._thumbnails or self._connection is None:
                 return self._thumbnails.get(key)
             found = self._execute('SELECT jpeg FROM thumbnails WHERE key = ?', (key,))
             return found[0][0] if found else None
@@ -266,17 +277,36 @@ class Store:
             self._spaces.clear()
             self._thumbnails.clear()
             if self._connection is not None:
-                count = self._connection.execute('SELECT count(*) FROM vectors').fetchone()[0]
-                with self._connection:
-                    self._connection.execute('DELETE FROM vectors')
-                    self._connection.execute('DELETE FROM thumbnails')
-                self._connection.execute('VACUUM')
+                try:
+                    count = self._connection.execute('SELECT count(*) FROM vectors').fetchone()[0]
+                    with self._connection:
+                        self._connection.execute('DELETE FROM vectors')
+                        self._connection.execute('DELETE FROM thumbnails')
+                    self._connection.execute('VACUUM')
+                except sqlite3.Error as error:
+                    self._failed('cleared', error)
             return count
 
     def _execute(self, statement: str, parameters: tuple) -> list[tuple]:
+        """
+        Rows of a query; none after an earlier part of it has failed.
+        """
+        if self._connection is None:
+            return []
         try:
             return self._connection.execute(statement, parameters).fetchall()
         except sqlite3.Error as error:
-            log.warning('The cache %s could not be read (%s).', self.path, error)
+            self._failed('read', error)
             return []
 
+    def _failed(self, action: str, error: sqlite3.Error) -> None:
+        """
+        Replace a file that is damaged inside; say once what else is wrong, and go on in memory.
+        """
+        # The subclasses stand for other trouble: a lock, a full disk.
+        if type(error) is sqlite3.DatabaseError:
+            self._connection.close()
+            self._connection = self._open_anew()
+        elif action not in self._said:
+            self._said.add(action)
+            log.warning('The cache %s could not be %s (%s).', self.path, action, error)
