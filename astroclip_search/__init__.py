@@ -6,10 +6,10 @@ The tree is the diagram; data flows one way through it::
 
     text ------------------------------------------------> encoder.encode_text --+
                                                                                   |
-    query -> archives -> Table -> references -> previews -> pixels -> embeddings -+-> ranking -> Table -> display
-             (MAST, any table,    (row ->       (refs ->    (bytes,   (-> (n, d),
-              files, arrays)       image ref)    bytes)      FITS      kept in store)
-                                                             -> RGB)
+    query -> archives -> Table -> references -> previews -> pixels -> embeddings -+-> ranking
+             (MAST, any table,    (row ->       (refs ->    (bytes,   (-> (n, d),      -> Table
+              files, arrays)       image ref)    bytes)      FITS      kept in      -> display
+                                                             -> RGB)   store)
 
 `~astroclip_search.ClipSearch` is a ready instance, as in astroquery::
 
@@ -84,14 +84,13 @@ class Conf(_config.ConfigNamespace):
         True,
         'Show a progress bar on a terminal or in a notebook.')
     mast_collections = _config.ConfigItem(
-        'HST,JWST',
-        'Collections that query_text searches in MAST, separated by commas.')
+        ['HST', 'JWST'],
+        'Collections that query_text searches in MAST.',
+        cfgtype='force_list')  # without a type, a list is a choice of one
     mast_calib_levels = _config.ConfigItem(
-        '3,4',
-        'CAOM calibration levels that query_text searches, separated by commas.')
-
-    # Without it the section of the configuration file would be named after this module.
-    rootname = 'astroclip_search'
+        ['3', '4'],
+        'CAOM calibration levels that query_text searches.',
+        cfgtype='force_list')
 
 
 conf = Conf()

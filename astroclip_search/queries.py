@@ -81,8 +81,8 @@ class MastQueries:
         if radius is not None:
             raise invalid('A radius needs coordinates or object_name.')
         defaults = {'intentType': 'science', 'dataRights': 'PUBLIC',
-                    'obs_collection': _split(conf.mast_collections),
-                    'calib_level': [int(level) for level in _split(conf.mast_calib_levels)]}
+                    'obs_collection': list(conf.mast_collections),
+                    'calib_level': [int(level) for level in conf.mast_calib_levels]}
         table, selection = mast.search_words(' '.join(phrases), limit=conf.max_images,
                                              observations=self._mast, **{**defaults, **criteria})
         return self._rank_selection(table, phrases, selection, options)
@@ -232,7 +232,3 @@ class MastQueries:
         ranked = self.rank(table, phrases, **options)
         ranked.meta['clip']['selection'] = selection
         return ranked
-
-
-def _split(setting: str) -> list[str]:
-    return [part.strip() for part in setting.split(',') if part.strip()]

@@ -183,7 +183,8 @@ def test_query_text_with_a_bare_phrase(search, sky):
 
 
 def test_query_text_settings_and_criteria(search, sky):
-    with conf.set_temp('mast_collections', 'GALEX, HST'), conf.set_temp('mast_calib_levels', '1'):
+    with (conf.set_temp('mast_collections', ['GALEX', 'HST']),
+          conf.set_temp('mast_calib_levels', [1])):
         assert ids(search.query_text('protoplanetary')) == ['raw']
     assert ids(search.query_text('protoplanetary', dataRights='EXCLUSIVE_ACCESS')) == ['secret']
     assert ids(search.query_text('star', instrument_name='WFC3', obs_collection='GALEX')) == ['p4']

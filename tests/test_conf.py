@@ -1,0 +1,90 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Settings: readable, documented, and effective at once.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from astropy.config import ConfigItem
+
+from astroclip_search import ClipSearch, Conf, conf
+from tests.colours import ColourEncoder, content
+
+ITEMS = [name for name, item in vars(Conf).items() if isinstance(item, ConfigItem)]
+
+
+@pytest.mark.parametrize('name', ITEMS)
+def test_every_item_has_a_value_and_a_description(name):
+    item = getattr(Conf, name)
+    assert type(getattr(conf, name)) in (str, int, float, bool, list)
+    assert item.description.endswith('.')
+    assert item.module == 'astroclip_search'
+    with conf.set_temp(name, getattr(conf, name)):
+        pass
+
+
+def test_defaults():
+    assert (conf.model, conf.device, conf.max_images) == ('default', 'auto', 500)
+    with pytest.raises(TypeError), conf.set_temp('device', 'toaster'):
+        pass
+
+
+@pytest.fixture
+def search(tmp_path):
+    (tmp_path / 'red.png').write_bytes(content('red'))
+    return ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')
+
+
+@pytest.mark.parametrize(('name', 'value', 'message'), [
+    ('max_pixels', 10, 'conf.max_pixels'), ('max_bytes', 10, 'conf.max_bytes')])
+def test_limits_take_effect_at_once(search, tmp_path, name, value, message):
+    from astroquery.exceptions import NoResultsWarning
+
+    with conf.set_temp(name, value), pytest.warns(NoResultsWarning, match=message):
+        search.rank(tmp_path / 'red.png', 'red')
+    assert search.rank(tmp_path / 'red.png', 'red')['clip_status'][0] == 'OK'
+
+
+def test_thumbnail_size(search, tmp_path):
+    import io
+
+    from PIL import Image
+
+    (tmp_path / 'big.png').write_bytes(content('red'))
+    Image.new('RGB', (300, 200), 'red').save(tmp_path / 'big.png')
+    for size in (50, 100):
+        with conf.set_temp('thumbnail_size', size):
+            only, = search.gallery(tmp_path / 'big.png').tiles
+        assert max(Image.open(io.BytesIO(only.jpeg)).size) == size
+
+
+def test_model_is_read_at_the_time_of_the_call():
+    from astroclip_search.exceptions import BundleError
+
+    fresh = ClipSearch()
+    with conf.set_temp('model', 'no such model'):
+        assert repr(fresh) == "<ClipSearchClass model='no such model'>"
+        with pytest.raises(BundleError, match='no such model'):
+            fresh.encode_text('red')
+    assert repr(fresh) == "<ClipSearchClass model='default'>"
+
+
+@pytest.mark.parametrize(('line', 'value'), [
+    ('max_images = 7', 7), ('device = cpu', 'cpu'), ('timeout = 2.5', 2.5), ('timeout = 2', 2.0),
+    ('show_progress = False', False), ('mast_collections = HLA', ['HLA']),
+    ('mast_collections = HST, JWST, HLA', ['HST', 'JWST', 'HLA']), ('model = a/b', 'a/b'),
+    ('mast_calib_levels = 2', ['2'])])
+def test_configuration_file(tmp_path, line, value):
+    folder = tmp_path / 'astropy'  # where those of all affiliated packages are
+    folder.mkdir()
+    (folder / 'astroclip_search.cfg').write_text(line + '\n')
+    name = line.split(' = ')[0]
+    program = f'from astroclip_search import conf; print(repr(conf.{name}))'
+    done = subprocess.run([sys.executable, '-W', 'error', '-c', program], capture_output=True,
+                          text=True, check=False, timeout=60, cwd=Path(__file__).parents[1],
+                          env=os.environ | {'XDG_CONFIG_HOME': str(tmp_path)})
+    assert (done.stdout, done.stderr) == (f'{value!r}\n', '')

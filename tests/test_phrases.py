@@ -1,0 +1,63 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+What the user typed.
+"""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astroquery.exceptions import InvalidQueryError
+
+from astroclip_search.phrases import MAX_CHARACTERS, check_count, check_phrases, check_query
+
+
+@pytest.mark.parametrize(('text', 'phrases'), [
+    ('tidal tail', ['tidal tail']), ('  tidal\n\ttail ', ['tidal tail']),
+    (['a', 'b c'], ['a', 'b c']), (('a',), ['a']), (np.array(['a', 'b']), ['a', 'b']),
+    ('galaxie à spirale', ['galaxie à spirale']), ('螺旋星系', ['螺旋星系']), ('🌌 x', ['🌌 x']),
+    ('M 8', ['M 8']), ('8', ['8']), (iter(['a']), ['a']), ('x' * MAX_CHARACTERS, ['x' * 2000]),
+])
+def test_phrases(text, phrases):
+    found = check_phrases(text)
+    assert found == phrases
+    assert all(type(phrase) is str for phrase in found)
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+    ('', 'has no word'), (' \u3000 ', 'has no word'), ('!?', 'has no word'), ('🌌', 'has no word'),
+    (['a', ''], 'has no word'), (None, 'must be a phrase'), (5, 'must be a phrase'),
+    ([], 'must be a phrase'), (b'a', 'must be a phrase'), ([['a']], 'must be a phrase'),
+    (['a', None], 'must be a phrase'), ('x' * 10_000, 'has 10000 characters, the limit is 2000'),
+])
+def test_no_phrases(text, message):
+    with pytest.raises(InvalidQueryError, match=f'^my_name {message}') as caught:
+        check_phrases(text, 'my_name')
+    assert str(caught.value).count('. ') == 0
+    assert len(str(caught.value)) < 120
+
+
+def test_query():
+    assert check_query('a', negative=['b'], by='text', limit=1) == (['a'], ['b'])
+    assert check_query('a') == (['a'], [])
+
+
+@pytest.mark.parametrize('value', [None, 0, 5, np.int64(3), True])
+def test_count(value):
+    check_count(value, 'n', 'all')
+
+
+@pytest.mark.parametrize('value', [-1, 1.0, '1', float('nan'), [1]])
+def test_no_count(value):
+    with pytest.raises(InvalidQueryError, match='n must be a whole number of at least 0, or None '
+                                                'for all rows'):
+        check_count(value, 'n', 'all rows')
+
+
+def test_light_import():
+    program = 'import sys, astroclip_search.phrases; print(*sys.modules)'
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True,
+                          check=True, timeout=60)
+    assert not {'astroquery', 'pyvo', 'onnxruntime', 'PIL', 'requests', 'tokenizers',
+                'astropy.table'} & set(done.stdout.split())
