@@ -282,7 +282,8 @@ def main(arguments):
     arguments : list of str
         Command line.
     """
-    parser = argparse.ArgumentParser(prog='python -m export bundle')
+    parser = argparse.ArgumentParser(prog='python -m export bundle',
+                                     description='Assemble a model bundle.')
     parser.add_argument('checkpoint', help='checkpoint.pt of the training run')
     parser.add_argument('towers', help='folder with onnx/*_quantized.onnx')
     parser.add_argument('--out', required=True, help='folder to write')

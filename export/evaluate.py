@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from tokenizers import Tokenizer
 
 from astroclip_search.bundle import open_bundle
 from astroclip_search.encoder import open_encoder
@@ -23,8 +25,11 @@ from export import baseline
 from export import pairs as real_pairs
 from export.batches import read_shard, split_folder
 from export.metrics import area_difference, average_precision, random_retrieval, retrieval
+from export.quantise import parity
 from export.sky import HELD_OUT, KINDS, names
+from export.to_onnx import session
 from export.train import read_config
+from export.vision import normalise
 
 __all__ = ['Classes', 'evaluate', 'fit_weights', 'main']
 
@@ -162,6 +167,38 @@ def _synthetic(model, forest, images, kinds):
     return [zero_shot, words]
 
 
+def _precision(model, towers, images, kinds):
+    """Table of the quantised towers beside those of float32."""
+    phrases = [names(kind)[0] for kind in KINDS]
+    squares = np.stack([resize(Image.fromarray(image), model.bundle.preprocessing)
+                        for image in images])
+    vision = session(Path(towers) / 'onnx' / 'vision_model.onnx')
+    exact_images = np.concatenate([
+        vision.run(None, {'pixel_values': normalise(torch.from_numpy(part)).numpy()})[0]
+        for part in np.array_split(squares, -(-len(squares) // 32))
+    ])
+    tokenizer = Tokenizer.from_file(str(model.bundle.path / 'tokenizer.json'))
+    tokens = tokenizer.encode_batch(phrases)
+    exact_texts = session(Path(towers) / 'onnx' / 'text_model.onnx').run(['text_embeds'], {
+        'input_ids': np.array([e.ids for e in tokens], np.int64),
+        'attention_mask': np.array([e.attention_mask for e in tokens], np.int64),
+    })[0]
+    truth = kinds[:, None] == np.arange(len(KINDS))
+    rows = []
+    got_images, got_texts = model.images(images), model.texts(phrases)
+    for name, image_vectors, text_vectors in (('float32', exact_images, exact_texts),
+                                              ('as shipped', got_images, got_texts)):
+        cosines = [parity(image_vectors, exact_images), parity(text_vectors, exact_texts)]
+        rows.append([name, *(numbers[key] for numbers in cosines for key in ('mean', 'min')),
+                     *retrieval(image_vectors @ text_vectors.T, truth)])
+    return {
+        'title': 'What eight bits cost', 'rows': rows,
+        'columns': ['', 'image cosine, mean', 'min', 'text cosine, mean', 'min', *_COLUMNS],
+        'text': f'{len(images)} held-out scenes, one phrase for each kind; cosines to the '
+                'embeddings in float32.',
+    }
+
+
 def _real(model, forest, source, images, classes):
     """Table of one source of held-out real images."""
     scores = model.images(images) @ model.texts(classes.queries).T
@@ -210,7 +247,8 @@ def _words(model, source, pairs, images, classes):
     return table, ranking
 
 
-def evaluate(model_folder, *, sky=(), validation=(), real=None, config=None, training_scenes=6000):
+def evaluate(model_folder, *, sky=(), validation=(), real=None, towers=None, config=None,
+             training_scenes=6000):
     """
     Measure a bundle.
 
@@ -224,6 +262,8 @@ def evaluate(model_folder, *, sky=(), validation=(), real=None, config=None, tra
         Folders of held-out shards.
     real : path-like, optional
         Folder with ``manifest.jsonl``.
+    towers : path-like, optional
+        Folder with the float32 ONNX towers, to compare with.
     config : dict, optional
         Configuration of the training run: the same split of real images.
     training_scenes : int, optional
@@ -242,6 +282,8 @@ def evaluate(model_folder, *, sky=(), validation=(), real=None, config=None, tra
     images, kinds = _scenes(validation, 2100)
     if len(images):
         tables += _synthetic(model, forest, images, kinds)
+        if towers:
+            tables.append(_precision(model, towers, images, kinds))
     result = {'metrics': {'tables': tables}}
     if real:
         queries = tomllib.loads(QUERIES.read_text(encoding='utf-8'))
@@ -283,16 +325,18 @@ def main(arguments):
     arguments : list of str
         Command line.
     """
-    parser = argparse.ArgumentParser(prog='python -m export evaluate')
+    parser = argparse.ArgumentParser(prog='python -m export evaluate',
+                                     description='Measure a bundle beside chance and a classical baseline.')
     parser.add_argument('bundle', help='folder of the bundle')
     parser.add_argument('--sky', nargs='+', required=True, help='training shards: baseline')
     parser.add_argument('--validation', nargs='+', default=[], help='held-out shards')
     parser.add_argument('--real', help='folder with manifest.jsonl')
+    parser.add_argument('--towers', help='folder with the float32 ONNX towers, to compare with')
     parser.add_argument('--config', help='TOML file of the training run')
     parser.add_argument('--out', required=True, help='JSON file to write')
     options = parser.parse_args(arguments)
     result = evaluate(options.bundle, sky=options.sky, validation=options.validation,
-                      real=options.real, config=read_config(options.config))
+                      real=options.real, towers=options.towers, config=read_config(options.config))
     Path(options.out).write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     for table in result['metrics']['tables']:
         print(f"\n{table['title']}: {table['text']}")

@@ -166,7 +166,8 @@ def main(arguments):
     arguments : list of str
         Command line.
     """
-    parser = argparse.ArgumentParser(prog='python -m export quantise')
+    parser = argparse.ArgumentParser(prog='python -m export quantise',
+                                     description='Store the towers in eight bits.')
     parser.add_argument('folder', help='folder with onnx/*_model.onnx, as written by to-onnx')
     options = parser.parse_args(arguments)
     folder = Path(options.folder) / 'onnx'

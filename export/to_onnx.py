@@ -110,7 +110,8 @@ def main(arguments):
     arguments : list of str
         Command line.
     """
-    parser = argparse.ArgumentParser(prog='python -m export to-onnx')
+    parser = argparse.ArgumentParser(prog='python -m export to-onnx',
+                                     description='Write both towers as ONNX.')
     parser.add_argument('checkpoint', help='checkpoint.pt of a training run')
     parser.add_argument('--out', required=True, help='folder for onnx/*.onnx')
     options = parser.parse_args(arguments)

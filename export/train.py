@@ -293,7 +293,8 @@ def main(arguments):
     arguments : list of str
         Command line.
     """
-    parser = argparse.ArgumentParser(prog='python -m export train', description=train.__doc__)
+    parser = argparse.ArgumentParser(prog='python -m export train',
+                                     description='Train the image tower and the text map.')
     parser.add_argument('--config', help='TOML file (default: configs/default.toml)')
     parser.add_argument('--sky', nargs='+', help='folders of shards, the most realistic last')
     parser.add_argument('--validation', nargs='+', help='folders of held-out shards')

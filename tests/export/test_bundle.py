@@ -83,14 +83,18 @@ def test_evaluation_stands_beside_chance_and_baseline(made, shards, config, mani
     queries.write_text('[test]\ngalaxy = ["a galaxy", "elliptical"]\n'
                        'spectrum = ["a spectrum", "spectrum"]\n', encoding='utf-8')
     monkeypatch.setattr('export.evaluate.QUERIES', queries)
-    result = evaluate(made, sky=[shards], validation=[shards], real=str(manifest), config=config,
-                      training_scenes=84)
+    result = evaluate(made, sky=[shards], validation=[shards], real=str(manifest), towers=towers,
+                      config=config, training_scenes=84)
     tables = {table['title']: table for table in result['metrics']['tables']}
     assert set(tables) == {'Synthetic scenes never trained on', 'Phrases never trained on',
+                           'What eight bits cost',
                            'Real images: test', 'Picture and words: rows of test'}
     scenes = {row[0]: row[1:] for row in tables['Synthetic scenes never trained on']['rows']}
     assert scenes['classical baseline'][0] > 0.9  # it has seen these very scenes
     assert scenes['random'][0] == pytest.approx(1 / 42)
+    exact, shipped = tables['What eight bits cost']['rows']
+    assert exact[1:5] == pytest.approx([1, 1, 1, 1], abs=1e-5)
+    assert 0.98 < min(shipped[1:5]) < 1
     words = {row[0]: row[1:] for row in tables['Picture and words: rows of test']['rows']}
     assert words['words'][1] > 0.9  # the titles of these rows name the class
     assert words['both'][1] >= words['words'][1]
