@@ -326,7 +326,7 @@ def main(arguments):
         Command line.
     """
     parser = argparse.ArgumentParser(prog='python -m export evaluate',
-                                     description='Measure a bundle beside chance and a classical baseline.')
+                                     description='Measure a bundle beside chance and a baseline.')
     parser.add_argument('bundle', help='folder of the bundle')
     parser.add_argument('--sky', nargs='+', required=True, help='training shards: baseline')
     parser.add_argument('--validation', nargs='+', default=[], help='held-out shards')
