@@ -8,6 +8,7 @@ sum. Queues are bounded: memory does not grow with the number or the size of the
 was embedded before an interruption is kept.
 """
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -119,17 +120,19 @@ class Pipeline:
         """
         failures: dict[str, PreviewError] = {}
         batch: list[tuple[str, np.ndarray, bytes]] = []
-        for source, outcome in self._prepared(sources, objects, n_workers):
-            if advance is not None and outcome is not None:
-                advance()
-            if isinstance(outcome, PreviewError):
-                failures[source] = outcome
-            elif outcome is not None:
-                batch.append((source, *outcome))
-            # An empty outcome says that nothing has arrived for a while.
-            if len(batch) >= self.batch_size or (outcome is None and batch):
-                self._store(batch)
-                batch = []
+        # An interruption ends the workers here, not when the generator is collected.
+        with contextlib.closing(self._prepared(sources, objects, n_workers)) as prepared:
+            for source, outcome in prepared:
+                if isinstance(outcome, PreviewError):
+                    failures[source] = outcome
+                elif outcome is not None:
+                    batch.append((source, *outcome))
+                # An empty outcome says that nothing has arrived for a while.
+                if len(batch) >= self.batch_size or (outcome is None and batch):
+                    self._store(batch)
+                    batch = []
+                if advance is not None and outcome is not None:
+                    advance()
         if batch:
             self._store(batch)
         return failures
@@ -187,7 +190,8 @@ class Pipeline:
                 outcome = error
             # One bad image, however bad, must cost its own row only.
             except Exception as error:
-                outcome = PreviewError(f'{type(error).__name__}: {error}'[:200], source)
+                reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+                outcome = PreviewError(reason[:200], source)
             done.put((source, outcome))
 
         pending = iter(sources)

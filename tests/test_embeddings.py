@@ -1,0 +1,286 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The stages overlap, and whatever happens, finished work is kept and one bad image costs one row.
+"""
+
+import io
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from astroclip_search import embeddings, pixels
+from astroclip_search.embeddings import Pipeline, image_space, words_space
+from astroclip_search.exceptions import EncoderError, PreviewError
+from astroclip_search.previews import Fetcher, Limits
+from astroclip_search.references import image_key
+from astroclip_search.store import Store
+from tests.colours import ColourEncoder
+from tests.loopback.archive import Archive
+from tests.loopback.mast import Mast
+
+
+def png(colour, side=16):
+    stream = io.BytesIO()
+    Image.new('RGB', (side, side), colour).save(stream, 'PNG')
+    return stream.getvalue()
+
+
+COLOURS = {f'mast:T/{i}.png': (i * 8, 255 - i * 8, 40) for i in range(30)}
+SOURCES = list(COLOURS)
+
+
+@pytest.fixture
+def server():
+    with Mast(Archive([{}], {source: png(colour) for source, colour in COLOURS.items()})) as mast:
+        yield mast
+
+
+@pytest.fixture
+def pipeline(server, tmp_path):
+    made = []
+
+    def make(*, encoder=None, limits=None, path=None, **options):
+        store = Store(path or tmp_path / f'{len(made)}.sqlite')
+        fetcher = Fetcher(limits or Limits(timeout=5))
+        made.append((store, fetcher))
+        return Pipeline(encoder or ColourEncoder(), store, fetcher,
+                        lambda source: f'{server.url}/api/v0.1/Download/file?uri={source}',
+                        **{'batch_size': 4, **options})
+
+    yield make
+    for store, fetcher in made:
+        fetcher.close()
+        store.close()
+    deadline = time.monotonic() + 5
+    while workers() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not workers(), 'threads are left over'
+
+
+def workers():
+    return [thread for thread in threading.enumerate() if thread.name.startswith('astroclip')]
+
+
+def stored(pipeline, sources):
+    space = pipeline.store.space(image_space(pipeline.encoder), map(image_key, sources))
+    rows = space.positions(map(image_key, sources))
+    return np.where((rows >= 0)[:, None], space.matrix[rows] if len(space) else np.nan, np.nan)
+
+
+def test_every_image_is_embedded_once_and_counted(pipeline, server):
+    pipeline = pipeline()
+    counted = []
+    assert pipeline.embed(SOURCES, {}, n_workers=7, advance=lambda: counted.append(1)) == {}
+    assert len(counted) == pipeline.encoder.n_images == len(SOURCES)
+    assert sorted(server.downloads()) == sorted(SOURCES)
+    colours = np.array(list(COLOURS.values())) + 1e-3
+    np.testing.assert_allclose(stored(pipeline, SOURCES), colours / np.linalg.norm(
+        colours, axis=1, keepdims=True), atol=2e-3)
+    thumbnails = [pipeline.store.thumbnail(image_key(source)) for source in SOURCES]
+    assert all(jpeg.startswith(b'\xff\xd8') for jpeg in thumbnails)
+
+
+def test_the_order_of_arrival_does_not_matter(pipeline, server):
+    one, other = pipeline(), pipeline(batch_size=7)
+    one.embed(SOURCES, {}, n_workers=1)
+    server.faults['mast:T/1'] = 'status:503:0*1'  # every third comes later
+    other.embed(SOURCES[::-1], {}, n_workers=9)
+    np.testing.assert_array_equal(stored(one, SOURCES), stored(other, SOURCES))
+
+
+def test_images_of_every_origin(pipeline, tmp_path, server):
+    file = tmp_path / 'a.png'
+    file.write_bytes(png('red'))
+    array = np.full((20, 20, 3), (0, 255, 0), np.uint8)
+    pipeline = pipeline()
+    sources = [str(file), 'sha256:array', SOURCES[0], 'sha256:gone', str(tmp_path / 'none.png')]
+    failures = pipeline.embed(sources, {'sha256:array': array}, n_workers=3)
+    assert {source: error.status for source, error in failures.items()} == {
+        'sha256:gone': 'NO_IMAGE', str(tmp_path / 'none.png'): 'ERROR'}
+    assert stored(pipeline, sources)[:3].argmax(axis=1).tolist() == [0, 1, 1]
+
+
+def test_one_bad_image_costs_one_row(pipeline, server):
+    server.faults |= {'T/3.png': 'status:404', 'T/5.png': 'status:403', 'T/8.png': 'html',
+                      'T/13.png': 'truncated', 'T/21.png': 'empty'}
+    pipeline = pipeline()
+    failures = pipeline.embed(SOURCES, {}, n_workers=7)
+    assert {source: (error.status, error.reason) for source, error in failures.items()} == {
+        'mast:T/3.png': ('ERROR', 'HTTP 404'),
+        'mast:T/5.png': ('DENIED', 'HTTP 403: access denied'),
+        'mast:T/8.png': ('ERROR', 'the server sent a web page or a message instead of an image'),
+        'mast:T/13.png': ('ERROR', failures['mast:T/13.png'].reason),
+        'mast:T/21.png': ('ERROR', 'empty file')}
+    assert failures['mast:T/13.png'].reason.startswith('damaged image')
+    assert np.isnan(stored(pipeline, SOURCES)).any(axis=1).sum() == 5
+    assert pipeline.encoder.n_images == 25
+
+
+@pytest.mark.parametrize('error', [
+    RuntimeError('two\nlines'), MemoryError(), RecursionError('deep'), ValueError('x' * 1000)])
+def test_an_unexpected_error_costs_one_row(pipeline, error):
+    class Trap:
+        @property
+        def data(self):
+            raise error
+
+    pipeline = pipeline()
+    failures = pipeline.embed([*SOURCES[:3], 'sha256:trap'], {'sha256:trap': Trap()}, n_workers=2)
+    assert list(failures) == ['sha256:trap']
+    assert failures['sha256:trap'].status == 'ERROR'
+    assert failures['sha256:trap'].reason.startswith(type(error).__name__)
+    assert '\n' not in failures['sha256:trap'].reason
+    assert len(failures['sha256:trap'].reason) <= 200
+    assert not np.isnan(stored(pipeline, SOURCES[:3])).any()
+
+
+def test_a_failure_of_the_model_is_raised(pipeline):
+    class Broken(ColourEncoder):
+        def encode_images(self, pixels):
+            raise EncoderError('no memory on the device')
+
+    with pytest.raises(EncoderError, match='no memory'):
+        pipeline(encoder=Broken()).embed(SOURCES, {}, n_workers=3)
+
+
+def test_nothing_to_embed(pipeline):
+    assert pipeline().embed([], {}, n_workers=1) == {}
+
+
+# ---- interruptions -----------------------------------------------------------------------
+
+
+def test_an_interruption_of_the_model_keeps_the_finished_batches(pipeline, tmp_path, server):
+    class Interrupted(ColourEncoder):
+        def encode_images(self, pixels):
+            if self.n_images >= 8:
+                raise KeyboardInterrupt
+            return super().encode_images(pixels)
+
+    path = tmp_path / 'shared.sqlite'
+    first = pipeline(encoder=Interrupted(), path=path)
+    with pytest.raises(KeyboardInterrupt):
+        first.embed(SOURCES, {}, n_workers=3)
+    first.fetcher.close()
+    first.store.close()
+
+    again = pipeline(path=path)
+    known = ~np.isnan(stored(again, SOURCES)).any(axis=1)
+    assert known.sum() == 8
+    assert all((again.store.thumbnail(source) is not None) == is_known
+               for source, is_known in zip(SOURCES, known, strict=True))
+    missing = [source for source, is_known in zip(SOURCES, known, strict=True) if not is_known]
+    assert again.embed(missing, {}, n_workers=3) == {}
+    assert not np.isnan(stored(again, SOURCES)).any()
+    assert again.encoder.n_images == 22
+
+
+def test_an_interruption_of_the_progress_bar_ends_the_workers(pipeline, server):
+    """
+    Ctrl-C may fall anywhere; hundreds of images must not go on being downloaded behind it.
+    """
+    server.latency = 0.02
+    interrupted = pipeline(batch_size=2)
+
+    def advance():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.embed(SOURCES, {}, n_workers=2, advance=advance)
+    interrupted.fetcher.close()
+    time.sleep(0.1)
+    asked = len(server.downloads())
+    assert asked < 10
+    time.sleep(0.1)
+    assert len(server.downloads()) == asked
+
+
+# ---- flow --------------------------------------------------------------------------------
+
+
+def test_the_number_of_images_in_flight_is_bounded(pipeline, monkeypatch):
+    """
+    Workers are much faster than the model here: without a bound, all images would pile up.
+    """
+    prepared = []
+    resize = pixels.resize
+
+    def counted(*args):
+        prepared.append(1)
+        return resize(*args)
+
+    monkeypatch.setattr(pixels, 'resize', counted)
+
+    class Slow(ColourEncoder):
+        ahead = 0
+
+        def encode_images(self, pixels):
+            time.sleep(0.02)
+            self.ahead = max(self.ahead, len(prepared) - self.n_images)
+            return super().encode_images(pixels)
+
+    encoder = Slow()
+    arrays = {f'sha256:{i}': np.full((8, 8, 3), i, np.uint8) for i in range(120)}
+    pipeline(encoder=encoder).embed(list(arrays), arrays, n_workers=3)
+    assert encoder.n_images == 120
+    assert encoder.ahead <= 3 + 2 * 4 + 4
+
+
+def test_downloads_go_on_while_the_model_works(pipeline, server):
+    """
+    End to end takes little more than the slower stage, not the sum.
+    """
+    server.latency = 0.1
+
+    class Slow(ColourEncoder):
+        spent = 0.0
+
+        def encode_images(self, pixels):
+            time.sleep(0.1)
+            self.spent += 0.1
+            return super().encode_images(pixels)
+
+    slow = pipeline(encoder=Slow(), limits=Limits(n_connections=4))
+    started = time.monotonic()
+    slow.embed(SOURCES, {}, n_workers=6)
+    elapsed = time.monotonic() - started
+    downloading = 0.1 * len(SOURCES) / 4
+    assert slow.encoder.spent > 0.7
+    assert elapsed < 0.85 * (downloading + slow.encoder.spent)
+    assert server.max_in_flight == 4
+
+
+def test_a_batch_does_not_wait_for_a_slow_server(pipeline, server, monkeypatch):
+    monkeypatch.setattr(embeddings, '_PATIENCE', 0.1)
+    server.faults['T/7.png'] = 'hang'
+    seen = []
+
+    class Recorded(ColourEncoder):
+        def encode_images(self, pixels):
+            seen.append(time.monotonic())
+            return super().encode_images(pixels)
+
+    started = time.monotonic()
+    failures = pipeline(encoder=Recorded(), limits=Limits(timeout=0.6), batch_size=32).embed(
+        SOURCES[:8], {}, n_workers=8)
+    assert list(failures) == ['mast:T/7.png']
+    assert seen[0] - started < 0.6
+
+
+def test_spaces_change_with_what_their_vectors_depend_on(monkeypatch):
+    one, other = ColourEncoder('one'), ColourEncoder('other')
+    names = {image_space(one), image_space(other), words_space(one), words_space(other)}
+    monkeypatch.setattr(pixels, 'RENDER_VERSION', 'next')
+    assert len(names | {image_space(one)}) == 5
+    assert words_space(one) in names, 'words are not rendered'
+
+
+def test_one_image(pipeline):
+    pipeline = pipeline()
+    image = pipeline.image(SOURCES[3], {}, 100)
+    assert image.getpixel((0, 0)) == COLOURS[SOURCES[3]]
+    with pytest.raises(PreviewError, match='HTTP 404'):
+        pipeline.image('mast:T/none.png', {}, 100)
