@@ -199,8 +199,8 @@ class Store:
                 part = missing[start:start + _QUERY_KEYS]
                 marks = ','.join('?' * len(part))
                 found = self._execute(
-                    'SELECT key, vector FROM vectors WHERE space = ? AND created >= ? '
-                    f'AND key IN ({marks})', (name, oldest, *part))  # noqa: S608 - only marks
+                    'SELECT key, vector FROM vectors WHERE space = ? AND created >= ? '  # noqa: S608
+                    f'AND key IN ({marks})', (name, oldest, *part))
                 if found:
                     vectors = np.frombuffer(b''.join(row[1] for row in found), dtype='<f2')
                     space.append([row[0] for row in found],
