@@ -1,0 +1,299 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The command line as a person uses it.
+"""
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from astroclip_search import ClipSearchClass, __version__
+from astroclip_search.cli import main
+from tests.colours import ColourEncoder, content
+
+CHECKOUT = Path(__file__).parents[1]
+needs_model = pytest.mark.skipif(
+    not (CHECKOUT / 'astroclip_search' / 'model' / 'astroclip.json').exists(),
+    reason='the checkout has no embedded model')
+needs_sample = pytest.mark.skipif(
+    not (CHECKOUT / 'astroclip_search' / 'data' / 'sample' / 'archive.ecsv').exists(),
+    reason='the checkout has no sample archive')
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current directory, with a picture of each colour."""
+    for colour in ('red', 'green', 'blue'):
+        (tmp_path / f'{colour}.png').write_bytes(content(colour))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def colours(monkeypatch, tmp_path):
+    """Let every command use a model whose answers are known, and a cache of its own."""
+    encoder = ColourEncoder()
+    monkeypatch.setattr(ClipSearchClass, '_encoder', lambda self: encoder)
+    monkeypatch.setattr(ClipSearchClass, '_cache_path',
+                        lambda self: tmp_path / 'cache' / 'embeddings.sqlite')
+    return encoder
+
+
+@pytest.fixture
+def command(capsys):
+    """Run a command: exit code, lines of the output, lines of the errors."""
+    def run(*arguments):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out.splitlines(), err.splitlines()
+
+    return run
+
+
+def test_rank_folder(folder, colours, command):
+    code, out, err = command('rank', '.', 'blue')
+    assert (code, err) == (0, [])
+    assert 'clip_rank' in out[0]
+    assert 'blue.png' in out[2]
+    assert out[-1] == '3 rows (3 OK); model colours colours'
+    assert not (folder / 'gallery.html').exists()
+
+
+def test_rank_files_with_options(folder, colours, command):
+    code, out, _ = command('rank', 'red.png', 'green.png', 'blue.png', 'red green', '--not',
+                           'green', '--limit', 1, '--by', 'image', '--gallery', 'g.html')
+    assert code == 0
+    assert 'red.png' in out[2]
+    assert out[3] == ''  # the second row is not shown
+    assert out[-1] == 'gallery: g.html'
+    assert (folder / 'g.html').read_text().count('<li>') == 1
+
+
+@pytest.mark.parametrize('out', ['best.ecsv', 'best.csv', 'best.vot'])
+def test_rank_table_and_write(folder, colours, command, out):
+    Table({'image': ['blue.png', 'red.png'], 'n': [1, 2]}).write(folder / 'in.ecsv')
+    for _ in range(2):  # an old result is replaced
+        code, lines, err = command('rank', 'in.ecsv', 'red', '--image-dir', folder, '--out', out)
+    assert (code, err) == (0, [])
+    assert lines[-1] == f'table: {out}'
+    best = Table.read(out, format={'.vot': 'votable', '.csv': 'ascii.csv',
+                                   '.ecsv': 'ascii.ecsv'}[Path(out).suffix])
+    assert best['n'].tolist() == [2, 1]
+    assert ('clip' in best.meta) == (out == 'best.ecsv')
+    assert command('rank', out, 'blue', '--image-dir', folder)[0] == 0
+
+
+def test_some_rows_fail(folder, colours, command):
+    (folder / 'broken.png').write_bytes(b'broken')
+    code, out, err = command('rank', folder, 'red')
+    assert code == 0
+    line, = err
+    assert line.startswith('BlankResponseWarning: 1 of 4 images could not be read')
+    assert '4 rows (1 ERROR, 3 OK)' in out[-1]
+
+
+def test_nothing_ranked_is_exit_code_1(folder, colours, command):
+    (folder / 'broken.png').write_bytes(b'broken')
+    code, out, err = command('rank', 'broken.png', 'red')
+    assert code == 1
+    assert err[0].startswith('NoResultsWarning: None of the 1 rows could be ranked')
+    assert '1 rows (1 ERROR)' in out[-1]
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['rank', 'nothing', 'red'], "There is no file or folder 'nothing'"),
+    (['rank', '.', ' '], 'text has no word'),
+    (['rank', '.', 'x' * 10_000], 'the limit is 2000'),
+    (['rank', '.', 'red', '--limit', '0'], 'limit must be'),
+    (['rank', '.', 'red', '--not', ''], 'negative has no word'),
+    (['rank', 'text.csv', 'red'], 'has no column that names images'),
+    (['rank', 'damaged.ecsv', 'red'], 'cannot be read as a table'),
+    (['query', 'red', '--radius', '1deg'], 'A radius needs'),
+    (['query', 'red', '--object', 'M 8', '--radius', 'wide'], "The radius 'wide' is not an angle"),
+])
+def test_errors_are_one_line(folder, colours, command, arguments, message):
+    (folder / 'text.csv').write_text('a,b\n1,2\n')
+    (folder / 'damaged.ecsv').write_text('no\ntable "')
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, [])
+    assert len(err) == 1
+    assert err[0].startswith('astroclip-search: ')
+    assert message in err[0]
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--out', 'best.doc'], 'does not end in .ecsv, .csv, .vot'),
+    (['--out', 'best'], 'does not end in'), (['--out', 'no/such/best.csv'], 'existing folder'),
+    (['--gallery', 'no/such/g.html'], 'existing folder'), (['--gallery', '.'], 'existing folder'),
+    (['--limit', 'many'], 'invalid int'), (['--by', 'pixels'], 'invalid choice'),
+    (['--colour'], 'unrecognized'),
+])
+def test_bad_options_are_found_before_the_work(folder, colours, command, arguments, message):
+    code, out, err = command('rank', '.', 'red', *arguments)
+    assert (code, out) == (2, [])
+    assert message in err[-1]
+    assert colours.n_images == 0
+
+
+def test_unknown_model(folder, command):
+    code, out, err = command('rank', '.', 'red', '--model', 'no such model')
+    assert (code, out, len(err)) == (2, [], 1)
+    assert "There is no model 'no such model'" in err[0]
+
+
+def test_query(mast, colours, command, tmp_path):
+    code, out, err = command('query', 'spirals', '--criterion', 'instrument_name=ACS/WFC',
+                             '--limit', 3, '--out', tmp_path / 'best.ecsv')
+    assert code == 0
+    assert [line.partition(':')[0] for line in err] == ['BlankResponseWarning']
+    assert out[-2] == 'MAST rows with obs_title=*spiral* or target_classification=*spiral*'
+    assert len(Table.read(tmp_path / 'best.ecsv')) == 3
+
+
+def test_query_at_an_object(mast, colours, command):
+    code, out, err = command('query', 'spirals', '--object', 'M 42', '--radius', '30arcmin')
+    assert code == 0
+    assert out[-1] == 'MAST images within 30 arcmin of M 42'
+    assert [line.partition(':')[0] for line in err] == ['BlankResponseWarning']
+
+
+def test_query_at_a_position(mast, colours, command):
+    code, out, err = command('query', 'spirals', '--region', '5h34m24s -5d24m')
+    assert code == 0
+    assert out[-1] == 'MAST images within 0.2 deg of 5h34m24s -5d24m'
+    assert [line.partition(':')[0] for line in err] == ['InputWarning', 'BlankResponseWarning']
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--object', 'no such thing'], 'no such thing'),
+    (['--criterion', 'colour=red'], 'colour'),
+])
+def test_query_errors(mast, colours, command, arguments, message):
+    code, out, err = command('query', 'red', *arguments)
+    assert (code, out, len(err)) == (2, [], 1)
+    assert message in err[0]
+
+
+@pytest.mark.parametrize('criterion', ['instrument', '=x'])
+def test_criterion_needs_a_name_and_a_value(mast, colours, command, criterion):
+    code, _, err = command('query', 'red', '--criterion', criterion)
+    assert code == 2
+    assert 'does not look like NAME=VALUE' in err[-1]
+
+
+@pytest.mark.parametrize('fault', ['status:503', 'reset', 'error', 'html'])
+def test_archive_is_down(mast, colours, command, fault):
+    mast.faults = {'Mast.': fault}
+    code, out, err = command('query', 'red', '--object', 'M 42')
+    assert (code, out, len(err)) == (2, [], 1), err
+    assert err[0].startswith('astroclip-search: ')
+
+
+def test_archive_text_cannot_command_the_terminal(folder, colours, command):
+    table = Table({'image': ['red.png'], 'target_name': ['\x1b]0;evil\x07\x1b[31mred\u202e']})
+    table.write(folder / 'in.ecsv')
+    code, out, _ = command('rank', 'in.ecsv', 'red', '--image-dir', '.')
+    assert code == 0
+    assert not {'\x1b', '\x07', '\u202e'} & set('\n'.join(out))
+    assert 'evil' in out[2]
+
+
+def test_interruption(folder, colours, command, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(colours, 'encode_images', interrupted)
+    code, out, err = command('rank', '.', 'red')
+    assert (code, out, err) == (130, [], ['interrupted; what was embedded is kept'])
+
+
+def test_bug_is_shown_whole(folder, colours, command, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ValueError('a bug')
+
+    monkeypatch.setattr(colours, 'encode_text', broken)
+    with pytest.raises(ValueError, match='a bug'):
+        command('rank', '.', 'red')
+
+
+def test_warning_handler_is_put_back(folder, colours, command):
+    (folder / 'broken.png').write_bytes(b'broken')
+    before, filters = warnings.showwarning, list(warnings.filters)
+    command('rank', '.', 'red')
+    command('rank', 'nothing', 'red')
+    assert warnings.showwarning is before
+    assert warnings.filters == filters
+
+
+def test_models(command):
+    code, out, err = command('models')
+    assert (code, err) == (0, [])
+    assert out[0].split() == ['model', 'name', 'version', 'licence', 'size']
+
+
+def test_clear_cache(folder, colours, command):
+    assert command('clear-cache')[1] == ['0 embeddings forgotten']
+    assert not (folder / 'cache').exists()
+    command('rank', '.', 'red')
+    assert command('clear-cache')[1] == ['3 embeddings forgotten']
+
+
+def test_version(command):
+    code, out, err = command('--version')
+    assert (code, err) == (0, [])
+    names = [line.split()[0] for line in out]
+    assert {'astropy', 'astroquery', 'numpy', 'Python'} <= set(names)
+    assert f'numpy {np.__version__}' in out
+
+
+def test_no_command(command):
+    code, out, err = command()
+    assert (code, err) == (2, [])
+    assert 'demo' in '\n'.join(out)
+
+
+@pytest.mark.parametrize('name', ['', 'demo', 'query', 'rank', 'models', 'clear-cache'])
+def test_help(command, name):
+    code, out, err = command(*filter(None, [name, '--help']))
+    assert (code, err) == (0, [])
+    assert out[0].startswith('usage: astroclip-search')
+
+
+def test_as_a_module():
+    done = subprocess.run([sys.executable, '-W', 'error', '-m', 'astroclip_search', '--version'],
+                          capture_output=True, text=True, check=True, timeout=60, cwd=CHECKOUT)
+    assert done.stderr == ''
+    assert 'astropy ' in done.stdout
+    done = subprocess.run([sys.executable, '-m', 'astroclip_search'], capture_output=True,
+                          text=True, check=False, timeout=60, cwd=CHECKOUT)
+    assert done.returncode == 2
+
+
+@needs_model
+@needs_sample
+def test_demo(tmp_path):
+    """The first command of the README, in a process of its own, without any network."""
+    done = subprocess.run(
+        [sys.executable, '-W', 'error', '-m', 'astroclip_search', 'demo', 'spiral galaxy',
+         '--out', tmp_path / 'best.ecsv'], capture_output=True, text=True, check=False,
+        timeout=120, cwd=tmp_path,
+        env=os.environ | {'PYTHONPATH': str(CHECKOUT), 'XDG_CACHE_HOME': str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert 'clip_score' in done.stdout
+    assert 'gallery: gallery.html' in done.stdout
+    assert done.stderr.count('Warning') == 1  # the row whose server does not answer
+    html = (tmp_path / 'gallery.html').read_text('utf-8')
+    assert html.count('data:image/jpeg;base64,') == 20
+    best = Table.read(tmp_path / 'best.ecsv')
+    assert best['clip_rank'].tolist() == list(range(1, 21))
+    assert set(best.meta['clip']['status']) >= {'OK', 'SKIPPED', 'NO_IMAGE', 'ERROR'}
+    assert __version__
