@@ -238,7 +238,7 @@ def test_real_fits_images():
     outcomes = {}
     with tarfile.open(SHARED_FITS) as members:
         for member in members:
-            if member.name.endswith('.fits'):
+            if member.name.endswith(('.fits', '.fits.bz2')):
                 data = members.extractfile(member).read()
                 name = Path(member.name).name
                 try:
