@@ -92,14 +92,30 @@ def _query_vector(encode: Callable, phrases: list[str], negatives: list[str],
 
 def _words_cosines(words: list[str], query: np.ndarray, pipeline: Pipeline) -> np.ndarray:
     name = words_space(pipeline.encoder)
-    distinct = [text for text in dict.fromkeys(words) if text]
-    space = pipeline.store.space(name, distinct)
-    missing = [text for text, row in zip(distinct, space.positions(distinct).tolist(), strict=True)
-               if row < 0]
+    space, positions, absent = _look_up(pipeline, name, words)
+    missing = list(dict.fromkeys(words[i] for i in absent))
     for start in range(0, len(missing), _WORDS_PART):
         part = missing[start:start + _WORDS_PART]
         pipeline.store.put(name, part, pipeline.encoder.encode_words(part))
-    return _cosines(space, space.positions(words), query)
+    positions[absent] = space.positions(words[i] for i in absent)
+    return _cosines(space, positions, query)
+
+
+def _look_up(pipeline: Pipeline, name: str,
+             keys: Sequence[str]) -> tuple[Space, np.ndarray, list[int]]:
+    """
+    A space, the position in it of each key, and the indices of keys that are not stored anywhere.
+
+    An empty key stands for nothing at all: its position is negative, and it is not absent.
+    """
+    space = pipeline.store.space(name, ())
+    positions = space.positions(keys)
+    unseen = [i for i in np.flatnonzero(positions < 0).tolist() if keys[i]]
+    if unseen:  # in this process; on disk they may be
+        pipeline.store.space(name, [keys[i] for i in unseen])
+        positions[unseen] = space.positions(keys[i] for i in unseen)
+        unseen = [i for i in unseen if positions[i] < 0]
+    return space, positions, unseen
 
 
 def _cosines(space: Space, positions: np.ndarray, query: np.ndarray) -> np.ndarray:
@@ -121,19 +137,17 @@ def _image_cosines(references: References, text: np.ndarray, query: np.ndarray,
     """
     Bring all images into the store that are not there, set the status of each row, and compare.
     """
-    # Rows that have a status already take part with an empty key, which no image has.
-    keys = ['' if status else image_key(source) for source, status in
-            zip(references.sources, references.status, strict=True)]
-    space = pipeline.store.space(image_space(pipeline.encoder), filter(None, keys))
-    positions = space.positions(keys)
-    absent = [i for i in np.flatnonzero(positions < 0).tolist() if keys[i]]
+    # Addresses, of which there may be a hundred thousand, are their own keys.
+    keys = ['' if status else source if source.startswith(('http', 'mast:')) else image_key(source)
+            for source, status in zip(references.sources, references.status, strict=True)]
+    space, positions, absent = _look_up(pipeline, image_space(pipeline.encoder), keys)
     references.status = [status or 'OK' for status in references.status]
     if absent:
         _embed(references, absent, text, pipeline, max_images, show_progress)
-        for i in absent:
-            # A file that was changed in the meantime has another key by now.
-            keys[i] = image_key(references.sources[i]) if references.status[i] == 'OK' else ''
-        positions = space.positions(keys)
+        # A file that was changed in the meantime has another key by now.
+        positions[absent] = space.positions(
+            image_key(references.sources[i]) if references.status[i] == 'OK' else ''
+            for i in absent)
     return _cosines(space, positions, query)
 
 
@@ -243,9 +257,10 @@ def ranked_table(table: Table, references: References, scores: Scores,
         values = getattr(scores, name)[rows]
         ranked[f'clip_{name}'] = MaskedColumn(np.nan_to_num(values), mask=np.isnan(values),
                                               format='.4f')
-    for name, values in (('status', references.status), ('source', references.sources),
+    sources = [source or '' for source in references.sources]
+    for name, values in (('status', references.status), ('source', sources),
                          ('message', references.message)):
-        ranked[f'clip_{name}'] = strings([value or '' for value in values])[rows]
+        ranked[f'clip_{name}'] = strings(values)[rows]
     return ranked
 
 

@@ -55,12 +55,15 @@ def text_column(table: Table, name: str) -> list[str]:
         nothing about one.
     """
     column = table[name]
-    values = np.asarray(column).tolist()
+    array = np.asarray(column)
+    values = array.tolist()
     mask = np.asarray(getattr(column, 'mask', False))
     if mask.shape == np.shape(column) and mask.any():
         values = ['' if hidden else value for value, hidden in
                   zip(values, mask.tolist(), strict=True)]
-    return [value.strip() if type(value) is str else _as_text(value) for value in values]
+    if array.dtype.kind == 'U':
+        return list(map(str.strip, values))
+    return [_as_text(value) for value in values]
 
 
 def _as_text(value: object) -> str:
@@ -96,7 +99,8 @@ def row_words(table: Table) -> list[str]:
                if (found := _find(table, names))]
     if not columns:
         return [''] * len(table)
-    return [', '.join(filter(None, parts)) for parts in zip(*columns, strict=True)]
+    return [', '.join(parts if all(parts) else filter(None, parts))
+            for parts in zip(*columns, strict=True)]
 
 
 def references(table: Table, *, image_dir: str | Path | None = None) -> References:
@@ -122,21 +126,22 @@ def references(table: Table, *, image_dir: str | Path | None = None) -> Referenc
     base = Path(image_dir).expanduser().resolve() if image_dir is not None else None
     formats = next((text_column(table, name) for name in _find(table, _FORMAT_COLUMNS)), None)
 
+    rows = range(n)  # those that nothing is known of yet
     for name in _find(table, IMAGE_COLUMNS):
+        values = text_column(table, name)
         mixed = name.casefold() in _MIXED_COLUMNS
-        for i, value in enumerate(text_column(table, name)):
-            if not value or sources[i] is not None or status[i]:
-                continue
-            if mixed and not _is_image(value, formats[i] if formats else ''):
+        for i in rows:
+            value = values[i]
+            if not value or (mixed and not _is_image(value, formats[i] if formats else '')):
                 continue
             if value.startswith(('https://', 'http://', 'mast:')):
                 sources[i] = value
             else:
                 sources[i], status[i], message[i] = _local(value, base)
+        rows = [i for i in rows if sources[i] is None and not status[i]]
+    for i in rows:
+        status[i], message[i] = 'NO_IMAGE', 'the row names no image'
 
-    for i, source in enumerate(sources):
-        if source is None and not status[i]:
-            status[i], message[i] = 'NO_IMAGE', 'the row names no image'
     for name in _find(table, _TYPE_COLUMNS):
         kinds = text_column(table, name)
         others = {kind for kind in set(kinds) if kind and kind.lower() != 'image'}
