@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Ranking many rows whose embeddings are cached, beside the bare matrix product and the table.
+Ranking many rows whose embeddings are cached, beside the bare matrix product and building the
+same table.
 """
 
 import cProfile
@@ -20,34 +21,43 @@ QUERIES = ('spiral galaxy', 'protoplanetary disk', 'globular cluster', 'supernov
 
 
 def observations(count: int):
-    """Make a table with the columns of a MAST answer."""
+    """Make a table as MAST answers: all the columns, texts of the usual length, masks."""
     from astropy.table import MaskedColumn, Table
 
     rng = np.random.default_rng(1)
     number = np.arange(count)
     name = np.char.add('hst_', np.char.add(np.char.zfill(number.astype(str), 8), '_drz'))
     target = rng.integers(0, N_TARGETS, count)
+    ra, dec = rng.uniform(0, 360, count), rng.uniform(-90, 90, count)
+    corner = [f' {x:.8f} {y:.8f}' for x, y in zip(ra, dec, strict=True)]
 
     def constant(text):
         return np.full(count, text)
 
-    return Table({
+    columns = {
         'intentType': constant('science'), 'obs_collection': constant('HST'),
-        'instrument_name': constant('ACS/WFC'), 'project': constant('HST'),
-        'filters': constant('F814W'), 'wavelength_region': constant('OPTICAL'),
+        'provenance_name': constant('CALACS'), 'instrument_name': constant('ACS/WFC'),
+        'project': constant('HST'), 'filters': constant('F814W'),
+        'wavelength_region': constant('OPTICAL'),
         'target_name': np.char.add('TARGET-', target.astype(str)),
-        'obs_id': name, 's_ra': rng.uniform(0, 360, count), 's_dec': rng.uniform(-90, 90, count),
-        'dataproduct_type': constant('image'), 'calib_level': np.full(count, 3),
-        't_min': rng.uniform(5e4, 6e4, count), 't_max': rng.uniform(5e4, 6e4, count),
-        't_exptime': rng.uniform(1, 1e4, count), 'em_min': np.full(count, 700.0),
-        'em_max': np.full(count, 960.0),
-        'obs_title': np.char.add('A survey of nearby galaxies, part ', (target % 500).astype(str)),
+        'target_classification': constant('GALAXY;SPIRAL'), 'obs_id': name, 's_ra': ra,
+        's_dec': dec, 'dataproduct_type': constant('image'),
+        'proposal_pi': np.char.add('Investigator ', (target % 300).astype(str)),
+        'calib_level': np.full(count, 3), 't_min': rng.uniform(5e4, 6e4, count),
+        't_max': rng.uniform(5e4, 6e4, count), 't_exptime': rng.uniform(1, 1e4, count),
+        'em_min': np.full(count, 700.0), 'em_max': np.full(count, 960.0),
+        'obs_title': np.char.add('The star formation history of nearby galaxies, part ',
+                                 (target % 500).astype(str)),
+        't_obs_release': rng.uniform(5e4, 6e4, count),
         'proposal_id': (15000 + target % 500).astype(str),
+        's_region': np.array([f'POLYGON{4 * place}' for place in corner]),
         'jpegURL': np.char.add(np.char.add('mast:HST/product/', name), '.jpg'),
         'dataURL': np.char.add(np.char.add('mast:HST/product/', name), '.fits'),
-        'dataRights': constant('PUBLIC'), 'obsid': (24_000_000 + number).astype(str),
+        'dataRights': constant('PUBLIC'), 'mtFlag': np.zeros(count, dtype=bool),
         'srcDen': MaskedColumn(np.zeros(count), mask=True),
-    }, masked=True)
+        'obsid': (24_000_000 + number).astype(str), 'objID': (64_000_000 + number).astype(str),
+    }
+    return Table(columns, masked=True)
 
 
 class Rerank:
@@ -97,10 +107,18 @@ class Rerank:
         assert table.meta['clip']['n_ranked'] == len(self.table)
 
     def time_product_and_table(self):
+        from astropy.table import MaskedColumn
+
         score = self.matrix @ self.query
         order = np.argsort(-score, kind='stable')
         table = self.table[order]
-        table['score'] = score[order]
+        # The same columns as from rank, out of arrays that are all there.
+        table['clip_rank'] = np.arange(1, COUNT + 1)
+        for name in ('clip_score', 'clip_image', 'clip_text', 'clip_false_alarm'):
+            table[name] = MaskedColumn(score[order], mask=np.zeros(COUNT, dtype=bool))
+        table['clip_status'] = np.full(COUNT, 'OK')
+        table['clip_source'] = np.asarray(table['jpegURL'])
+        table['clip_message'] = np.full(COUNT, '')
 
     def time_encode_query(self):
         self.turn += 1
