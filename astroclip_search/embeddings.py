@@ -10,7 +10,6 @@ was embedded before an interruption is kept.
 
 import contextlib
 import queue
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -177,11 +176,8 @@ class Pipeline:
         preprocessing = self.encoder.bundle.preprocessing
         side = max(2 * max(preprocessing.size), self.thumbnail_size)
         done: queue.SimpleQueue = queue.SimpleQueue()
-        stopped = threading.Event()
 
         def prepare(source: str) -> None:
-            if stopped.is_set():
-                return
             try:
                 image = self.image(source, objects, side)
                 outcome = (pixels.resize(image, preprocessing),
@@ -216,7 +212,6 @@ class Pipeline:
                 except queue.Empty:
                     yield '', None
         finally:
-            stopped.set()
             workers.shutdown(wait=False, cancel_futures=True)
 
     def _store(self, batch: list[tuple[str, np.ndarray, bytes]]) -> None:
