@@ -13,7 +13,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 
 from export.pairs import to_square
 
-__all__ = ['SIDE', 'features', 'fit', 'probabilities']
+__all__ = ['SIDE', 'features', 'fit', 'label_scores', 'probabilities']
 
 #: Side of the images that features are measured on.
 SIDE = 128
@@ -148,3 +148,31 @@ def probabilities(forest, images, count):
     table = np.zeros((len(images), count))
     table[:, forest.classes_] = forest.predict_proba(np.stack([features(im) for im in images]))
     return table
+
+
+def label_scores(training, truth, images, *, trees=300, seed=0):
+    """
+    Teach a forest the labels of real images and apply it to others.
+
+    Parameters
+    ----------
+    training : sequence of `numpy.ndarray` of uint8
+        Labelled images.
+    truth : `numpy.ndarray` of bool, shape (n, labels)
+        Their labels.
+    images : sequence of `numpy.ndarray` of uint8
+        Images to score.
+    trees, seed : int, optional
+        Size and seed of the forest.
+
+    Returns
+    -------
+    scores : `numpy.ndarray` of float64, shape (len(images), labels)
+        Probability of each label; zero for one that no training image has.
+    """
+    forest = ExtraTreesClassifier(trees, min_samples_leaf=2, random_state=seed)
+    forest.fit(np.stack([features(image) for image in training]), truth)
+    found = forest.predict_proba(np.stack([features(image) for image in images]))
+    found = found if isinstance(found, list) else [found]
+    return np.stack([table[:, 1] if table.shape[1] == 2 else np.full(len(images), truth[0, i])
+                     for i, table in enumerate(found)], axis=1).astype(float)

@@ -36,6 +36,9 @@ LIMIT = 30_000_000
 #: would be common among the references, and no match of it could be told from chance.
 REFERENCES = {'apod': 800, 'jwst_yuval': 400, 'smallgz1': 60, 'frdeep': 40}
 
+#: A query is the mean of its embeddings in these sentences.
+PROMPT_TEMPLATES = ('{}', 'an image of {}', 'telescope image of {}')
+
 #: Phrases of the self-test: short, long, not ASCII, longer than the tower reads.
 GOLDEN_TEXTS = (
     'spiral galaxy', 'a planetary nebula with a faint halo', 'protoplanetary disk',
@@ -253,7 +256,7 @@ def _description(info, metrics):
     settings = {key: value for key, value in config['train'].items() if key != 'threads'}
     return {
         'name': config['name'], 'version': config['version'], 'licence': config['licence'],
-        'embedding_dim': config['model']['dim'], 'prompt_templates': ['{}'],
+        'embedding_dim': config['model']['dim'], 'prompt_templates': list(PROMPT_TEMPLATES),
         'ranking': metrics.get('ranking', {
             'image_weight': 0.5, 'text_weight': 1.0, 'fitted': 'not fitted: a guess',
         }),

@@ -38,6 +38,7 @@ def test_the_product_reproduces_the_golden_vectors(made):
     for got, wanted, least in pairs:
         assert (got * wanted).sum(1).min() > least
     assert bundle.context_length == 64
+    assert bundle.prompt_templates == module.PROMPT_TEMPLATES
 
 
 def test_background_holds_images_and_distinct_words(made):
@@ -88,10 +89,12 @@ def test_evaluation_stands_beside_chance_and_baseline(made, shards, config, mani
     tables = {table['title']: table for table in result['metrics']['tables']}
     assert set(tables) == {'Synthetic scenes never trained on', 'Phrases never trained on',
                            'What eight bits cost',
-                           'Real images: test', 'Picture and words: rows of test'}
+                           'Real images: test', 'Picture and words: rows of test', 'Query by query'}
     scenes = {row[0]: row[1:] for row in tables['Synthetic scenes never trained on']['rows']}
     assert scenes['classical baseline'][0] > 0.9  # it has seen these very scenes
     assert scenes['random'][0] == pytest.approx(1 / 42)
+    real = {row[0]: row[1:] for row in tables['Real images: test']['rows']}
+    assert real['classical, taught these classes'][0] > 0.9  # disks and stripes
     exact, shipped = tables['What eight bits cost']['rows']
     assert exact[1:5] == pytest.approx([1, 1, 1, 1], abs=1e-5)
     assert 0.98 < min(shipped[1:5]) < 1
