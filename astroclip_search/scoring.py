@@ -257,10 +257,10 @@ def ranked_table(table: Table, references: References, scores: Scores,
         values = getattr(scores, name)[rows]
         ranked[f'clip_{name}'] = MaskedColumn(np.nan_to_num(values), mask=np.isnan(values),
                                               format='.4f')
-    sources = [source or '' for source in references.sources]
-    for name, values in (('status', references.status), ('source', sources),
+    for name, values in (('status', references.status),
+                         ('source', [source or '' for source in references.sources]),
                          ('message', references.message)):
-        ranked[f'clip_{name}'] = strings(values)[rows]
+        ranked.add_column(strings(values)[rows], name=f'clip_{name}', copy=False)
     return ranked
 
 
@@ -278,6 +278,8 @@ def strings(values: Sequence[str]) -> np.ndarray:
     ndarray
         Dtype U; an empty list alone would become an array of floats.
     """
+    if len(set(values)) == 1:  # as most statuses and messages are
+        return np.full(len(values), values[0])
     return np.array(values, dtype=str)
 
 
@@ -329,7 +331,7 @@ def warn_of_rows(references: References) -> None:
         The rows, with their final status.
     """
     n, good = len(references), references.status.count('OK')
-    bad = sum(status in ('ERROR', 'DENIED') for status in references.status)
+    bad = references.status.count('ERROR') + references.status.count('DENIED')
     if not n:
         warnings.warn('There is nothing to rank: the table is empty.', NoResultsWarning,
                       stacklevel=3)

@@ -99,8 +99,10 @@ def row_words(table: Table) -> list[str]:
                if (found := _find(table, names))]
     if not columns:
         return [''] * len(table)
-    return [', '.join(parts if all(parts) else filter(None, parts))
-            for parts in zip(*columns, strict=True)]
+    rows = zip(*columns, strict=True)
+    if any('' in column for column in columns):
+        rows = (filter(None, parts) for parts in rows)
+    return list(map(', '.join, rows))
 
 
 def references(table: Table, *, image_dir: str | Path | None = None) -> References:
@@ -143,6 +145,8 @@ def references(table: Table, *, image_dir: str | Path | None = None) -> Referenc
         status[i], message[i] = 'NO_IMAGE', 'the row names no image'
 
     for name in _find(table, _TYPE_COLUMNS):
+        if np.all(np.asarray(table[name]) == 'image'):
+            continue
         kinds = text_column(table, name)
         others = {kind for kind in set(kinds) if kind and kind.lower() != 'image'}
         for i in [i for i, kind in enumerate(kinds) if kind in others] if others else ():
