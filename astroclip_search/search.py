@@ -401,7 +401,7 @@ class ClipSearchClass(MastQueries):
         rows = []
         for name, path in cached_models():
             info_file = path / 'astroclip.json'
-            info = json.loads(info_file.read_text()) if info_file.is_file() else {}
+            info = json.loads(info_file.read_text(encoding='utf-8')) if info_file.is_file() else {}
             size = sum(file.stat().st_size for file in path.rglob('*') if file.is_file()) / 1e6
             rows.append((name, info.get('name', ''), str(info.get('version', '')),
                          info.get('licence', ''), round(size, 1)))
