@@ -24,7 +24,7 @@ __all__ = ['Encoder', 'open_encoder']
 log = logging.getLogger('astroclip_search')
 
 _CUDA, _CPU = 'CUDAExecutionProvider', 'CPUExecutionProvider'
-_TEXT_BATCH = 64
+_TEXT_BATCH = 16
 _session_lock = threading.Lock()
 
 

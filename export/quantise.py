@@ -1,14 +1,13 @@
 """
 Eight-bit towers: a third of the download, nearly the same embeddings.
 
-The text tower is quantised dynamically, embedding table included. The image
+The text tower multiplies in int8, its embedding table is stored in it. The image
 tower keeps float32 arithmetic: only its weights are stored as int8, per output
 channel, and ONNX Runtime unfolds them once when the file is opened.
 """
 
 import argparse
 import logging
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +24,12 @@ SMALLEST = 1024
 
 def quantise_text(source, target):
     """
-    Quantise the text tower dynamically.
+    Store the weights of the text tower as int8.
 
-    Weights of matrix products and the embedding table become int8, per output
-    channel; activations are quantised as they come. The learned text map, last
-    in the graph and small, stays float32.
+    Matrix products become ``MatMulNBits``, with one scale for each 64 weights and activations
+    quantised row by row as they come. `onnxruntime.quantization.quantize_dynamic` would take one
+    range for the activations of a whole batch: a text's embedding would depend on its neighbours,
+    and be farther from torch's. The learned text map, last in the graph and small, stays float32.
 
     Parameters
     ----------
@@ -37,20 +37,53 @@ def quantise_text(source, target):
         Float32 model to read, quantised model to write.
     """
     # Imported here: this module of onnxruntime is slow to import.
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.matmul_nbits_quantizer import (
+        DefaultWeightOnlyQuantConfig,
+        MatMulNBitsQuantizer,
+    )
 
     model = onnx.load(str(source))
+    _store_table(model.graph)
     products = [node.name for node in model.graph.node if node.op_type == 'MatMul']
-    with tempfile.TemporaryDirectory() as folder:
-        named = Path(folder) / 'named.onnx'
-        onnx.save(model, str(named))
-        level = logging.getLogger().level
-        logging.getLogger().setLevel(logging.ERROR)  # it recommends a step that changes nothing
-        quantize_dynamic(
-            str(named), str(target), per_channel=True, weight_type=QuantType.QInt8,
-            op_types_to_quantize=['MatMul', 'Gemm', 'Gather'], nodes_to_exclude=products[-1:],
-        )
-        logging.getLogger().setLevel(level)
+    # Accuracy level 4: products of int8 with int8, summed in int32.
+    settings = DefaultWeightOnlyQuantConfig(block_size=64, is_symmetric=True, accuracy_level=4,
+                                            bits=8)
+    level = logging.getLogger().level
+    logging.getLogger().setLevel(logging.ERROR)  # it reports each product
+    quantiser = MatMulNBitsQuantizer(model, bits=8, algo_config=settings,
+                                     nodes_to_exclude=products[-1:])
+    quantiser.process()
+    logging.getLogger().setLevel(level)
+    quantiser.model.save_model_to_file(str(target), use_external_data_format=False)
+
+
+def _store_table(graph):
+    """
+    Store the embedding table as int8 with one scale a row; only looked-up rows are unfolded.
+    """
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        table = tensors.get(node.input[0]) if node.op_type == 'Gather' else None
+        if table is None or table.data_type != onnx.TensorProto.FLOAT or len(table.dims) != 2:
+            nodes.append(node)
+            continue
+        values = numpy_helper.to_array(table)
+        scale = np.abs(values).max(axis=1, keepdims=True).clip(1e-12) / 127
+        graph.initializer.remove(table)
+        graph.initializer.extend([
+            numpy_helper.from_array(np.rint(values / scale).astype(np.int8), f'{table.name}_int8'),
+            numpy_helper.from_array(scale.astype(np.float32), f'{table.name}_scale'),
+        ])
+        rows, out = node.input[1], node.output[0]
+        nodes += [
+            helper.make_node('Gather', [f'{table.name}_int8', rows], [f'{out}_int8']),
+            helper.make_node('Gather', [f'{table.name}_scale', rows], [f'{out}_scale']),
+            helper.make_node('Cast', [f'{out}_int8'], [f'{out}_cast'], to=onnx.TensorProto.FLOAT),
+            helper.make_node('Mul', [f'{out}_cast', f'{out}_scale'], [out]),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def quantise_weights(source, target):
