@@ -25,12 +25,15 @@ def main() -> int:
     options = parser.parse_args()
     print(f'{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, '
           f'Python {platform.python_version()}', flush=True)
-    missed = 0
+    found = []
     for name in options.names or BENCHMARKS:
         for comparison in BENCHMARKS[name](options.repeats):
             print('\n'.join(comparison.lines()), flush=True)
-            missed += not comparison.good
-    return missed
+            found.append(comparison)
+    print()
+    for comparison in found:
+        print(comparison.row())
+    return sum(not comparison.good for comparison in found)
 
 
 if __name__ == '__main__':

@@ -53,11 +53,15 @@ class Comparison:
         """Whether the value is within the bound."""
         return self.value <= self.bound
 
+    def row(self) -> str:
+        """Sum it up in a line."""
+        unit = 'x ' if self.theirs else self.unit
+        verdict = 'good' if self.good else 'MISSED'
+        return f'{verdict:7}{self.value:8.2f} {unit:3}at most {self.bound:4g} {unit:3} {self.name}'
+
     def lines(self) -> list[str]:
         """Describe it for a terminal."""
-        unit = 'x' if self.theirs else f' {self.unit}'
-        verdict = 'good' if self.good else 'MISSED'
-        lines = [self.name, f'    {self.value:.2f}{unit}, at most {self.bound:g}{unit}: {verdict}']
+        lines = [self.row()]
         for label, values in ((self.name, self.ours), (self.peer, self.theirs)):
             if values:
                 spread = f'{min(values):.3f} to {max(values):.3f}, n={len(values)}'
