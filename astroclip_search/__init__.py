@@ -69,7 +69,7 @@ class Conf(_config.ConfigNamespace):
         64 * 1024**2,
         'Largest image file that is downloaded, in bytes.')
     max_pixels = _config.ConfigItem(
-        64_000_000,
+        50_000_000,
         'Largest image that is decoded, in pixels.')
     max_images = _config.ConfigItem(
         500,

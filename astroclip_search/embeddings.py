@@ -92,7 +92,7 @@ class Pipeline:
     fetcher: Fetcher
     resolve: Callable[[str], str]
     batch_size: int = 32
-    max_pixels: int = 64_000_000
+    max_pixels: int = 50_000_000
     max_bytes: int = 64 * 1024**2
     thumbnail_size: int = 192
 

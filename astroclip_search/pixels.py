@@ -8,13 +8,13 @@ a pixel may change.
 """
 
 import bz2
-import contextlib
 import gzip
 import io
 import math
 import re
-import threading
 import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -53,16 +53,16 @@ _COMPRESSIONS = ((b'\x1f\x8b', gzip.open), (b'BZh', bz2.open))
 _NOT_SCIENCE = re.compile('(ERR|ERROR|UNCERT|STAT|VAR|IVAR|DQ|MASK|APERTURE|WHT|WEIGHT|CTX|'
                           'CON|AREA|HDRTAB)(?![A-Z])')
 
-# Images above this many pixels are decoded one at a time, so that memory does not grow with the
-# number of threads.
+# Images above this many pixels are decoded by one thread, so that memory does not grow with the
+# number of threads: not while they decode, nor afterwards, when each keeps what it has freed.
 _LARGE = 4_000_000
-_large = threading.Lock()
+_large = ThreadPoolExecutor(1, thread_name_prefix='astroclip-large')
 
 _MIN_FINITE = 16
 _FITS_SIDE = 512
 
 
-def render(source: Any, *, side: int = 512, max_pixels: int = 64_000_000,
+def render(source: Any, *, side: int = 512, max_pixels: int = 50_000_000,
            max_bytes: int = 64 * 1024**2) -> Image.Image:
     """
     Turn any kind of picture into an RGB image.
@@ -157,15 +157,39 @@ def _decode(data: bytes, plugin: type, side: int, max_pixels: int) -> Image.Imag
         if width * height > max_pixels:
             raise PreviewError(f'image of {width} x {height} pixels is larger than '
                                f'{max_pixels} (conf.max_pixels)')
-        with _large if width * height > _LARGE else contextlib.nullcontext():
-            # The decoder can skip detail that the model would not see.
-            image.draft('RGB' if image.mode != 'L' else 'L', (side, side))
-            return _to_rgb(image)
+        # The decoder can skip detail that the model would not see.
+        image.draft('RGB' if image.mode != 'L' else 'L', (side, side))
+
+        def shrink() -> Image.Image:
+            try:
+                return _to_rgb(_reduce_image(image, side))
+            finally:
+                image.close()  # before the next large one is decoded
+
+        return _alone_if_large(width * height, shrink)
     except PreviewError:
         raise
     # Pillow's plugins raise many kinds of error on damaged files.
     except Exception as error:
         raise PreviewError(f'damaged image ({_one_line(error)})') from error
+
+
+def _alone_if_large(n_pixels: int, action: Callable) -> Any:
+    return _large.submit(action).result() if n_pixels > _LARGE else action()
+
+
+def _reduce_image(image: Image.Image, side: int) -> Image.Image:
+    """
+    Means of blocks where there are more pixels than needed, before anything copies them.
+    """
+    step = _step(image.size, side)
+    if step == 1:
+        return image
+    if image.mode.startswith(('I', 'F')):
+        return Image.fromarray(_reduce(np.asarray(image), side))
+    if image.mode in ('1', 'P', 'PA') or 'transparency' in image.info:
+        return _to_rgb(image).reduce(step)  # their values cannot be averaged
+    return image.reduce(step)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -245,12 +269,15 @@ def _science_plane(hdus: list, side: int, max_pixels: int) -> np.ndarray:
     if tile is not None and max(height * width, math.prod(tile)) > max_pixels:
         raise PreviewError(f'image of {width} x {height} pixels is larger than {max_pixels} '
                            '(conf.max_pixels)')
-    with _large if height * width > _LARGE else contextlib.nullcontext():
+
+    def read() -> np.ndarray:
         if len(hdu.shape) == 2:
             return _reduce(hdu.data, side)
         middle = tuple(n // 2 for n in hdu.shape[:-2])
         # Only files have sections.
         return _reduce(hdu.section[middle] if hdu.fileinfo() else hdu.data[middle], side)
+
+    return _alone_if_large(height * width, read)
 
 
 def _plane(data: np.ndarray) -> np.ndarray:
@@ -263,14 +290,21 @@ def _reduce(data: np.ndarray, side: int = _FITS_SIDE) -> np.ndarray:
     """
     Every n-th pixel: 20 times faster than a block mean, and a hot pixel stays one pixel.
     """
-    # The second bound is for strips: their short side alone would keep all of the long one.
-    step = max(1, min(data.shape) // side, max(data.shape) // (8 * side))
+    step = _step(data.shape, side)
     data = data[::step, ::step]
     # What is too large for float32 becomes infinite, and is left out like NaN.
     with np.errstate(all='ignore'):
         if np.ma.isMaskedArray(data):
             data = np.where(np.ma.getmaskarray(data), np.nan, data.data)
         return np.asarray(data, dtype=np.float32)
+
+
+def _step(shape: tuple[int, int], side: int) -> int:
+    """
+    How many pixels become one.
+    """
+    # The second bound is for strips: their short side alone would keep all of the long one.
+    return max(1, min(shape) // side, max(shape) // (8 * side))
 
 
 def _stretch(data: np.ndarray, *, flip: bool = True) -> Image.Image:

@@ -8,8 +8,10 @@ import contextlib
 import copy
 import datetime
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from astropy.table import MaskedColumn, Table
@@ -31,7 +33,7 @@ COLUMNS = ('clip_rank', 'clip_score', 'clip_image', 'clip_text', 'clip_false_ala
            'clip_status', 'clip_source', 'clip_message')
 
 # Words are embedded in parts of this size, so that an interruption loses little.
-_WORDS_PART = 1024
+_WORDS_PART = 256
 
 
 def score(references: References, phrases: list[str], negatives: list[str], *, by: str,
@@ -59,27 +61,44 @@ def score(references: References, phrases: list[str], negatives: list[str], *, b
     Scores
         In the order of the rows.
     """
-    encoder = pipeline.encoder
-    background, n = encoder.bundle.background, len(references)
-    image, text = np.full(n, np.nan, np.float32), np.full(n, np.nan, np.float32)
-    image_background = text_background = None
+    encoder, background = pipeline.encoder, pipeline.encoder.bundle.background
+    image, image_background = np.full(len(references), np.nan, np.float32), None
     _warn_of_length(phrases + negatives, encoder)
-    if by != 'image':
-        query = _query_vector(encoder.encode_words, phrases, negatives)
-        text = _words_cosines(references.words, query, pipeline)
-        if background.words is not None:
-            text_background = background.words @ query
+    stopped = threading.Event()
+    # Words are embedded while images arrive; they are waited for where the order of rows matters.
+    with ThreadPoolExecutor(1, thread_name_prefix='astroclip-words') as worker:
+        try:
+            words = worker.submit(_score_words, references, phrases, negatives, by, pipeline,
+                                  stopped)
+            if by != 'text':
+                query = _query_vector(encoder.encode_text, phrases, negatives,
+                                      encoder.bundle.prompt_templates)
+                image = _image_cosines(references, words, query, pipeline, max_images,
+                                       show_progress)
+                if background.image is not None:
+                    image_background = background.image @ query
+            text, text_background = words.result()
+        finally:
+            stopped.set()
     if by == 'text':
         references.status = ['SKIPPED' if np.isnan(value) else 'OK' for value in text]
         references.message = ['the row has no words' if np.isnan(value) else '' for value in text]
-    else:
-        query = _query_vector(encoder.encode_text, phrases, negatives,
-                              encoder.bundle.prompt_templates)
-        image = _image_cosines(references, text, query, pipeline, max_images, show_progress)
-        if background.image is not None:
-            image_background = background.image @ query
     return combine(image, text, by=by, weights=encoder.bundle.ranking_weights,
                    image_background=image_background, text_background=text_background)
+
+
+def _score_words(references: References, phrases: list[str], negatives: list[str], by: str,
+                 pipeline: Pipeline,
+                 stopped: threading.Event) -> tuple[np.ndarray, np.ndarray | None]:
+    """
+    Cosines of the rows' words and of the background's words to the query.
+    """
+    if by == 'image':
+        return np.full(len(references), np.nan, np.float32), None
+    query = _query_vector(pipeline.encoder.encode_words, phrases, negatives)
+    background = pipeline.encoder.bundle.background.words
+    return (_words_cosines(references.words, query, pipeline, stopped),
+            background @ query if background is not None else None)
 
 
 def _query_vector(encode: Callable, phrases: list[str], negatives: list[str],
@@ -90,11 +109,14 @@ def _query_vector(encode: Callable, phrases: list[str], negatives: list[str],
     return centroid(vectors[:split], vectors[split:])
 
 
-def _words_cosines(words: list[str], query: np.ndarray, pipeline: Pipeline) -> np.ndarray:
+def _words_cosines(words: list[str], query: np.ndarray, pipeline: Pipeline,
+                   stopped: threading.Event) -> np.ndarray:
     name = words_space(pipeline.encoder)
     space, positions, absent = _look_up(pipeline, name, words)
     missing = list(dict.fromkeys(words[i] for i in absent))
     for start in range(0, len(missing), _WORDS_PART):
+        if stopped.is_set():
+            break
         part = missing[start:start + _WORDS_PART]
         pipeline.store.put(name, part, pipeline.encoder.encode_words(part))
     positions[absent] = space.positions(words[i] for i in absent)
@@ -132,7 +154,7 @@ def _cosines(space: Space, positions: np.ndarray, query: np.ndarray) -> np.ndarr
     return result
 
 
-def _image_cosines(references: References, text: np.ndarray, query: np.ndarray,
+def _image_cosines(references: References, words: Future, query: np.ndarray,
                    pipeline: Pipeline, max_images: int, show_progress: bool) -> np.ndarray:
     """
     Bring all images into the store that are not there, set the status of each row, and compare.
@@ -143,7 +165,7 @@ def _image_cosines(references: References, text: np.ndarray, query: np.ndarray,
     space, positions, absent = _look_up(pipeline, image_space(pipeline.encoder), keys)
     references.status = [status or 'OK' for status in references.status]
     if absent:
-        _embed(references, absent, text, pipeline, max_images, show_progress)
+        _embed(references, absent, words, pipeline, max_images, show_progress)
         # A file that was changed in the meantime has another key by now.
         positions[absent] = space.positions(
             image_key(references.sources[i]) if references.status[i] == 'OK' else ''
@@ -151,7 +173,7 @@ def _image_cosines(references: References, text: np.ndarray, query: np.ndarray,
     return _cosines(space, positions, query)
 
 
-def _embed(references: References, rows: list[int], text: np.ndarray, pipeline: Pipeline,
+def _embed(references: References, rows: list[int], words: Future, pipeline: Pipeline,
            max_images: int, show_progress: bool) -> None:
     """
     Bring the images of some rows into the store; set the status of those where it fails.
@@ -159,7 +181,7 @@ def _embed(references: References, rows: list[int], text: np.ndarray, pipeline: 
     missing = list(dict.fromkeys(references.sources[i] for i in rows))
     remote = [source for source in missing
               if source not in references.objects and not is_path(source)]
-    left_out = _left_out(references, rows, text, remote, max_images)
+    left_out = _left_out(references, rows, words, remote, max_images)
     missing = [source for source in missing if source not in left_out]
     failures = {}
     if missing:
@@ -176,13 +198,14 @@ def _embed(references: References, rows: list[int], text: np.ndarray, pipeline: 
             references.message[i] = f'more than {max_images} images: call again to go on'
 
 
-def _left_out(references: References, rows: list[int], text: np.ndarray, remote: list[str],
+def _left_out(references: References, rows: list[int], words: Future, remote: list[str],
               max_images: int) -> set[str]:
     """
     Sources that are too many: those whose rows' words fit the query least.
     """
     if len(remote) <= max_images:
         return set()
+    text, _ = words.result()
     best: dict[str | None, float] = {}
     for i, value in zip(rows, np.nan_to_num(text, nan=-2.0)[rows].tolist(), strict=True):
         source = references.sources[i]

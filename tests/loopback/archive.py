@@ -137,7 +137,7 @@ class Archive:
                 'obs_title': ('Spirals', 'Protoplanetary disks')[i % 2] + f', part {i}',
                 'proposal_id': str(15000 + i), 'jpegURL': f'mast:HST/product/{name}.jpg',
                 'dataURL': f'mast:HST/product/{name}.fits', 'dataRights': 'PUBLIC',
-                'mtFlag': False, 'obsid': str(24000000 + i), 'objID': str(64000000 + i),
+                'mtFlag': False, 'obsid': str(24000000 + i), 'objID': str(50000000 + i),
             }
             role = i - count
             if role == -4:
