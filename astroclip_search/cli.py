@@ -194,7 +194,8 @@ def _report(search, best: 'Table', arguments: argparse.Namespace) -> int:
     if 'selection' in clip:
         print(_printable(clip['selection']))
     if arguments.out:
-        best.write(arguments.out, format=_FORMATS[arguments.out.suffix], overwrite=True)
+        # A string, as the VOTable writer of astropy 7.0 does not know paths.
+        best.write(str(arguments.out), format=_FORMATS[arguments.out.suffix], overwrite=True)
         print(f'table: {arguments.out}')
     if arguments.gallery:
         print(f'gallery: {search.gallery(best, n=arguments.limit).write(arguments.gallery)}')

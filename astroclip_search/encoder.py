@@ -7,6 +7,7 @@ import contextlib
 import functools
 import io
 import logging
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -282,6 +283,21 @@ def open_encoder(bundle: Bundle, *, device: str = 'auto', n_threads: int = 0) ->
 
 
 @functools.cache
+def _runtime():
+    """
+    ONNX Runtime, with its telemetry off.
+
+    Since 1.29 it reports each session, with the names of its models, to its maker by default. The
+    variable counts when it is first imported, the call if someone else has imported it before.
+    """
+    os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+@functools.cache
 def _has_driver() -> bool:
     """
     Whether there is a CUDA driver at all.
@@ -291,9 +307,7 @@ def _has_driver() -> bool:
     """
     import ctypes
 
-    import onnxruntime
-
-    if _CUDA not in onnxruntime.get_available_providers():
+    if _CUDA not in _runtime().get_available_providers():
         return False
     try:
         ctypes.CDLL('nvcuda.dll' if sys.platform == 'win32' else 'libcuda.so.1')
@@ -306,8 +320,7 @@ def _session(path: Path, device: str, n_threads: int):
     """
     Open a session without a word from the runtime.
     """
-    import onnxruntime
-
+    onnxruntime = _runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_threads
     options.log_severity_level = 4

@@ -312,7 +312,8 @@ def _check(target: str, url: str) -> str:
         host = parts.hostname
     except ValueError:
         host = None
-    if not host or parts.scheme not in ('http', 'https'):
+    if (not host or parts.scheme not in ('http', 'https')
+            or not all(character.isprintable() and character != ' ' for character in host)):
         via = '' if target == url else f' (redirected to {target[:80]!r})'
         raise PreviewError(f'not an http or https address{via}', url)
     return parts.netloc

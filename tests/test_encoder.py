@@ -4,7 +4,11 @@ The towers give what the files say, whatever form of input and output the model 
 """
 
 import logging
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -257,3 +261,19 @@ def test_cuda_gives_the_vectors_of_the_cpu(model):
     assert encoder.device == 'cuda'
     np.testing.assert_allclose(vectors, Encoder(bundle, device='cpu').encode_images(IMAGES),
                                atol=1e-3)
+
+
+def test_the_runtime_reports_to_no_one(tmp_path):
+    made = tiny.write_bundle(tmp_path / 'model')
+    home = tmp_path / 'home'
+    home.mkdir()
+    # What it collects to send, it keeps in the home directory; CI would keep it quiet by itself.
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ('CI', 'ORT_DISABLE_TELEMETRY')
+                   and not name.startswith('XDG_')}
+    script = ('from astroclip_search.bundle import open_bundle\n'
+              'from astroclip_search.encoder import open_encoder\n'
+              f'open_encoder(open_bundle({str(made)!r})).encode_text(["red"])')
+    subprocess.run([sys.executable, '-c', script], check=True, cwd=Path(__file__).parents[1],
+                   env={**environment, 'HOME': str(home)})
+    assert not list(home.rglob('*onnxruntime*'))

@@ -139,7 +139,8 @@ def test_pages_and_empty_bodies_are_left_to_the_decoder(fetch):
 
 @pytest.mark.parametrize('url', [
     'file:///etc/hostname', 'ftp://example.org/a.jpg', 'javascript:alert(1)', 'a.jpg', '',
-    '/etc/hostname', 'http://', 'http:///a.jpg', 'http://[::1', 'mast:T/a.jpg'])
+    '/etc/hostname', 'http://', 'http:///a.jpg', 'http://[::1', 'mast:T/a.jpg', 'http://a b/',
+    'http://\0/', 'http://\ud800/'])
 def test_only_http_and_https(url):
     with (Fetcher(Limits()) as fetcher, pytest.raises(PreviewError, match='not an http or https'),
           fetcher.open(url)):
@@ -147,8 +148,8 @@ def test_only_http_and_https(url):
 
 
 @pytest.mark.parametrize('url', [
-    'http://a..b/', 'http://*.x/', 'http://h:99999/', 'http://h:x/', 'http://a b/', 'http://\0/',
-    'http://\ud800/', 'http://' + 'a' * 300 + '/', 'http://h\r\nHost: evil/'])
+    'http://a..b/', 'http://*.x/', 'http://h:99999/', 'http://h:x/',
+    'http://' + 'a' * 300 + '/', 'http://h\r\nHost: evil/'])
 def test_addresses_without_meaning(fetch, url):
     refused(fetch, 'invalid request', url=url)
 
