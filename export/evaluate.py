@@ -31,11 +31,14 @@ from export.to_onnx import session
 from export.train import read_config
 from export.vision import normalise
 
-__all__ = ['Classes', 'evaluate', 'fit_weights', 'main']
+__all__ = ['QUERIES', 'SOURCES', 'Classes', 'evaluate', 'fit_weights', 'main']
 
 _COLUMNS = ['mAUC', 'mAP', 'P@10']
 #: One query per class.
 QUERIES = Path(__file__).parent / 'configs' / 'queries.toml'
+#: Sources of a manifest as a reader knows them.
+SOURCES = {'apod': 'APOD', 'smallgz1': 'SDSS, Galaxy Zoo 1', 'frdeep': 'FIRST radio galaxies',
+           'jwst_yuval': 'JWST mosaics'}
 _GRID = np.arange(0, 1.55, 0.05)
 _LABEL_ALIASES = {'spiral galaxy, clockwise': 'spiral galaxy',
                   'spiral galaxy, anticlockwise': 'spiral galaxy'}
@@ -318,14 +321,15 @@ def evaluate(model_folder, *, sky=(), validation=(), real=None, towers=None, con
                 continue
             images = [real_pairs.load_pixels(pair.file) for pair in rows]
             truth = _truth(others, classes.labels)
+            name = SOURCES.get(source, source)
             rows_of_queries, table_of_source = _real(
-                model, forest, source, images, classes,
+                model, forest, name, images, classes,
                 ([real_pairs.load_pixels(pair.file) for pair in others], truth),
             )
             details += rows_of_queries
             tables.append(table_of_source)
             if any(pair.obs_title for pair in rows) and model.bundle.background.words is not None:
-                table, result['ranking'] = _words(model, source, rows, images, classes)
+                table, result['ranking'] = _words(model, name, rows, images, classes)
                 tables.append(table)
         tables.append({
             'title': 'Query by query', 'rows': details,
