@@ -6,6 +6,7 @@ The loopback MAST is a MAST to astroquery, and misbehaves as told.
 import os
 import re
 import socket
+import signal
 import subprocess
 import sys
 import time
@@ -314,7 +315,7 @@ class TestServer:
             log = requests.get(f'{url}/_state', timeout=5).json()['log']
             assert [what for _, what in log].count('Mast.Caom.Filtered') == 2
         finally:
-            server.send_signal(2)
-            _, messages = server.communicate(timeout=10)
+            server.send_signal(signal.SIGINT)
+            _, messages = server.communicate(timeout=60)
         assert messages == ''
         assert server.returncode == 0

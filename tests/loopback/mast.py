@@ -12,6 +12,7 @@ Faults are strings; the table of them is the documentation of `Mast`.
 import argparse
 import contextlib
 import json
+import signal
 import socket
 import struct
 import sys
@@ -373,6 +374,8 @@ def main(arguments=None):
     parser.add_argument('--fault', action='append', default=[], metavar='PART=FAULT',
                         help="misbehave where PART is in the URI, such as 'miri=status:404'")
     options = parser.parse_args(arguments)
+    # A shell that starts a program in the background lets it ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     faults = dict(fault.split('=', 1) for fault in options.fault)
     archive = (Archive.jwst(options.data, everything=options.everything)
                if (options.data / 'sky-development.tar').exists() else Archive.sample())
