@@ -5,8 +5,8 @@ The loopback MAST is a MAST to astroquery, and misbehaves as told.
 
 import os
 import re
-import socket
 import signal
+import socket
 import subprocess
 import sys
 import time
