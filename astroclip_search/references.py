@@ -29,6 +29,8 @@ class References:
         Why a status was given.
     objects : dict
         Arrays and the like that are in memory, by source.
+    has_files : bool
+        Whether a source may be a path.
     """
 
     sources: list[str | None]
@@ -36,9 +38,28 @@ class References:
     status: list[str]
     message: list[str]
     objects: dict[str, Any] = field(default_factory=dict)
+    has_files: bool = True
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    def keys(self) -> list[str | None]:
+        """
+        Cache keys of the images that are worth a try.
+
+        Returns
+        -------
+        list of str or None
+            One a row, empty or `None` where there is none.
+        """
+        if self.has_files:
+            return ['' if status or source is None else image_key(source)
+                    for source, status in zip(self.sources, self.status, strict=True)]
+        # Addresses, of which there may be a hundred thousand, are their own keys.
+        if not any(self.status):
+            return self.sources
+        return [source if not status else '' for source, status in
+                zip(self.sources, self.status, strict=True)]
 
 
 def image_key(source: str) -> str:

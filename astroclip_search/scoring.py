@@ -124,7 +124,7 @@ def _words_cosines(words: list[str], query: np.ndarray, pipeline: Pipeline,
 
 
 def _look_up(pipeline: Pipeline, name: str,
-             keys: Sequence[str]) -> tuple[Space, np.ndarray, list[int]]:
+             keys: Sequence[str | None]) -> tuple[Space, np.ndarray, list[int]]:
     """
     A space, the position in it of each key, and the indices of keys that are not stored anywhere.
 
@@ -159,10 +159,7 @@ def _image_cosines(references: References, words: Future, query: np.ndarray,
     """
     Bring all images into the store that are not there, set the status of each row, and compare.
     """
-    # Addresses, of which there may be a hundred thousand, are their own keys.
-    keys = ['' if status else source if source.startswith(('http', 'mast:')) else image_key(source)
-            for source, status in zip(references.sources, references.status, strict=True)]
-    space, positions, absent = _look_up(pipeline, image_space(pipeline.encoder), keys)
+    space, positions, absent = _look_up(pipeline, image_space(pipeline.encoder), references.keys())
     references.status = [status or 'OK' for status in references.status]
     if absent:
         _embed(references, absent, words, pipeline, max_images, show_progress)

@@ -8,6 +8,7 @@ compared within: the model's revision and the render version. Vectors are float1
 contiguous float32 matrix in memory, so that ranking cached rows is one matrix product.
 """
 
+import itertools
 import logging
 import sqlite3
 import threading
@@ -69,8 +70,7 @@ class Space:
         ndarray
             Row of each key, -1 where it is unknown; dtype int64.
         """
-        get = self._rows.get
-        return np.fromiter((get(key, -1) for key in keys), dtype=np.int64)
+        return np.fromiter(map(self._rows.get, keys, itertools.repeat(-1)), dtype=np.int64)
 
     def append(self, keys: Sequence[str], vectors: np.ndarray) -> None:
         """

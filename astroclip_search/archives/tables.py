@@ -151,7 +151,7 @@ def references(table: Table, *, image_dir: str | Path | None = None) -> Referenc
         others = {kind for kind in set(kinds) if kind and kind.lower() != 'image'}
         for i in [i for i, kind in enumerate(kinds) if kind in others] if others else ():
             status[i], message[i] = 'SKIPPED', f'not an image: {name} is {kinds[i]!r}'
-    return References(sources, row_words(table), status, message)
+    return References(sources, row_words(table), status, message, has_files=base is not None)
 
 
 def _is_image(value: str, kind: str) -> bool:
