@@ -11,6 +11,7 @@ from PIL import Image
 
 from astroclip_search.bundle import Bundle, Preprocessing
 from astroclip_search.ranking import normalise
+from tests.loopback.archive import Archive
 
 COLOURS = {'red': (1.0, 0.0, 0.0), 'green': (0.0, 1.0, 0.0), 'blue': (0.0, 0.0, 1.0)}
 
@@ -58,3 +59,24 @@ def content(colour, kind='PNG'):
     stream = io.BytesIO()
     picture(colour).save(stream, kind)
     return stream.getvalue()
+
+
+def serve_colours(serve, colours, *, words=None, **options):
+    """A MAST whose previews have one colour each; astroquery's answer with all of its rows."""
+    from astroquery.mast import Observations
+
+    rows, files = [], {}
+    for i, colour in enumerate(colours):
+        uri = f'mast:HST/product/p{i:03d}_{colour}.jpg'
+        rows.append({
+            'obsid': str(1000 + i), 'obs_id': f'p{i:03d}', 'obs_collection': 'HST',
+            'target_name': f'T{i}', 'obs_title': words[i] if words else f'Title {i}',
+            'dataproduct_type': 'image', 'jpegURL': uri, 's_ra': 10.0, 's_dec': 20.0,
+            'calib_level': 3, 'intentType': 'science', 'dataRights': 'PUBLIC'})
+        files[uri] = content(colour, 'JPEG') + b'%d' % i
+    mast = serve(Archive(rows, files), **options)
+    return mast, Observations.query_criteria(obs_collection='HST')
+
+
+def best_colour(ranked):
+    return ranked['jpegURL'][0].rsplit('_', 1)[1].removesuffix('.jpg')

@@ -4,19 +4,14 @@ A result in, the same rows out, best first: what a user of ``rank`` notices.
 """
 
 import dataclasses
-import io
 import json
 import os
-import subprocess
-import sys
-import warnings
 from collections import Counter
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
@@ -28,35 +23,18 @@ from astroquery.exceptions import (
     BlankResponseWarning,
     InputWarning,
     InvalidQueryError,
-    LargeQueryWarning,
     NoResultsWarning,
 )
 from pyvo.dal import DALResults
 
-from astroclip_search import ClipSearch, ClipSearchClass, conf
+from astroclip_search import ClipSearch
 from astroclip_search.bundle import Background
-from astroclip_search.exceptions import BundleError, EncoderError, PreviewError
+from astroclip_search.exceptions import PreviewError
 from astroclip_search.ranking import normalise
 from astroclip_search.scoring import COLUMNS
-from tests.colours import ColourEncoder, content, picture
-from tests.loopback.archive import Archive
+from tests.colours import ColourEncoder, best_colour, content, picture, serve_colours
 
 STATUS = 'clip_status'
-
-
-@pytest.fixture
-def search(tmp_path):
-    return ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A folder with a picture of each colour."""
-    folder = tmp_path / 'pictures'
-    folder.mkdir()
-    for colour in ('red', 'green', 'blue'):
-        (folder / f'{colour}.png').write_bytes(content(colour))
-    return folder
 
 
 @pytest.fixture
@@ -72,27 +50,6 @@ def table(folder):
     }, meta={'origin': 'here', 'nested': {'list': [1]}})
     table['object'] = np.array([None, {'a': 1}, 'text', 5], dtype=object)
     return table
-
-
-def serve_colours(serve, colours, *, words=None, **options):
-    """A MAST whose previews have one colour each; astroquery's answer with all of its rows."""
-    from astroquery.mast import Observations
-
-    rows, files = [], {}
-    for i, colour in enumerate(colours):
-        uri = f'mast:HST/product/p{i:03d}_{colour}.jpg'
-        rows.append({
-            'obsid': str(1000 + i), 'obs_id': f'p{i:03d}', 'obs_collection': 'HST',
-            'target_name': f'T{i}', 'obs_title': words[i] if words else f'Title {i}',
-            'dataproduct_type': 'image', 'jpegURL': uri, 's_ra': 10.0, 's_dec': 20.0,
-            'calib_level': 3, 'intentType': 'science', 'dataRights': 'PUBLIC'})
-        files[uri] = content(colour, 'JPEG') + b'%d' % i
-    mast = serve(Archive(rows, files), **options)
-    return mast, Observations.query_criteria(obs_collection='HST')
-
-
-def best_colour(ranked):
-    return ranked['jpegURL'][0].rsplit('_', 1)[1].removesuffix('.jpg')
 
 
 # ---- the table ---------------------------------------------------------------------------
@@ -468,250 +425,6 @@ def test_filter_needs_reference_images(search, folder):
         search.filter(folder, 'red')
 
 
-# ---- previews over HTTP ------------------------------------------------------------------
-
-
-def test_previews_of_mast(search, serve):
-    mast, obs = serve_colours(serve, ['red', 'green', 'blue'])
-    ranked = search.rank(obs, 'blue')
-    assert best_colour(ranked) == 'blue'
-    assert sorted(mast.downloads()) == sorted(obs['jpegURL'])
-    assert ranked['clip_source'].tolist() == ranked['jpegURL'].tolist()
-
-
-def test_second_rank_downloads_and_embeds_nothing(search, serve, tmp_path):
-    mast, obs = serve_colours(serve, ['red', 'green', 'blue'])
-    first = search.rank(obs, 'blue')
-    mast.clear()
-    for again in (search, ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')):
-        before = again._given_encoder.n_images
-        second = again.rank(obs, 'blue')
-        assert again._given_encoder.n_images == before
-        assert second['clip_score'].tolist() == first['clip_score'].tolist()
-        # Nor its words: only the phrase itself, for pictures and for words.
-        texts = again._given_encoder.n_texts
-        again.rank(obs, 'red')
-        assert again._given_encoder.n_texts == texts + 2
-    assert mast.downloads() == []
-
-
-def test_another_process_shares_the_cache(search, serve, tmp_path):
-    mast, obs = serve_colours(serve, ['red', 'green'])
-    obs.write(tmp_path / 'obs.ecsv')
-    program = (
-        'import sys; from tests.colours import ColourEncoder; from astroclip_search import '
-        'ClipSearch; e = ColourEncoder(); s = ClipSearch(encoder=e, cache_dir=sys.argv[1]); '
-        'from tests.loopback import point_astroquery_at; point_astroquery_at(sys.argv[3]); '
-        'best = s.rank(sys.argv[2], "green"); print(best["jpegURL"][0], e.n_images)')
-    command = [sys.executable, '-c', program, tmp_path / 'cache', tmp_path / 'obs.ecsv', mast.url]
-    for n_images in (2, 0):
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60,
-                              cwd=Path(__file__).parents[1])
-        assert done.stdout.split() == ['mast:HST/product/p001_green.jpg', str(n_images)], done
-    mast.clear()
-    search.rank(obs, 'red')
-    assert (mast.downloads(), search._given_encoder.n_images) == ([], 0)
-
-
-def test_same_preview_is_fetched_once(search, serve):
-    mast, obs = serve_colours(serve, ['red', 'green'])
-    from astropy.table import vstack
-
-    ranked = search.rank(vstack([obs] * 5), 'red')
-    assert len(ranked) == 10
-    assert len(mast.downloads()) == 2
-    assert search._given_encoder.n_images == 2
-    assert [best_colour(ranked[i:]) for i in range(10)] == ['red'] * 5 + ['green'] * 5
-
-
-def test_cache_false_leaves_no_file(search, serve, tmp_path):
-    mast, obs = serve_colours(serve, ['red', 'green'])
-    ranked = search.rank(obs, 'red', cache=False)
-    assert best_colour(ranked) == 'red'
-    mast.clear()
-    assert all(tile.jpeg for tile in search.gallery(ranked).tiles)
-    assert mast.downloads() == []
-    assert search.clear_cache() > 0
-    assert not (tmp_path / 'cache').exists()
-
-
-def test_clear_cache(search, serve):
-    mast, obs = serve_colours(serve, ['red', 'green'])
-    search.rank(obs, 'red')
-    mast.clear()
-    assert search.clear_cache() == 4  # two pictures, two rows of words
-    search.rank(obs, 'red')
-    assert len(mast.downloads()) == 2
-
-
-def test_old_entries_are_made_anew(search, serve, tmp_path):
-    mast, obs = serve_colours(serve, ['red'])
-    search.rank(obs, 'red')
-    mast.clear()
-    other = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')
-    other._store(True)
-    with conf.set_temp('cache_max_age', 1e-9):
-        other.rank(obs, 'red')
-    assert len(mast.downloads()) == 1
-
-
-def test_edited_file_is_read_anew(search, folder):
-    (folder / 'red.png').write_bytes(content('blue'))
-    os.utime(folder / 'red.png', ns=(1, 1))
-    assert search.rank(folder / 'red.png', 'red')['clip_image'][0] < 0.1
-    (folder / 'red.png').write_bytes(content('red'))
-    assert search.rank(folder / 'red.png', 'red')['clip_image'][0] > 0.9
-
-
-def test_max_images_takes_those_whose_words_fit_and_goes_on(search, serve):
-    colours, words = ['red'] * 6, ['blue', 'red', 'blue', 'red', 'blue', 'green']
-    mast, obs = serve_colours(serve, colours, words=words)
-    with pytest.warns(LargeQueryWarning, match='6 images would have to be downloaded: only the 2'
-                      ) as caught:
-        ranked = search.rank(obs, 'red', max_images=2)
-    assert caught[0].filename == __file__
-    assert sorted(mast.downloads()) == [f'mast:HST/product/p00{i}_red.jpg' for i in (1, 3)]
-    assert Counter(ranked[STATUS]) == {'OK': 2, 'SKIPPED': 4}
-    assert 'call again to go on' in ranked['clip_message'][-1]
-    assert ranked['clip_rank'].mask.tolist() == [False] * 2 + [True] * 4
-    with conf.set_temp('max_images', 2), pytest.warns(LargeQueryWarning, match='4 images'):
-        ranked = search.rank(obs, 'red')
-    assert Counter(ranked[STATUS]) == {'OK': 4, 'SKIPPED': 2}
-    ranked = search.rank(obs, 'red', max_images=2)  # the rest, hence no warning
-    assert Counter(ranked[STATUS]) == {'OK': 6}
-    assert len(mast.downloads()) == 6
-
-
-def test_max_images_does_not_count_files_or_arrays(search, folder):
-    assert len(search.rank(folder, 'red', max_images=0)) == 3
-    assert search.rank([picture('red')], 'red', max_images=0)[STATUS][0] == 'OK'
-
-
-def test_max_images_zero(search, serve):
-    mast, obs = serve_colours(serve, ['red'])
-    with pytest.warns(LargeQueryWarning), pytest.warns(NoResultsWarning, match='more than 0'):
-        search.rank(obs, 'red', max_images=0)
-    assert mast.downloads() == []
-
-
-MISBEHAVIOUR = {
-    'status:404': ('ERROR', 'HTTP 404'), 'status:401': ('DENIED', 'HTTP 401: access denied'),
-    'status:403': ('DENIED', 'HTTP 403: access denied'), 'status:204': ('NO_IMAGE', 'HTTP 204'),
-    'status:500': ('ERROR', 'HTTP 500'), 'status:418': ('ERROR', 'HTTP 418'),
-    'html': ('ERROR', 'a web page'), 'html-as-jpeg': ('ERROR', 'a web page'),
-    'empty': ('ERROR', 'empty file'), 'truncated': ('ERROR', 'damaged image'),
-    'cut': ('ERROR', 'bytes arrived|connection was broken'),
-    'reset': ('ERROR', 'connection was broken'), 'drip': ('ERROR', 'row_timeout'),
-    'drip-header': ('ERROR', 'row_timeout|in time'), 'hang': ('ERROR', 'in time'),
-    'huge': ('ERROR', 'larger than'), 'endless': ('ERROR', 'larger than'),
-    'redirect-loop': ('ERROR', 'more than 5 redirects'),
-    'redirect-file': ('ERROR', 'not an http or https address'),
-    'redirect:ftp://a.example/b.jpg': ('ERROR', 'not an http or https address'),
-    'redirect:http://127.0.0.1:9/': ('ERROR', 'the server cannot be reached'),
-}
-
-
-@pytest.mark.parametrize('fault', MISBEHAVIOUR)
-def test_misbehaviour_costs_only_its_row(fault, search, serve):
-    status, message = MISBEHAVIOUR[fault]
-    mast, obs = serve_colours(serve, ['red', 'green', 'blue'], faults={'p001': fault})
-    if fault == 'truncated':  # of a larger image, so that half of it is no image
-        noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-        stream = io.BytesIO()
-        from PIL import Image
-        Image.fromarray(noise).save(stream, 'PNG')
-        mast.archive.files['mast:HST/product/p001_green.jpg'] = stream.getvalue()
-    with (conf.set_temp('row_timeout', 0.6), conf.set_temp('timeout', 0.3),
-          conf.set_temp('retries', 0), conf.set_temp('max_bytes', 200_000),
-          warnings.catch_warnings(record=True) as caught):
-        warnings.simplefilter('always')
-        ranked = search.rank(obs, 'red')
-    expected = [] if status == 'NO_IMAGE' else [BlankResponseWarning]
-    assert [item.category for item in caught] == expected
-    assert best_colour(ranked) == 'red'
-    assert ranked['clip_rank'].filled(0).tolist() == [1, 2, 0]
-    assert ranked['obs_id'][2] == 'p001'
-    assert ranked[STATUS].tolist() == ['OK', 'OK', status]
-    assert any(part in ranked['clip_message'][2] for part in message.split('|'))
-
-
-@pytest.mark.parametrize('fault', ['redirect', 'status:503*2', 'status:429:0*1', 'reset*1',
-                                   'cut*1'])
-def test_passing_trouble_costs_nothing(fault, search, serve):
-    mast, obs = serve_colours(serve, ['red', 'green'], faults={'p001': fault})
-    ranked = search.rank(obs, 'green')
-    assert best_colour(ranked) == 'green'
-    assert ranked[STATUS].tolist() == ['OK', 'OK']
-    assert len(mast.downloads()) > 2
-
-
-def test_all_bad_is_one_warning(search, serve):
-    mast, obs = serve_colours(serve, ['red'] * 3, faults={'mast:': 'status:404'})
-    with pytest.warns(NoResultsWarning, match='None of the 3 rows could be ranked; the first says: '
-                      'HTTP 404') as caught:
-        ranked = search.rank(obs, 'red')
-    assert len(caught) == 1
-    assert caught[0].filename == __file__
-    assert ranked['obs_id'].tolist() == ['p000', 'p001', 'p002']
-    mast.faults = {}
-    assert best_colour(search.rank(obs, 'red')) == 'red'  # failures are not remembered
-
-
-def test_dead_server(search, serve):
-    mast, obs = serve_colours(serve, ['red', 'green'])
-    mast.close()
-    with pytest.warns(NoResultsWarning, match='cannot be reached'):
-        search.rank(obs, 'red')
-
-
-def test_rows_of_every_kind(search, mast):
-    from astroquery.mast import Observations
-
-    obs = Observations.query_criteria(obs_collection=['HST', 'HLA'])
-    with pytest.warns(BlankResponseWarning, match='1 of 12'):
-        ranked = search.rank(obs, 'red')
-    by_status = {status: set(ranked['obsid'][ranked[STATUS] == status])
-                 for status in set(ranked[STATUS])}
-    rows = [row['obsid'] for row in mast.archive.rows]
-    assert by_status['SKIPPED'] == {rows[8]}
-    assert by_status['NO_IMAGE'] == {rows[9]}
-    assert by_status['ERROR'] == {rows[10]}
-    assert by_status['OK'] == {*rows[:8], rows[11]}  # the last has a legacy absolute address
-    assert mast.archive.rows[8]['jpegURL'] not in mast.downloads()
-
-
-def test_broken_addresses_cost_only_their_rows(search, serve):
-    _, obs = serve_colours(serve, ['red', 'green', 'blue', 'blue', 'blue'])
-    obs['jpegURL'] = [obs['jpegURL'][0], 'http://[broken', 'http://', 'file:///etc/passwd',
-                      'https://' + 'x' * 300 + '.example/']
-    with pytest.warns(BlankResponseWarning, match='4 of 5'):
-        ranked = search.rank(obs, 'red')
-    assert ranked[STATUS].tolist() == ['OK'] + ['ERROR'] * 4
-
-
-def test_interruption_keeps_what_is_done(serve, tmp_path):
-    class Impatient(ColourEncoder):
-        def encode_images(self, pixels):
-            if self.n_images >= 4:
-                raise KeyboardInterrupt
-            return super().encode_images(pixels)
-
-    mast, obs = serve_colours(serve, ['red', 'green'] * 5)
-    search = ClipSearch(encoder=Impatient(), cache_dir=tmp_path)
-    with conf.set_temp('batch_size', 4), pytest.raises(KeyboardInterrupt):
-        search.rank(obs, 'red')
-    mast.clear()
-    again = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path)
-    ranked = again.rank(obs, 'red')
-    assert ranked[STATUS].tolist() == ['OK'] * 10
-    assert (again._given_encoder.n_images, len(mast.downloads())) == (6, 6)
-
-
-def test_progress_bar_is_silent_where_there_is_no_terminal(search, folder, capfd):
-    search.rank(folder, 'red', show_progress=True)
-    assert capfd.readouterr() == ('', '')
-
-
 # ---- local names in tables ---------------------------------------------------------------
 
 
@@ -740,107 +453,3 @@ def test_names_without_a_folder(search, folder, monkeypatch):
     monkeypatch.chdir(folder)
     with pytest.warns(NoResultsWarning, match='give image_dir'):
         search.rank(Table({'image': ['red.png']}), 'red')
-
-
-# ---- pictures and vectors ----------------------------------------------------------------
-
-
-def test_get_images(search, serve):
-    _, obs = serve_colours(serve, ['red', 'green', 'blue'], faults={'p001': 'status:404'})
-    images = search.get_images(obs)
-    assert images[1] is None
-    assert [images[i].getpixel((3, 3)) for i in (0, 2)] == [(254, 0, 0), (0, 0, 254)]
-    assert len(search.get_images(obs, limit=1)) == 1
-    assert search.get_images(obs, limit=0) == []
-    with pytest.raises(InvalidQueryError, match='rows must be'):
-        search.get_images(obs, limit=-1)
-
-
-def test_get_image_urls_downloads_nothing(search, serve):
-    mast, obs = serve_colours(serve, ['red', 'green'])
-    obs['jpegURL'][1] = ''
-    urls = search.get_image_urls(obs)
-    assert urls['url'][0] == (f'{mast.url}/api/v0.1/Download/file?uri='
-                              'mast:HST/product/p000_red.jpg')
-    assert urls['source'].tolist() == ['mast:HST/product/p000_red.jpg', '']
-    assert urls['status'].tolist() == ['', 'NO_IMAGE']
-    assert urls['row'].tolist() == [0, 1]
-    assert urls['message'][1] == 'the row names no image'
-    assert requests.get(urls['url'][0], timeout=5).status_code == 200
-    assert len(mast.downloads()) == 1  # the one just made
-
-
-def test_get_image_urls_of_files(search, folder):
-    urls = search.get_image_urls(folder)
-    assert [Path(url).name for url in urls['url']] == ['blue.png', 'green.png', 'red.png']
-
-
-def test_encode(search, folder):
-    text = search.encode_text('red')
-    both = search.encode_text(['red', 'blue'])
-    image = search.encode_images(picture('red'))
-    many = search.encode_images(folder)
-    assert (text.shape, both.shape, image.shape, many.shape) == ((1, 3), (2, 3), (1, 3), (3, 3))
-    assert image.dtype == text.dtype == np.float32
-    assert float(text[0] @ image[0]) == pytest.approx(1, abs=1e-3)
-    assert (many @ both.T).argmax(axis=0).tolist() == [2, 0]
-    with conf.set_temp('batch_size', 2):
-        np.testing.assert_array_equal(search.encode_images(folder), many)
-
-
-def test_encode_errors(search, tmp_path):
-    with pytest.raises(InvalidQueryError, match=r'^texts '):
-        search.encode_text('')
-    (tmp_path / 'broken.jpg').write_bytes(b'broken')
-    with pytest.raises(PreviewError, match='neither a JPEG'):
-        search.encode_images(tmp_path / 'broken.jpg')
-    with pytest.raises(InvalidQueryError, match='the table is empty'):
-        search.encode_images(Table({'jpegURL': np.array([], dtype=str)}))
-
-
-# ---- instances and models ----------------------------------------------------------------
-
-
-def test_instances_are_independent(search):
-    assert repr(search) == "<ClipSearchClass model='colours'>"
-    one = ClipSearch(model='a/b')
-    assert type(one) is ClipSearchClass
-    assert one is not ClipSearch
-    assert repr(one) == "<ClipSearchClass model='a/b'>"
-    assert repr(ClipSearch) == "<ClipSearchClass model='default'>"
-
-    class Mine(ClipSearchClass):
-        pass
-
-    assert type(Mine()()) is Mine
-
-
-def test_unknown_model(folder, tmp_path):
-    search = ClipSearch(model='no such model', cache_dir=tmp_path / 'cache')
-    with pytest.raises(BundleError, match="There is no model 'no such model'"):
-        search.rank(folder, 'red')
-    with pytest.raises(BundleError, match='nor could it be had from the Hugging Face hub'):
-        ClipSearch(model='nobody/nothing').encode_text('red')
-    assert not (tmp_path / 'cache').exists()
-
-
-def test_gallery_needs_no_model(folder, tmp_path):
-    search = ClipSearch(model='no such model', cache_dir=tmp_path / 'cache')
-    assert all(tile.jpeg for tile in search.gallery(folder).tiles)
-
-
-def test_failing_model_is_an_error_of_the_call(folder, tmp_path):
-    class Failing(ColourEncoder):
-        def encode_images(self, pixels):
-            raise EncoderError('out of memory')
-
-    with pytest.raises(EncoderError, match='out of memory'):
-        ClipSearch(encoder=Failing(), cache_dir=tmp_path / 'cache').rank(folder, 'red')
-
-
-def test_list_models():
-    models = ClipSearch.list_models()
-    assert models.colnames == ['model', 'name', 'version', 'licence', 'size']
-    assert models['size'].unit == u.MB
-    embedded = Path(sys.modules['astroclip_search'].__file__).parent / 'model'
-    assert ('default' in models['model']) == embedded.is_dir()
