@@ -95,4 +95,4 @@ class Conf(_config.ConfigNamespace):
 
 conf = Conf()
 
-from .search import ClipSearch, ClipSearchClass  # search reads conf
+from .search import ClipSearch, ClipSearchClass  # noqa: E402 - search reads conf
