@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ['main']
 
-_DEMO_TEXT = 'spiral galaxy'
+_DEMO_TEXT = 'protoplanetary disk'
 _SHOWN = ('clip_rank', 'clip_score', 'clip_false_alarm', 'clip_status', 'target_name', 'filename',
           'obs_collection', 'instrument_name', 'obs_title')
 _FORMATS = {'.ecsv': 'ascii.ecsv', '.csv': 'ascii.csv', '.vot': 'votable'}
