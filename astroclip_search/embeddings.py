@@ -71,8 +71,8 @@ class Pipeline:
 
     Attributes
     ----------
-    encoder : Encoder
-        The model.
+    encoder : Encoder or None
+        The model; without it there are pictures and no embeddings.
     store : Store
         Where embeddings and thumbnails are kept.
     fetcher : Fetcher
@@ -87,7 +87,7 @@ class Pipeline:
         Long side of the thumbnails, in pixels.
     """
 
-    encoder: Encoder
+    encoder: Encoder | None
     store: Store
     fetcher: Fetcher
     resolve: Callable[[str], str]

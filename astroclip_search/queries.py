@@ -223,7 +223,8 @@ class MastQueries:
             position, where = mast.position(coordinates), coordinates
             if not isinstance(where, str):
                 where = position.to_string('hmsdms', precision=1)
-        table = mast.region(position, radius=radius, observations=self._mast, **criteria)
+        table = mast.criteria(observations=self._mast, coordinates=position, radius=radius,
+                              **criteria)
         return self._rank_selection(table, phrases, f'MAST images within {radius:g} of {where}',
                                     options)
 

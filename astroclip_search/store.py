@@ -197,6 +197,7 @@ class Store:
             oldest = time.time() - self.max_age if self.max_age > 0 else 0.0
             for start in range(0, len(missing), _QUERY_KEYS):
                 part = missing[start:start + _QUERY_KEYS]
+                # All that is put together here are question marks.
                 marks = ','.join('?' * len(part))
                 found = self._execute(
                     'SELECT key, vector FROM vectors WHERE space = ? AND created >= ? '  # noqa: S608

@@ -23,7 +23,6 @@ from astroclip_search.archives.mast import (
     download_url,
     keywords,
     position,
-    region,
     search_radius,
     search_words,
 )
@@ -137,9 +136,9 @@ def test_only_images_unless_asked_otherwise(sky):
 
 
 def test_region(sky):
-    assert ids(region(ORION, radius=0.05 * u.deg, intentType='science')) == [
+    assert ids(criteria(coordinates=ORION, radius=0.05 * u.deg, intentType='science')) == [
         'p0', 'p1', 'p2', 'raw', 'secret']
-    assert ids(region(ORION, radius=0.05, obs_collection='JWST')) == ['p1']
+    assert ids(criteria(coordinates=ORION, radius=0.05, obs_collection='JWST')) == ['p1']
 
 
 def test_search_words_puts_rows_with_several_words_first(sky):

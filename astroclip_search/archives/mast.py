@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
     from astropy.units import Quantity
 
-__all__ = ['criteria', 'download_url', 'keywords', 'position', 'region', 'resolve',
+__all__ = ['criteria', 'download_url', 'keywords', 'position', 'resolve',
            'search_radius', 'search_words']
 
 # Words of a phrase that say how a thing looks or nothing at all, never what a programme is about.
@@ -149,30 +149,6 @@ def search_radius(radius: Any) -> 'Quantity':
     return angle
 
 
-def region(coordinates: Any, *, radius: Any, observations: Any = None,
-           **filters: Any) -> Table:
-    """
-    Image observations around a position.
-
-    Parameters
-    ----------
-    coordinates : str or `~astropy.coordinates.SkyCoord`
-        Centre.
-    radius : str or `~astropy.units.Quantity`
-        Radius; a plain number is in degrees, as in astroquery.
-    observations : `astroquery.mast.ObservationsClass`, optional
-        The instance that is asked.
-    **filters
-        Further criteria of ``Observations.query_criteria``.
-
-    Returns
-    -------
-    `~astropy.table.Table`
-        Rows of the MAST portal (CAOM).
-    """
-    return criteria(observations=observations, coordinates=coordinates, radius=radius, **filters)
-
-
 def criteria(*, observations: Any = None, **filters: Any) -> Table:
     """
     Image observations that meet criteria.
@@ -182,8 +158,8 @@ def criteria(*, observations: Any = None, **filters: Any) -> Table:
     observations : `astroquery.mast.ObservationsClass`, optional
         The instance that is asked.
     **filters
-        Criteria of ``Observations.query_criteria``. ``dataproduct_type`` is ``'image'`` unless
-        given.
+        Criteria of ``Observations.query_criteria``, ``coordinates`` and ``radius`` among them.
+        ``dataproduct_type`` is ``'image'`` unless given.
 
     Returns
     -------
