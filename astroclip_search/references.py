@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ['References', 'image_key']
+__all__ = ['LINK', 'References', 'image_key']
+
+# Prefix of a source that names no image but a document that does (IVOA DataLink).
+LINK = 'datalink:'
 
 
 @dataclass
@@ -31,6 +34,10 @@ class References:
         Arrays and the like that are in memory, by source.
     has_files : bool
         Whether a source may be a path.
+    has_links : bool
+        Whether a source may be a link, ``datalink:`` and an address.
+    trusted : frozenset of str
+        Hosts, with port, that the user has named: they may be on a private network.
     """
 
     sources: list[str | None]
@@ -39,6 +46,8 @@ class References:
     message: list[str]
     objects: dict[str, Any] = field(default_factory=dict)
     has_files: bool = True
+    has_links: bool = False
+    trusted: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.sources)

@@ -22,9 +22,11 @@ from astroquery.exceptions import (
     NoResultsWarning,
 )
 
+from . import links
 from .embeddings import Pipeline, image_space, words_space
+from .exceptions import PreviewError
 from .ranking import Scores, centroid, combine, order
-from .references import References, image_key, is_path
+from .references import LINK, References, image_key, is_path
 from .store import Space
 
 __all__ = ['COLUMNS', 'n_workers', 'provenance', 'ranked_table', 'score', 'strings', 'warn_of_rows']
@@ -159,6 +161,8 @@ def _image_cosines(references: References, words: Future, query: np.ndarray,
     """
     Bring all images into the store that are not there, set the status of each row, and compare.
     """
+    if references.has_links:
+        _follow_links(references, words, pipeline, max_images)
     space, positions, absent = _look_up(pipeline, image_space(pipeline.encoder), references.keys())
     references.status = [status or 'OK' for status in references.status]
     if absent:
@@ -168,6 +172,34 @@ def _image_cosines(references: References, words: Future, query: np.ndarray,
             image_key(references.sources[i]) if references.status[i] == 'OK' else ''
             for i in absent)
     return _cosines(space, positions, query)
+
+
+def _follow_links(references: References, words: Future, pipeline: Pipeline,
+                  max_images: int) -> None:
+    """
+    Put the addresses that links lead to in their place; ask for no more than may be downloaded.
+    """
+    rows = [i for i, (source, status) in enumerate(zip(references.sources, references.status,
+                                                       strict=True))
+            if not status and source is not None and source.startswith(LINK)]
+    sources = list(dict.fromkeys(references.sources[i] for i in rows))
+    found = pipeline.store.links(sources)
+    unknown = [source for source in sources if source not in found]
+    left_out = _left_out(references, rows, words, unknown, max_images)
+    answers = links.follow([source for source in unknown if source not in left_out],
+                           pipeline.fetcher, max_bytes=pipeline.max_bytes)
+    pipeline.store.put_links({source: answer for source, answer in answers.items()
+                              if isinstance(answer, str)})
+    found |= answers
+    for i in rows:
+        answer = found.get(references.sources[i])
+        if answer is None:
+            references.status[i] = 'SKIPPED'
+            references.message[i] = f'more than {max_images} images: call again to go on'
+        elif isinstance(answer, PreviewError):
+            references.status[i], references.message[i] = answer.status, answer.reason
+        else:
+            references.sources[i] = answer
 
 
 def _embed(references: References, rows: list[int], words: Future, pipeline: Pipeline,

@@ -4,19 +4,19 @@ The verbs: the only module that knows all others.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .phrases import check_count, check_phrases, check_query, invalid
+from .pictures import Pictures
 from .queries import MastQueries
+from .vo_queries import VoQueries
 
 if TYPE_CHECKING:
     import numpy as np
     from astropy.table import Table
-    from PIL.Image import Image
 
-    from .display import Gallery
     from .embeddings import Pipeline
     from .encoder import Encoder
     from .references import References
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ['ClipSearch', 'ClipSearchClass']
 
 
-class ClipSearchClass(MastQueries):
+class ClipSearchClass(MastQueries, VoQueries, Pictures):
     """
     Search archives, results and files for what the images show.
 
@@ -181,144 +181,6 @@ class ClipSearchClass(MastQueries):
                            'so there is no false-alarm rate; use rank.')
         ranked = self.rank(results, text, **options)
         return ranked[np.ma.filled(ranked['clip_false_alarm'], 2.0) <= false_alarm_rate]
-
-    # ---- pictures ------------------------------------------------------------------------
-
-    def gallery(self, results: Any, n: int = 24, *,
-                image_dir: str | Path | None = None) -> 'Gallery':
-        """
-        Thumbnails of the first rows.
-
-        Parameters
-        ----------
-        results : `~astropy.table.Table` or anything that `rank` takes
-            Usually a ranked table.
-        n : int
-            Rows that are shown.
-        image_dir : path-like, optional
-            Folder in which image columns that hold file names are looked up.
-
-        Returns
-        -------
-        Gallery
-            Shown by a notebook; its ``write(path)`` makes a self-contained HTML file.
-        """
-        from .display import Gallery, heading, tiles
-
-        table, sources, objects = self._sources(results, n, image_dir)
-        jpegs = self._fetch_each(sources, lambda pipeline, source: self._thumbnail(
-            pipeline, source, objects))
-        title, note = heading(table.meta.get('clip'))
-        links = [self._address(source) for source in sources]
-        return Gallery(tiles(table, jpegs, links), title=title, note=note)
-
-    def get_images(self, results: Any, *, limit: int | None = None, size: int = 512,
-                   image_dir: str | Path | None = None) -> 'list[Image | None]':
-        """
-        The images of the rows.
-
-        Parameters
-        ----------
-        results : Table or anything that `rank` takes
-            A result, ranked or not.
-        limit : int, optional
-            Number of rows, from the first; all by default.
-        size : int
-            Large images are read at reduced resolution, but not below this many pixels a side.
-        image_dir : path-like, optional
-            Folder in which image columns that hold file names are looked up.
-
-        Returns
-        -------
-        list of PIL.Image.Image or None
-            One RGB image a row; `None` where there is none.
-        """
-        _, sources, objects = self._sources(results, limit, image_dir)
-        return self._fetch_each(sources, lambda pipeline, source: pipeline.image(
-            source, objects, size))
-
-    def get_image_urls(self, results: Any, *, image_dir: str | Path | None = None) -> 'Table':
-        """
-        Where the image of each row would come from; nothing is downloaded.
-
-        Parameters
-        ----------
-        results : Table or anything that `rank` takes
-            A result, ranked or not.
-        image_dir : path-like, optional
-            Folder in which image columns that hold file names are looked up.
-
-        Returns
-        -------
-        `~astropy.table.Table`
-            Columns ``row``, ``source``, ``url`` (address or path), ``status`` (empty if it is
-            worth a try) and ``message``.
-        """
-        import numpy as np
-        from astropy.table import Table
-
-        from .archives import open_results
-        from .scoring import strings
-
-        table, references = open_results(results, image_dir=image_dir)
-        sources = [source or '' for source in references.sources]
-        return Table({'row': np.arange(len(table)), 'source': strings(sources),
-                      'url': strings([self._address(source) or source for source in sources]),
-                      'status': strings(references.status),
-                      'message': strings(references.message)})
-
-    def _sources(self, results: Any, n: int | None, image_dir: str | Path | None):
-        """
-        The first rows, their sources, and images that are in memory.
-        """
-        from astropy.table import Table
-
-        from .archives import open_results
-        from .archives.tables import text_column
-
-        check_count(n, 'the number of rows', 'all rows')
-        if isinstance(results, Table) and 'clip_source' in results.colnames:
-            table = results[:n]
-            return table, [source or None for source in text_column(table, 'clip_source')], {}
-        table, references = open_results(results, image_dir=image_dir)
-        sources = [None if status else source for source, status in
-                   zip(references.sources, references.status, strict=True)]
-        return table[:n], sources[:n], references.objects
-
-    def _thumbnail(self, pipeline: 'Pipeline', source: str, objects: dict[str, Any]) -> bytes:
-        """
-        Thumbnail from any store of this instance, or made anew.
-        """
-        from . import pixels
-        from .references import image_key
-
-        for store in self._existing_stores():
-            jpeg = store.thumbnail(image_key(source))
-            if jpeg is not None:
-                return jpeg
-        size = pipeline.thumbnail_size
-        return pixels.thumbnail(pipeline.image(source, objects, size), size)
-
-    def _fetch_each(self, sources: Sequence[str | None], action: Callable) -> list:
-        """
-        Something of each image, many at once, `None` where it fails.
-        """
-        from concurrent.futures import ThreadPoolExecutor
-
-        from .exceptions import PreviewError
-        from .scoring import n_workers
-
-        def one(source):
-            try:
-                return action(pipeline, source) if source is not None else None
-            except PreviewError:
-                return None
-
-        # Pictures alone need no model.
-        with self._pipeline(None, self._store(False)) as pipeline:
-            limit = pipeline.fetcher.limits.n_connections
-            with ThreadPoolExecutor(n_workers(sources, limit)) as workers:
-                return list(workers.map(one, sources))
 
     # ---- vectors and models --------------------------------------------------------------
 

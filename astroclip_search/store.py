@@ -24,13 +24,15 @@ __all__ = ['Space', 'Store']
 
 log = logging.getLogger('astroclip_search')
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS vectors (
     space TEXT NOT NULL, key TEXT NOT NULL, created REAL NOT NULL, vector BLOB NOT NULL,
     PRIMARY KEY (space, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS thumbnails (
     key TEXT PRIMARY KEY, created REAL NOT NULL, jpeg BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS links (
+    source TEXT PRIMARY KEY, created REAL NOT NULL, address TEXT NOT NULL) WITHOUT ROWID;
 """
 _QUERY_KEYS = 500
 
@@ -114,6 +116,7 @@ class Store:
         self._lock = threading.RLock()
         self._spaces: dict[str, Space] = {}
         self._thumbnails: dict[str, bytes] = {}
+        self._links: dict[str, str] = {}
         self._said: set[str] = set()
         self._connection = self._open() if self.path else None
 
@@ -264,6 +267,54 @@ class Store:
             found = self._execute('SELECT jpeg FROM thumbnails WHERE key = ?', (key,))
             return found[0][0] if found else None
 
+    def links(self, sources: Sequence[str]) -> dict[str, str]:
+        """
+        Where links lead to, as far as it is known.
+
+        Parameters
+        ----------
+        sources : sequence of str
+            Sources of images that are links.
+
+        Returns
+        -------
+        dict
+            Address by source, for those that were kept.
+        """
+        with self._lock:
+            found = {source: self._links[source] for source in sources if source in self._links}
+            missing = [source for source in sources if source not in found]
+            oldest = time.time() - self.max_age if self.max_age > 0 else 0.0
+            for start in range(0, len(missing), _QUERY_KEYS):
+                part = missing[start:start + _QUERY_KEYS]
+                marks = ','.join('?' * len(part))
+                found.update(self._execute(
+                    'SELECT source, address FROM links WHERE created >= ? '  # noqa: S608
+                    f'AND source IN ({marks})', (oldest, *part)))
+            return found
+
+    def put_links(self, addresses: dict[str, str]) -> None:
+        """
+        Keep where links lead to.
+
+        Parameters
+        ----------
+        addresses : dict
+            Address by source.
+        """
+        now = time.time()
+        with self._lock:
+            if self._connection is not None:
+                try:
+                    with self._connection:
+                        self._connection.executemany(
+                            'INSERT OR REPLACE INTO links VALUES (?, ?, ?)',
+                            [(source, now, address) for source, address in addresses.items()])
+                    return
+                except sqlite3.Error as error:
+                    self._failed('written', error)
+            self._links.update(addresses)
+
     def clear(self) -> int:
         """
         Forget everything, on disk too.
@@ -277,12 +328,14 @@ class Store:
             count = sum(len(space) for space in self._spaces.values())
             self._spaces.clear()
             self._thumbnails.clear()
+            self._links.clear()
             if self._connection is not None:
                 try:
                     count = self._connection.execute('SELECT count(*) FROM vectors').fetchone()[0]
                     with self._connection:
                         self._connection.execute('DELETE FROM vectors')
                         self._connection.execute('DELETE FROM thumbnails')
+                        self._connection.execute('DELETE FROM links')
                     self._connection.execute('VACUUM')
                 except sqlite3.Error as error:
                     self._failed('cleared', error)
