@@ -68,6 +68,16 @@ class MastQueries:
         ------
         astroquery.exceptions.InvalidQueryError
             If the phrase is empty.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch
+        >>> best = ClipSearch.query_text('ring galaxy', limit=2)
+        >>> best['clip_rank', 'target_classification', 'clip_status'].pprint()
+        clip_rank target_classification clip_status
+        --------- --------------------- -----------
+                1          GALAXY; RING          OK
+                2          GALAXY; RING          OK
         """
         from . import conf
         from .archives import mast

@@ -33,6 +33,33 @@ def mast(serve):
 
 
 @pytest.fixture(scope='session')
+def sample_mast():
+    """A `Mast` with those rows of the sample archive whose pictures are where they say."""
+    archive = Archive.sample()
+    rows = [row for row in archive.rows
+            if row['jpegURL'] is None or row['jpegURL'] in archive.files]
+    with Mast(Archive(rows, archive.files)) as mast:
+        yield mast
+
+
+@pytest.fixture(autouse=True)
+def _archives_of_examples(request):
+    """Examples of docstrings and of the guide ask the sample archive, and have a cache of it."""
+    if not isinstance(request.node, pytest.DoctestItem):
+        yield
+        return
+    from astroclip_search import ClipSearch, conf
+
+    mast = request.getfixturevalue('sample_mast')
+    cache = request.getfixturevalue('tmp_path_factory').getbasetemp() / 'examples'
+    restore = point_astroquery_at(mast.url)
+    with (pytest.MonkeyPatch.context() as patch, conf.set_temp('mast_collections', ['SYNTH'])):
+        patch.setattr(ClipSearch, '_cache_dir', cache)
+        yield
+    restore()
+
+
+@pytest.fixture(scope='session')
 def jwst_archive():
     """The 409 real JWST observations with previews, where the development data are present."""
     if not (SHARED_DATA / 'sky-development.tar').exists():
