@@ -64,11 +64,16 @@ class Fetcher:
         Bounds of every download.
     user_agent : str
         Sent with every request, so that an archive can tell who asks (IVOA note SoftID).
+    headers : dict, optional
+        Further headers by origin, such as ``'https://mast.stsci.edu'``: what proves to one server
+        who the user is, no other server sees, nor this one over another scheme.
     """
 
-    def __init__(self, limits: Limits, user_agent: str = 'astroclip_search'):
+    def __init__(self, limits: Limits, user_agent: str = 'astroclip_search', *,
+                 headers: dict[str, dict[str, str]] | None = None):
         self.limits = limits
         self._user_agent = user_agent
+        self._headers = headers or {}
         self._local = threading.local()
         self._lock = threading.Lock()
         self._large = threading.RLock()  # a broken body may be asked for again
@@ -153,6 +158,7 @@ class Fetcher:
                     self._local.deadline = deadline
                     with self._session().get(
                             target, stream=True, allow_redirects=False,
+                            headers=self._headers.get(target.partition('://')[0] + '://' + host),
                             timeout=(min(self.limits.connect_timeout, left),
                                      min(self.limits.timeout, left)),
                     ) as response:
