@@ -91,6 +91,12 @@ class Conf(_config.ConfigNamespace):
         ['3', '4'],
         'CAOM calibration levels that query_text searches.',
         cfgtype='force_list')
+    mast_max_rows = _config.ConfigItem(
+        50_000,
+        'Rows of one MAST query that are fetched at most.')
+    mast_timeout = _config.ConfigItem(
+        120.0,
+        'Seconds to wait for MAST to go on with the answer to a query.')
 
 
 conf = Conf()
