@@ -3,6 +3,7 @@
 The verbs that ask MAST for candidates before they rank them.
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ['MastQueries']
 
+# Candidates for a bare phrase: the words of each are read, which takes about 3 ms a row.
+_MAX_CANDIDATES = 2000
+
 
 class MastQueries:
     """
@@ -25,9 +29,7 @@ class MastQueries:
 
     def query_text(self, text: str | Sequence[str], *, coordinates: 'SkyCoord | str | None' = None,
                    object_name: str | None = None, radius: 'Quantity | str | None' = None,
-                   limit: int | None = 20, by: str = 'both',
-                   negative: str | Sequence[str] | None = None, cache: bool = True,
-                   show_progress: bool | None = None, **criteria: Any) -> 'Table':
+                   limit: int | None = 20, **options: Any) -> 'Table':
         """
         Search MAST for images that show something.
 
@@ -47,17 +49,10 @@ class MastQueries:
             Radius around the centre, 0.2 deg by default.
         limit : int or None
             Rows that are returned; `None` returns all.
-        by : {'both', 'image', 'text'}
-            Whether pictures, the rows' words, or both count.
-        negative : str or sequence of str, optional
-            What the image should not show.
-        cache : bool
-            Keep embeddings on disk, and use those that are there.
-        show_progress : bool, optional
-            Show a progress bar.
-        **criteria
-            Further criteria of ``Observations.query_criteria``, such as
-            ``instrument_name='ACS/WFC'``; they replace the defaults of the same name.
+        **options
+            Options of `rank`, such as ``negative`` or ``by``, and criteria of
+            ``Observations.query_criteria``, such as ``instrument_name='ACS/WFC'``; criteria
+            replace the defaults of the same name.
 
         Returns
         -------
@@ -67,7 +62,9 @@ class MastQueries:
         Raises
         ------
         astroquery.exceptions.InvalidQueryError
-            If the phrase is empty.
+            If the phrase is empty, or astroquery does not know a criterion.
+        astroquery.exceptions.RemoteServiceError
+            If MAST does not answer.
 
         Examples
         --------
@@ -79,29 +76,15 @@ class MastQueries:
                 1          GALAXY; RING          OK
                 2          GALAXY; RING          OK
         """
-        from . import conf
-        from .archives import mast
-
-        phrases, _ = check_query(text, negative=negative, by=by, limit=limit)
-        options = {'by': by, 'negative': negative, 'cache': cache, 'limit': limit,
-                   'show_progress': show_progress}
+        phrases, criteria, options = self._split_options(text, {'limit': limit, **options})
         if coordinates is not None or object_name is not None:
-            return self._query_position(phrases, coordinates, object_name, radius, criteria,
-                                        options)
+            return self._rank_position(phrases, coordinates, object_name, radius, criteria, options)
         if radius is not None:
             raise invalid('A radius needs coordinates or object_name.')
-        defaults = {'intentType': 'science', 'dataRights': 'PUBLIC',
-                    'obs_collection': list(conf.mast_collections),
-                    'calib_level': [int(level) for level in conf.mast_calib_levels]}
-        table, selection = mast.search_words(' '.join(phrases), limit=conf.max_images,
-                                             observations=self._mast, **{**defaults, **criteria})
-        return self._rank_selection(table, phrases, selection, options)
+        return self._rank_words(phrases, criteria, options)
 
-    def query_region(self, coordinates: 'SkyCoord | str', text: str | Sequence[str], *,
-                     radius: 'Quantity | str | None' = None, limit: int | None = None,
-                     by: str = 'both', negative: str | Sequence[str] | None = None,
-                     cache: bool = True, show_progress: bool | None = None,
-                     **criteria: Any) -> 'Table':
+    def query_region(self, coordinates: 'SkyCoord | str', text: str | Sequence[str] | None = None,
+                     *, radius: 'Quantity | str | None' = None, **options: Any) -> 'Table':
         """
         Rank the image observations of MAST around a position.
 
@@ -109,38 +92,45 @@ class MastQueries:
         ----------
         coordinates : str or `~astropy.coordinates.SkyCoord`
             Centre of the search.
-        text : str or sequence of str
-            What the image shows; several phrases are averaged.
+        text : str or sequence of str, optional
+            What the image shows; several phrases are averaged. Only example images
+            (``like=...``) can replace it.
         radius : str or `~astropy.units.Quantity`, optional
             Radius, 0.2 deg by default.
-        limit : int or None
-            Rows that are returned; `None` returns all.
-        by : {'both', 'image', 'text'}
-            Whether pictures, the rows' words, or both count.
-        negative : str or sequence of str, optional
-            What the image should not show.
-        cache : bool
-            Keep embeddings on disk, and use those that are there.
-        show_progress : bool, optional
-            Show a progress bar.
-        **criteria
-            Further criteria of ``Observations.query_criteria``.
+        **options
+            Options of `rank`, such as ``limit``, and further criteria of
+            ``Observations.query_criteria``.
 
         Returns
         -------
         `~astropy.table.Table`
             Rows of MAST, best first, with the columns that `rank` adds.
-        """
-        phrases, _ = check_query(text, negative=negative, by=by, limit=limit)
-        return self._query_position(phrases, coordinates, None, radius, criteria,
-                                    {'by': by, 'negative': negative, 'cache': cache,
-                                     'limit': limit, 'show_progress': show_progress})
 
-    def query_object(self, object_name: str, text: str | Sequence[str], *,
-                     radius: 'Quantity | str | None' = None, limit: int | None = None,
-                     by: str = 'both', negative: str | Sequence[str] | None = None,
-                     cache: bool = True, show_progress: bool | None = None,
-                     **criteria: Any) -> 'Table':
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If this is no position, no radius or no phrase, or astroquery does not know a criterion.
+        astroquery.exceptions.RemoteServiceError
+            If MAST does not answer.
+
+        Examples
+        --------
+        >>> from astropy.coordinates import SkyCoord
+        >>> from astroclip_search import ClipSearch
+        >>> centre = SkyCoord(241.5, -5.25, unit='deg')
+        >>> best = ClipSearch.query_region(centre, 'ring galaxy', radius='2 arcmin')
+        >>> best['clip_rank', 'target_classification', 's_ra', 's_dec'].pprint()
+        clip_rank target_classification    s_ra      s_dec
+        --------- --------------------- ---------- ---------
+                1          GALAXY; RING 241.496013 -5.252982
+        >>> best.meta['clip']['selection']
+        'MAST images within 2 arcmin of 16h06m00.0s -05d15m00.0s'
+        """
+        phrases, criteria, options = self._split_options(text, options)
+        return self._rank_position(phrases, coordinates, None, radius, criteria, options)
+
+    def query_object(self, object_name: str, text: str | Sequence[str] | None = None, *,
+                     radius: 'Quantity | str | None' = None, **options: Any) -> 'Table':
         """
         Rank the image observations of MAST around a named object.
 
@@ -148,56 +138,55 @@ class MastQueries:
         ----------
         object_name : str
             Such as ``"M 104"``, resolved by MAST.
-        text : str or sequence of str
-            What the image shows; several phrases are averaged.
+        text : str or sequence of str, optional
+            What the image shows; several phrases are averaged. Only example images
+            (``like=...``) can replace it.
         radius : str or `~astropy.units.Quantity`, optional
             Radius, 0.2 deg by default.
-        limit : int or None
-            Rows that are returned; `None` returns all.
-        by : {'both', 'image', 'text'}
-            Whether pictures, the rows' words, or both count.
-        negative : str or sequence of str, optional
-            What the image should not show.
-        cache : bool
-            Keep embeddings on disk, and use those that are there.
-        show_progress : bool, optional
-            Show a progress bar.
-        **criteria
-            Further criteria of ``Observations.query_criteria``.
+        **options
+            Options of `rank`, such as ``limit``, and further criteria of
+            ``Observations.query_criteria``; ``resolver='NED'`` chooses who resolves the name.
 
         Returns
         -------
         `~astropy.table.Table`
             Rows of MAST, best first, with the columns that `rank` adds.
-        """
-        phrases, _ = check_query(text, negative=negative, by=by, limit=limit)
-        return self._query_position(phrases, None, object_name, radius, criteria,
-                                    {'by': by, 'negative': negative, 'cache': cache,
-                                     'limit': limit, 'show_progress': show_progress})
 
-    def query_criteria(self, text: str | Sequence[str], *, limit: int | None = None,
-                       by: str = 'both', negative: str | Sequence[str] | None = None,
-                       cache: bool = True, show_progress: bool | None = None,
-                       **criteria: Any) -> 'Table':
+        Raises
+        ------
+        astroquery.exceptions.ResolverError
+            If the name is not known.
+        astroquery.exceptions.InvalidQueryError
+            If this is no radius or no phrase, or astroquery does not know a criterion.
+        astroquery.exceptions.RemoteServiceError
+            If MAST does not answer.
+
+        Examples
+        --------
+        An object of the sample archive, which stands in for MAST here:
+
+        >>> from astroclip_search import ClipSearch
+        >>> best = ClipSearch.query_object('SYN-UGC-272', 'spiral galaxy', radius='3 arcmin')
+        >>> best['clip_rank', 'target_name', 'target_classification'].pprint()
+        clip_rank target_name target_classification
+        --------- ----------- ---------------------
+                1 SYN-UGC-272        GALAXY; SPIRAL
+        """
+        phrases, criteria, options = self._split_options(text, options)
+        return self._rank_position(phrases, None, object_name, radius, criteria, options)
+
+    def query_criteria(self, text: str | Sequence[str] | None = None, **options: Any) -> 'Table':
         """
         Rank the image observations of MAST that meet criteria.
 
         Parameters
         ----------
-        text : str or sequence of str
-            What the image shows; several phrases are averaged.
-        limit : int or None
-            Rows that are returned; `None` returns all.
-        by : {'both', 'image', 'text'}
-            Whether pictures, the rows' words, or both count.
-        negative : str or sequence of str, optional
-            What the image should not show.
-        cache : bool
-            Keep embeddings on disk, and use those that are there.
-        show_progress : bool, optional
-            Show a progress bar.
-        **criteria
-            Criteria of ``Observations.query_criteria``, such as ``proposal_id='10775'``.
+        text : str or sequence of str, optional
+            What the image shows; several phrases are averaged. Only example images
+            (``like=...``) can replace it.
+        **options
+            Criteria of ``Observations.query_criteria``, such as ``proposal_id='10775'``, and
+            options of `rank`, such as ``limit``. ``dataproduct_type`` is ``'image'`` unless given.
 
         Returns
         -------
@@ -208,38 +197,81 @@ class MastQueries:
         ------
         astroquery.exceptions.InvalidQueryError
             If there is no criterion, or astroquery does not know one.
-        """
-        from .archives import mast
+        astroquery.exceptions.RemoteServiceError
+            If MAST does not answer.
 
-        phrases, _ = check_query(text, negative=negative, by=by, limit=limit)
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch
+        >>> best = ClipSearch.query_criteria('comet', instrument_name='SYNCAM/IMAGE', limit=1)
+        >>> best['clip_rank', 'target_classification', 'instrument_name'].pprint()
+        clip_rank target_classification instrument_name
+        --------- --------------------- ---------------
+                1   SOLAR SYSTEM; COMET    SYNCAM/IMAGE
+        """
+        phrases, criteria, options = self._split_options(text, options)
         if not criteria:
             raise invalid('Give at least one criterion, such as obs_collection="HST".')
-        table = mast.criteria(observations=self._mast, **criteria)
-        selection = 'MAST rows with ' + ', '.join(f'{k}={v}' for k, v in criteria.items())
-        return self._rank_selection(table, phrases, selection,
-                                    {'by': by, 'negative': negative, 'cache': cache,
-                                     'limit': limit, 'show_progress': show_progress})
+        return self._rank_criteria(phrases, criteria, options)
 
-    def _query_position(self, phrases: list[str], coordinates: Any, object_name: str | None,
-                        radius: Any, criteria: dict, options: dict) -> 'Table':
+    def _rank_words(self, phrases: list[str], criteria: dict, options: dict) -> 'Table':
+        from . import conf
+        from .archives import mast
+
+        defaults = {'intentType': 'science', 'dataRights': 'PUBLIC',
+                    'obs_collection': list(conf.mast_collections),
+                    'calib_level': [int(level) for level in conf.mast_calib_levels]}
+        table, selection = mast.search_words(
+            ' '.join(phrases), {**defaults, **criteria}, observations=self._mast,
+            max_rows=min(_MAX_CANDIDATES, conf.mast_max_rows))
+        return self._rank_selection(table, phrases, selection, options)
+
+    def _rank_criteria(self, phrases: list[str] | None, criteria: dict,
+                       options: dict) -> 'Table':
+        from . import conf
+        from .archives import mast
+
+        table = mast.criteria(criteria, observations=self._mast, max_rows=conf.mast_max_rows)
+        selection = 'MAST rows with ' + ', '.join(f'{k}={v}' for k, v in criteria.items())
+        return self._rank_selection(table, phrases, selection, options)
+
+    def _rank_position(self, phrases: list[str] | None, coordinates: Any, object_name: str | None,
+                       radius: Any, criteria: dict, options: dict) -> 'Table':
+        from . import conf
         from .archives import mast
 
         if coordinates is not None and object_name is not None:
             raise invalid('Give coordinates or object_name, not both.')
         radius = mast.search_radius(radius)
         if object_name is not None:
-            position, where = mast.resolve(object_name, self._mast), object_name
+            position = mast.resolve(object_name, self._mast,
+                                    resolver=criteria.pop('resolver', None))
+            where = object_name
         else:
             position, where = mast.position(coordinates), coordinates
             if not isinstance(where, str):
                 where = position.to_string('hmsdms', precision=1)
-        table = mast.criteria(observations=self._mast, coordinates=position, radius=radius,
-                              **criteria)
+        table = mast.criteria({**criteria, 'coordinates': position, 'radius': radius},
+                              observations=self._mast, max_rows=conf.mast_max_rows)
         return self._rank_selection(table, phrases, f'MAST images within {radius:g} of {where}',
                                     options)
 
-    def _rank_selection(self, table: 'Table', phrases: list[str], selection: str,
+    def _rank_selection(self, table: 'Table', phrases: list[str] | None, selection: str,
                         options: dict) -> 'Table':
         ranked = self.rank(table, phrases, **options)
         ranked.meta['clip']['selection'] = selection
         return ranked
+
+    def _split_options(self, text: Any, given: dict) -> tuple[list[str] | None, dict, dict]:
+        """
+        Phrases, criteria of MAST and options of rank, checked before anything is asked.
+        """
+        # A position is where to search, not where to cut.
+        names = inspect.signature(self.rank).parameters.keys() - {'coordinates', 'radius'}
+        options = {name: value for name, value in given.items() if name in names}
+        criteria = {name: value for name, value in given.items() if name not in names}
+        phrases = None
+        if text is not None or options.get('like') is None:
+            phrases, _ = check_query(text, **{name: options[name] for name in
+                                              ('negative', 'by', 'limit') if name in options})
+        return phrases, criteria, options

@@ -1,64 +1,45 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Queries to MAST and the verbs made of them, against a MAST over real HTTP.
+Queries to MAST, page by page and through its bad moments, over real HTTP.
 """
+
+import time
 
 import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import ICRS, SkyCoord
-from astropy.table import Table
 from astroquery.exceptions import (
     BlankResponseWarning,
     InputWarning,
     InvalidQueryError,
-    NoResultsWarning,
+    LargeQueryWarning,
+    RemoteServiceError,
     ResolverError,
 )
 from astroquery.mast import Observations, ObservationsClass
 
-from astroclip_search import ClipSearch, conf
+from astroclip_search import conf
 from astroclip_search.archives.mast import (
+    credentials,
     criteria,
     download_url,
     keywords,
     position,
+    resolve,
     search_radius,
     search_words,
 )
-from tests.colours import ColourEncoder, content
 from tests.loopback.archive import Archive
 
 ORION = SkyCoord(83.6, -5.4, unit='deg')
 
 
 @pytest.fixture
-def search(tmp_path):
-    return ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')
-
-
-@pytest.fixture
-def sky(serve):
-    """A MAST of red and green pictures; M 42 is where the first ones are."""
-    rows, files = [], {}
-    for i, (colour, title, collection, ra) in enumerate([
-            ('red', 'Protoplanetary disks', 'HST', 83.60),
-            ('green', 'Disk galaxies of the local universe', 'JWST', 83.61),
-            ('red', 'Tidal tails', 'HST', 83.62),
-            ('green', 'Protoplanetary nebulae', 'HST', 10.0),
-            ('red', 'Stars', 'GALEX', 200.0)]):
-        uri = f'mast:{collection}/product/p{i}_{colour}.jpg'
-        rows.append({
-            'obsid': str(1000 + i), 'obs_id': f'p{i}', 'obs_collection': collection,
-            'target_name': f'T{i}', 'obs_title': title, 'target_classification': 'STAR',
-            'dataproduct_type': 'image', 'jpegURL': uri, 's_ra': ra, 's_dec': -5.4,
-            'calib_level': 3, 'intentType': 'science', 'dataRights': 'PUBLIC',
-            'instrument_name': 'ACS/WFC' if i < 2 else 'WFC3', 'proposal_id': '1234'})
-        files[uri] = content(colour, 'JPEG') + b'%d' % i
-    rows.append(rows[0] | {'obsid': '2000', 'obs_id': 'spectrum', 'dataproduct_type': 'spectrum'})
-    rows.append(rows[0] | {'obsid': '2001', 'obs_id': 'secret', 'dataRights': 'EXCLUSIVE_ACCESS'})
-    rows.append(rows[0] | {'obsid': '2002', 'obs_id': 'raw', 'calib_level': 1})
-    return serve(Archive(rows, files, names={'M 42': (83.6, -5.4)}))
+def quick():
+    """Tests need not wait as long as users do."""
+    with (conf.set_temp('mast_timeout', 0.5), conf.set_temp('retries', 1)):
+        yield
 
 
 def ids(table):
@@ -92,8 +73,7 @@ def test_download_url_follows_the_instance(mast):
     assert download_url('mast:HST/product/a b&c.jpg') == (
         f'{mast.url}/api/v0.1/Download/file?uri=mast:HST/product/a%20b%26c.jpg')
     assert download_url('mast:a', ObservationsClass()).startswith(mast.url)
-    assert download_url('mast:a', object()) == (
-        'https://mast.stsci.edu/api/v0.1/Download/file?uri=mast:a')
+    assert download_url('mast:a', object()) == f'{mast.url}/api/v0.1/Download/file?uri=mast:a'
 
 
 @pytest.mark.parametrize('coordinates', [ORION, ICRS(83.6 * u.deg, -5.4 * u.deg)])
@@ -131,177 +111,218 @@ def test_no_radius(radius):
 
 
 def test_only_images_unless_asked_otherwise(sky):
-    assert 'spectrum' not in ids(criteria(proposal_id='1234'))
-    assert ids(criteria(proposal_id='1234', dataproduct_type='spectrum')) == ['spectrum']
+    assert 'spectrum' not in ids(criteria({'proposal_id': '1234'}))
+    assert ids(criteria({'proposal_id': '1234', 'dataproduct_type': 'spectrum'})) == ['spectrum']
 
 
 def test_region(sky):
-    assert ids(criteria(coordinates=ORION, radius=0.05 * u.deg, intentType='science')) == [
+    place = {'coordinates': ORION, 'radius': 0.05 * u.deg}
+    assert ids(criteria({**place, 'intentType': 'science'})) == [
         'p0', 'p1', 'p2', 'raw', 'secret']
-    assert ids(criteria(coordinates=ORION, radius=0.05, obs_collection='JWST')) == ['p1']
+    assert ids(criteria({**place, 'radius': 0.05, 'obs_collection': 'JWST'})) == ['p1']
 
 
 def test_search_words_puts_rows_with_several_words_first(sky):
-    table, selection = search_words('protoplanetary disk', limit=10, calib_level=[3])
+    table, selection = search_words('protoplanetary disk', {'calib_level': [3]}, max_rows=10)
     assert table['obs_id'][0] in ('p0', 'secret')
     assert ids(table) == ['p0', 'p1', 'p3', 'secret']
     assert selection == 'MAST rows with obs_title=*protoplanetar* or obs_title=*disk*'
 
 
 def test_search_words_looks_at_the_classification(sky):
-    table, selection = search_words('star', limit=10, calib_level=[3])
+    table, selection = search_words('star', {'calib_level': [3]}, max_rows=10)
     assert selection == 'MAST rows with obs_title=*star* or target_classification=*star*'
     assert len(table) == 6
 
 
 def test_search_words_respects_a_criterion_on_the_same_column(sky):
-    table, selection = search_words('star disk', limit=10, obs_title='Tidal*', calib_level=[3])
+    table, selection = search_words('star disk', {'obs_title': 'Tidal*', 'calib_level': [3]},
+                                    max_rows=10)
     assert ids(table) == ['p2']
     assert selection == 'MAST rows with target_classification=*star*'
 
 
 def test_search_words_without_any_hit_takes_what_there_is(sky):
-    table, selection = search_words('supernova', limit=3, calib_level=[3])
+    table, selection = search_words('supernova', {'calib_level': [3]}, max_rows=3)
     assert len(table) == 3
     assert selection.startswith('MAST rows in the order of the archive')
 
 
-def test_search_words_limit_is_the_page_size(sky):
-    assert len(search_words('star', limit=2)[0]) <= 4
+def test_search_words_bounds_rows_and_says_so(sky):
+    table, selection = search_words('star', {}, max_rows=2)
+    assert len(table) == 2
+    assert selection == ('MAST rows with obs_title=*star* or '
+                         'the first 2 with target_classification=*star*')
 
 
-# ---- verbs -------------------------------------------------------------------------------
+def test_programmes_take_turns(serve):
+    rows = [{'obsid': str(i), 'obs_id': f'{programme}{i}', 'proposal_id': programme,
+             'obs_title': 'Ring galaxies' if programme == 'C' else 'Spiral galaxies',
+             'dataproduct_type': 'image'}
+            for i, programme in enumerate(['A'] * 6 + ['B'] * 2 + ['C'] * 2)]
+    serve(Archive(rows, {}))
+    table, _ = search_words('ring galaxy', {}, max_rows=10)
+    # Two words are better than one, and A with its many images does not crowd out B.
+    assert ''.join(table['proposal_id']) == 'CCABABAAAA'
 
 
-def test_query_text_with_a_bare_phrase(search, sky):
-    best = search.query_text('red disk')
-    assert best['obs_id'].tolist() == ['p0', 'p1']  # public, calibrated, HST and JWST
-    assert best.meta['clip']['selection'] == 'MAST rows with obs_title=*disk*'
-    assert best.meta['clip']['n_rows'] == 2
-    assert best.meta['clip']['query'] == ['red disk']
+def test_candidates_without_the_usual_columns(mast):
+    from astropy.table import Table
 
-
-def test_query_text_settings_and_criteria(search, sky):
-    with (conf.set_temp('mast_collections', ['GALEX', 'HST']),
-          conf.set_temp('mast_calib_levels', [1])):
-        assert ids(search.query_text('protoplanetary')) == ['raw']
-    assert ids(search.query_text('protoplanetary', dataRights='EXCLUSIVE_ACCESS')) == ['secret']
-    assert ids(search.query_text('star', instrument_name='WFC3', obs_collection='GALEX')) == ['p4']
-
-
-def test_query_text_several_phrases_and_limit(search, sky):
-    best = search.query_text(['red tidal tail', 'red disk'], limit=2)
-    assert len(best) == 2
-    assert best.meta['clip']['n_rows'] == 3
-    assert all('red' in url for url in best['jpegURL'])
-
-
-def test_query_text_without_results(search, sky):
-    with pytest.warns(NoResultsWarning) as caught:
-        best = search.query_text('red', obs_collection='TESS')
-    assert 'clip_rank' in best.colnames
-    assert len(best) == 0
-    assert {warning.category for warning in caught} == {NoResultsWarning}
-
-
-def test_query_text_at_a_position(search, sky):
-    best = search.query_text('green', coordinates=ORION, radius='3 arcmin')
-    assert best['obs_id'][0] == 'p1'
-    assert 'p3' not in best['obs_id']
-    assert best.meta['clip']['selection'] == (
-        'MAST images within 3 arcmin of 05h34m24.0s -05d24m00.0s')
-
-
-def test_query_text_at_an_object(search, sky):
-    best = search.query_text('green', object_name='M 42', obs_collection='JWST')
-    assert ids(best) == ['p1']
-    assert best.meta['clip']['selection'] == 'MAST images within 0.2 deg of M 42'
-    assert best.meta['clip']['query'] == ['green']
-
-
-@pytest.mark.parametrize('radius', [0.1 * u.deg, '0.1d', 0.1, None])
-def test_query_region(search, sky, radius):
-    best = search.query_region(ORION, 'green', radius=radius, calib_level=[3])
-    assert best['obs_id'][0] == 'p1'
-    assert ids(best) == ['p0', 'p1', 'p2', 'secret']
-
-
-def test_query_region_in_words(search, sky):
-    with pytest.warns(InputWarning, match='ICRS'):
-        best = search.query_region('83.6 -5.4', 'green', radius=0.1)
-    assert best['obs_id'][0] == 'p1'
-    assert best.meta['clip']['selection'] == 'MAST images within 0.1 deg of 83.6 -5.4'
-
-
-def test_query_object(search, sky):
-    best = search.query_object('M42', 'green', limit=1)
-    assert best['obs_id'].tolist() == ['p1']
-
-
-def test_unknown_object(search, sky):
-    with pytest.raises(ResolverError):
-        search.query_object('no such thing', 'green')
-
-
-def test_query_criteria(search, sky):
-    best = search.query_criteria('red', instrument_name='WFC3', obs_collection='HST')
-    assert best['obs_id'].tolist() == ['p2', 'p3']
-    assert best.meta['clip']['selection'] == (
-        'MAST rows with instrument_name=WFC3, obs_collection=HST')
-
-
-def test_unknown_criterion(search, sky):
-    with pytest.raises(InvalidQueryError, match='colour'):
-        search.query_criteria('red', colour='red')
-    with pytest.raises(InvalidQueryError, match='at least one criterion'):
-        search.query_criteria('red')
-
-
-@pytest.mark.parametrize('call', [
-    lambda search: search.query_text(''),
-    lambda search: search.query_text('red', limit=0),
-    lambda search: search.query_text('red', by='pixels'),
-    lambda search: search.query_text('red', negative=''),
-    lambda search: search.query_text('red', radius=0.1),
-    lambda search: search.query_text('red', coordinates=ORION, object_name='M 42'),
-    lambda search: search.query_text('red', coordinates=ORION, radius='wide'),
-    lambda search: search.query_region(None, 'red'),
-    lambda search: search.query_region(ORION, ' '),
-    lambda search: search.query_object('M 42', 'red', limit=-1),
-    lambda search: search.query_object('M 42', 'red', radius=-1),
-    lambda search: search.query_criteria(None, obs_collection='HST'),
-])
-def test_bad_arguments_are_found_before_anything_is_asked(search, sky, call):
-    with pytest.raises(InvalidQueryError):
-        call(search)
-    assert sky.log == []
-
-
-def test_instance_of_the_user_is_asked(sky, tmp_path):
     class Mine(ObservationsClass):
-        asked = 0
+        def query_criteria(self, **filters):
+            return Table({'jpegURL': ['mast:a.jpg']})
 
-        def query_criteria(self, **criteria):
-            self.asked += 1
-            return Table({'obsid': ['1'], 'jpegURL': ['mast:HST/product/p0_red.jpg'],
-                          'obs_title': ['Mine']})
-
-    mine = Mine()
-    search = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path, mast=mine)
-    best = search.query_text('red disk')
-    assert (mine.asked, best['obs_title'].tolist()) == (4, ['Mine'])  # two words in two columns
-    assert sky.downloads() == ['mast:HST/product/p0_red.jpg']
+    assert len(search_words('disk', {}, max_rows=9, observations=Mine())[0]) == 2  # two columns
 
 
-def test_rows_of_every_kind(search, mast):
-    with pytest.warns(BlankResponseWarning, match='1 of 11'):
-        best = search.query_criteria('red', obs_collection=['HST', 'HLA'])
-    assert best['clip_status'].tolist().count('OK') == 9
-    assert any(source.startswith('http://') for source in best['clip_source'])
+# ---- pages -------------------------------------------------------------------------------
 
 
-def test_real_rows(search, jwst_mast):
-    obs = Observations.query_criteria(obs_collection='JWST')
-    best = search.rank(obs[:40], 'red', limit=5)
-    assert best['clip_status'].tolist() == ['OK'] * 5
-    assert best.colnames[:len(obs.colnames)] == obs.colnames
+@pytest.mark.parametrize(('page_size', 'max_rows', 'asked'), [
+    (50_000, 50_000, ['page 1']), (12, 50_000, ['page 1', 'count']),
+    (5, 50_000, ['page 1', 'count', 'page 2', 'page 3']), (6, 12, ['page 1', 'count', 'page 2']),
+    (13, 12, ['page 1', 'count'])])
+def test_pages(serve, page_size, max_rows, asked):
+    mast = serve(Archive.synthetic(13))  # one of them is a spectrum
+    table = criteria({'project': 'HST', 'pagesize': page_size}, max_rows=max_rows)
+    assert table['obsid'].tolist() == [row['obsid'] for row in mast.archive.rows
+                                       if row['dataproduct_type'] == 'image']
+    assert [query.removeprefix('Mast.Caom.Filtered ').partition(' project')[0].partition(' data')[0]
+            for query in mast.queries] == asked
+
+
+@pytest.mark.parametrize('max_rows', [7, 5, 1, 0, -1])
+def test_too_many_rows(mast, max_rows):
+    with pytest.warns(LargeQueryWarning, match=rf'MAST has 11 such rows: only the first '
+                      rf'{max(1, max_rows)} .*conf.mast_max_rows'):
+        table = criteria({'project': 'HST', 'pagesize': 5}, max_rows=max_rows)
+    assert len(table) == max(1, max_rows)
+    assert len(set(table['obsid'])) == len(table)
+
+
+def test_one_page_that_was_asked_for(mast):
+    table = criteria({'project': 'HST', 'pagesize': 5, 'page': 3})
+    assert len(table) == 1
+    assert len(mast.queries) == 1
+
+
+def test_pages_at_a_position(mast):
+    table = criteria({'coordinates': ORION, 'radius': 1.0, 'pagesize': 4})
+    assert len(set(table['obsid'])) == len(table) == 11
+    assert [query.split()[:2] for query in mast.queries] == [
+        ['Mast.Caom.Filtered.Position', 'page'], ['Mast.Caom.Filtered.Position', 'count'],
+        *[['Mast.Caom.Filtered.Position', 'page']] * 2]
+
+
+def test_names_of_our_own_arguments_are_no_criteria(mast):
+    for name in ('max_rows', 'observations'):
+        with pytest.raises(InvalidQueryError, match=name):
+            criteria({name: 3})
+
+
+# ---- bad moments -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('fault', ['status:503*1', 'status:504*1', 'status:429:0*1', 'status:500*1',
+                                   'reset*1', 'cut*1', 'executing*2'])
+def test_passing_trouble_of_the_portal(mast, fault):
+    mast.faults['page'] = fault
+    assert len(criteria({'project': 'HST'})) == 11
+
+
+@pytest.mark.parametrize(('fault', 'reason', 'tries'), [
+    ('status:503', 'HTTP 503', 2), ('status:400', 'HTTP 400', 1), ('status:429:60', 'HTTP 429', 1),
+    ('reset', 'broken connection', 2), ('hang', 'no answer in time', 1),
+    ('html', 'its answer makes no sense', 1), ('empty', 'its answer makes no sense', 1),
+    ('error', 'Query timeout', 1)])
+def test_lasting_trouble_of_the_portal(mast, quick, fault, reason, tries):
+    mast.faults['page'] = fault
+    started = time.monotonic()
+    with pytest.raises(RemoteServiceError, match=reason):
+        criteria({'project': 'HST'})
+    assert time.monotonic() - started < 5
+    assert len(mast.queries) == tries
+
+
+def test_stalled_answer(mast, quick):
+    mast.faults['page'] = 'drip:5'
+    with pytest.raises(RemoteServiceError, match='broken connection'):
+        criteria({'project': 'HST'})
+
+
+def test_no_server(mast):
+    mast.close()
+    with pytest.raises(RemoteServiceError, match=r'MAST does not answer \(it cannot be reached\)'):
+        criteria({'project': 'HST'})
+
+
+def test_unknown_columns_configuration(mast, quick):
+    mast.faults['columnsconfig'] = 'status:503'
+    with pytest.raises(RemoteServiceError, match='HTTP 503'):
+        criteria({'project': 'HST'})
+    mast.faults.clear()
+    assert len(criteria({'project': 'HST'})) == 11
+
+
+def test_astroquery_is_left_as_it_was(mast):
+    before = dict(Observations._session.adapters)
+    criteria({'project': 'HST'})
+    assert dict(Observations._session.adapters) == before
+
+
+@pytest.mark.parametrize(('part', 'n_rows'), [('count', 5), ('page 2', 5), ('page 3', 10)])
+def test_what_has_arrived_is_kept(mast, quick, part, n_rows):
+    mast.faults[part] = 'status:500'
+    with pytest.warns(BlankResponseWarning, match=rf'Only the first {n_rows} rows .*HTTP 500'):
+        table = criteria({'project': 'HST', 'pagesize': 5})
+    assert len(table) == n_rows
+
+
+def test_rows_that_vanish_between_pages(mast):
+    mast.faults['page 3'] = 'vanish'
+    assert len(criteria({'project': 'HST', 'pagesize': 5})) == 10
+
+
+def test_one_of_several_word_queries_fails(sky, quick):
+    sky.faults['%protoplanetar%'] = 'status:503'
+    with pytest.warns(BlankResponseWarning, match='2 of 4 queries to MAST failed.*HTTP 503'):
+        table, selection = search_words('protoplanetary disk', {'calib_level': [3]}, max_rows=10)
+    assert selection == 'MAST rows with obs_title=*disk*'
+    assert len(table) == 3
+
+
+def test_no_more_is_asked_of_a_dead_server(sky, quick):
+    sky.faults['Mast.Caom'] = 'status:503'
+    with pytest.raises(RemoteServiceError, match='HTTP 503'):
+        search_words('red protoplanetary disk', {}, max_rows=10)
+    assert len(sky.queries) == 4  # two queries, twice
+
+
+def test_failed_queries_are_no_reason_to_say_that_there_is_nothing(sky, quick):
+    sky.faults['%disk%'] = 'status:503'
+    with pytest.raises(RemoteServiceError, match='HTTP 503'):
+        search_words('disk quasar', {}, max_rows=10)
+
+
+def test_resolver(sky, quick):
+    assert resolve('M42').ra.deg == pytest.approx(83.6)
+    with pytest.raises(ResolverError):
+        resolve('no such thing')
+    assert resolve('M42', resolver='SIMBAD').ra.deg == pytest.approx(83.6)
+    sky.close()
+    with pytest.raises(RemoteServiceError, match='cannot be reached'):
+        resolve('M42')
+
+
+# ---- who asks ----------------------------------------------------------------------------
+
+
+def test_credentials_are_those_of_the_instance(serve):
+    mast = serve(token='s3cret')
+    assert credentials() == {}
+    assert credentials(object()) == {}
+    mine = ObservationsClass(mast_token='s3cret')
+    assert credentials(mine) == {mast.url: {'Cookie': 'mast_token=s3cret'}}
+    mine.logout()
+    assert credentials(mine) == {}

@@ -3,14 +3,21 @@
 MAST: queries, and the address of a ``mast:`` URI.
 
 Candidates come from `astroquery.mast.Observations`; the preview of an observation is the
-``jpegURL`` of its row, so no product list is ever asked for.
+``jpegURL`` of its row, so no product list is ever asked for. One query at a time: astroquery keeps
+the state of a query in the instance that asks.
 """
 
+import contextlib
+import math
 import re
+import sys
+import time
 import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
 from numbers import Real
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from astropy.table import Table, vstack
 
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
     from astropy.units import Quantity
 
-__all__ = ['criteria', 'download_url', 'keywords', 'position', 'resolve',
+__all__ = ['credentials', 'criteria', 'download_url', 'keywords', 'position', 'resolve',
            'search_radius', 'search_words']
 
 # Words of a phrase that say how a thing looks or nothing at all, never what a programme is about.
@@ -32,6 +39,11 @@ _STOP_WORDS = frozenset(
 _MAX_KEYWORDS = 3
 # A stem finds "disks" for "disk" and "galaxies" for "galaxy"; MAST has no stemming of its own.
 _ENDINGS = re.compile(r'(ies|es|s|y)$')
+_WORD_COLUMNS = ('obs_title', 'target_classification')
+
+# More rows in one answer are more than the portal likes, and astroquery's own page.
+_PAGE_SIZE = 50_000
+_RETRY_STATUS = (429, 500, 502, 503, 504)
 
 
 def _observations(observations: Any) -> Any:
@@ -65,7 +77,34 @@ def download_url(uri: str, observations: Any = None) -> str:
     return f'{base}?uri={quote(uri, safe=":/")}'
 
 
-def resolve(object_name: str, observations: Any = None) -> 'SkyCoord':
+def credentials(observations: Any = None) -> dict[str, dict[str, str]]:
+    """
+    The header by which MAST knows who is logged in.
+
+    Parameters
+    ----------
+    observations : `astroquery.mast.ObservationsClass`, optional
+        The instance that may be logged in.
+
+    Returns
+    -------
+    dict
+        Origin of the download service -> header with the MAST API token; empty if nobody is logged
+        in. No other server may see it.
+    """
+    if observations is None and 'astroquery.mast' not in sys.modules:
+        return {}  # nobody can have logged in
+    session = getattr(_observations(observations), '_session', None)
+    tokens = [cookie.value for cookie in getattr(session, 'cookies', ())
+              if cookie.name == 'mast_token']
+    if not tokens:
+        return {}
+    parts = urlsplit(download_url('', observations))
+    return {f'{parts.scheme}://{parts.netloc}': {'Cookie': f'mast_token={tokens[0]}'}}
+
+
+def resolve(object_name: str, observations: Any = None, *,
+            resolver: str | None = None) -> 'SkyCoord':
     """
     Position of a named object, from the MAST name resolver.
 
@@ -75,13 +114,24 @@ def resolve(object_name: str, observations: Any = None) -> 'SkyCoord':
         Such as ``"M 104"``.
     observations : `astroquery.mast.ObservationsClass`, optional
         The instance that is asked.
+    resolver : {'SIMBAD', 'NED'}, optional
+        Who is asked for the name, in the order of MAST by default.
 
     Returns
     -------
     `~astropy.coordinates.SkyCoord`
         ICRS position.
+
+    Raises
+    ------
+    astroquery.exceptions.ResolverError
+        If nobody knows the name.
+    astroquery.exceptions.RemoteServiceError
+        If the resolver does not answer.
     """
-    return _observations(observations).resolve_object(object_name)
+    observations = _observations(observations)
+    options = {'resolver': resolver} if resolver else {}
+    return _ask(observations, lambda: observations.resolve_object(object_name, **options))
 
 
 def position(coordinates: Any) -> 'SkyCoord':
@@ -149,25 +199,72 @@ def search_radius(radius: Any) -> 'Quantity':
     return angle
 
 
-def criteria(*, observations: Any = None, **filters: Any) -> Table:
+def criteria(filters: dict[str, Any], *, observations: Any = None,
+             max_rows: int = _PAGE_SIZE) -> Table:
     """
     Image observations that meet criteria.
 
+    The first page is one request. If it is full, the rows are counted, and as many further pages
+    fetched as there are, or as are wanted.
+
     Parameters
     ----------
+    filters : dict
+        Criteria of ``Observations.query_criteria``, ``coordinates`` and ``radius`` among them.
+        ``dataproduct_type`` is ``'image'`` unless given. With ``page`` it is this page only.
     observations : `astroquery.mast.ObservationsClass`, optional
         The instance that is asked.
-    **filters
-        Criteria of ``Observations.query_criteria``, ``coordinates`` and ``radius`` among them.
-        ``dataproduct_type`` is ``'image'`` unless given.
+    max_rows : int
+        Rows that are fetched at most, with a ``LargeQueryWarning`` if there are more.
 
     Returns
     -------
     `~astropy.table.Table`
         Rows of the MAST portal (CAOM).
+
+    Raises
+    ------
+    astroquery.exceptions.InvalidQueryError
+        If astroquery does not know a criterion.
+    astroquery.exceptions.RemoteServiceError
+        If MAST does not answer.
     """
-    filters.setdefault('dataproduct_type', 'image')
-    return _observations(observations).query_criteria(**filters)
+    from astroquery.exceptions import (
+        BlankResponseWarning,
+        LargeQueryWarning,
+        NoResultsWarning,
+        RemoteServiceError,
+    )
+
+    observations = _observations(observations)
+    filters = {'dataproduct_type': 'image', **filters}
+    max_rows = max(1, max_rows)
+    size = min(filters.pop('pagesize', None) or _PAGE_SIZE, max_rows)
+
+    def page(number: int) -> Table:
+        return _ask(observations, lambda: observations.query_criteria(page=number, pagesize=size,
+                                                                      **filters))
+
+    wanted = filters.pop('page', None)
+    first = page(wanted or 1)
+    if wanted or len(first) < size:
+        return first
+    pages = [first]
+    try:
+        total = int(_ask(observations, lambda: observations.query_criteria_count(**filters)))
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', NoResultsWarning)  # rows may have gone meanwhile
+            while len(pages) * size < min(total, max_rows):
+                pages.append(page(len(pages) + 1))
+    except RemoteServiceError as error:
+        warnings.warn(f'Only the first {len(pages) * size} rows of MAST are ranked: {error}',
+                      BlankResponseWarning, stacklevel=4)
+    else:
+        if total > max_rows:
+            warnings.warn(f'MAST has {total} such rows: only the first {max_rows} are ranked. '
+                          'Narrow the query, or raise conf.mast_max_rows.',
+                          LargeQueryWarning, stacklevel=4)
+    return vstack(pages, metadata_conflicts='silent')[:max_rows]
 
 
 def keywords(text: str) -> list[str]:
@@ -189,8 +286,8 @@ def keywords(text: str) -> list[str]:
     return sorted(dict.fromkeys(stems), key=len, reverse=True)[:_MAX_KEYWORDS]
 
 
-def search_words(text: str, *, limit: int, observations: Any = None,
-                 **filters: Any) -> tuple[Table, str]:
+def search_words(text: str, filters: dict[str, Any], *, max_rows: int,
+                 observations: Any = None) -> tuple[Table, str]:
     """
     Candidates for a bare phrase: rows whose title or classification has one of its words.
 
@@ -200,38 +297,60 @@ def search_words(text: str, *, limit: int, observations: Any = None,
     ----------
     text : str
         A phrase.
-    limit : int
-        Rows of each answer that are taken.
+    filters : dict
+        Criteria of ``Observations.query_criteria``.
+    max_rows : int
+        Rows of each answer that are fetched, and rows that are returned, at most.
     observations : `astroquery.mast.ObservationsClass`, optional
         The instance that is asked.
-    **filters
-        Criteria of ``Observations.query_criteria``.
 
     Returns
     -------
     table : `~astropy.table.Table`
-        Candidates, each observation once; those that match several words first.
+        Candidates, each observation once. Those that match several words come first, and among
+        equals the programmes take turns: one with a thousand images must not crowd out the others.
     selection : str
         How they were chosen, in words.
-    """
-    from astroquery.exceptions import NoResultsWarning
 
-    answers, used = [], []
-    for word in keywords(text):
-        for column in ('obs_title', 'target_classification'):
-            if column in filters:
-                continue
+    Raises
+    ------
+    astroquery.exceptions.RemoteServiceError
+        If MAST does not answer. If it answers some of the queries there is a warning.
+    """
+    from astroquery.exceptions import (
+        BlankResponseWarning,
+        NoResultsWarning,
+        RemoteServiceError,
+    )
+
+    max_rows = max(1, max_rows)
+    queries = [(column, f'*{word}*') for column in _WORD_COLUMNS if column not in filters
+               for word in keywords(text)]
+    answers, used, failures = [], [], []
+    for n_answered, (column, pattern) in enumerate(queries):
+        try:
             with warnings.catch_warnings():
                 # One of several narrow queries may well find nothing.
                 warnings.simplefilter('ignore', NoResultsWarning)
-                found = criteria(observations=observations, pagesize=limit, page=1,
-                                 **{**filters, column: f'*{word}*'})
-            if len(found):
-                answers.append(found)
-                used.append(f'{column}=*{word}*')
+                found = criteria({**filters, column: pattern, 'page': 1},
+                                 observations=observations, max_rows=max_rows)
+        except RemoteServiceError as error:
+            failures.append(error)
+            if len(failures) == 2 and n_answered == 1:
+                raise  # it is not this word that MAST has trouble with
+            continue
+        if len(found):
+            answers.append(found)
+            first = f'the first {max_rows} with ' if len(found) == max_rows else ''
+            used.append(f'{first}{column}={pattern}')
+    if failures and not answers:
+        raise failures[0]
+    if failures:
+        warnings.warn(f'{len(failures)} of {len(queries)} queries to MAST failed, so candidates '
+                      f'are missing: {failures[0]}', BlankResponseWarning, stacklevel=3)
     if answers:
-        return _merge(answers), 'MAST rows with ' + ' or '.join(used)
-    table = criteria(observations=observations, pagesize=limit, page=1, **filters)
+        return _merge(answers)[:max_rows], 'MAST rows with ' + ' or '.join(used)
+    table = criteria({**filters, 'page': 1}, observations=observations, max_rows=max_rows)
     return table, 'MAST rows in the order of the archive, as no title has a word of the text'
 
 
@@ -242,10 +361,90 @@ def _merge(answers: list[Table]) -> Table:
     merged = vstack(answers, metadata_conflicts='silent')
     if 'obsid' not in merged.colnames:
         return merged
-    ids = [str(value) for value in merged['obsid']]
-    counts = {}
-    for value in ids:
-        counts[value] = counts.get(value, 0) + 1
-    first = {value: i for i, value in reversed(list(enumerate(ids)))}
-    rows = sorted(first.values(), key=lambda i: (-counts[ids[i]], i))
-    return merged[rows]
+    ids = merged['obsid'].astype(str).tolist()
+    programmes = (merged['proposal_id'].astype(str).tolist() if 'proposal_id' in merged.colnames
+                  else ids)
+    counts = Counter(ids)
+    rows = list({value: i for i, value in reversed(list(enumerate(ids)))}.values())[::-1]
+    seen: Counter = Counter()
+    places = []
+    for i in rows:
+        group = counts[ids[i]], programmes[i]
+        places.append((-counts[ids[i]], seen[group], i))
+        seen[group] += 1
+    return merged[[i for _, _, i in sorted(places)]]
+
+
+def _ask(observations: Any, query: Callable[[], Any]) -> Any:
+    """
+    Ask MAST, once more where that may help: its queries change nothing.
+    """
+    import requests
+    from astroquery.exceptions import RemoteServiceError
+
+    from .. import conf
+
+    attempt = 0
+    while True:
+        try:
+            with _patience(observations, (conf.connect_timeout, conf.mast_timeout)):
+                return query()
+        except (requests.exceptions.RequestException, TimeoutError, KeyError) as error:
+            reason, wait = _diagnosis(error, 0.5 * 2**attempt)
+            if attempt >= conf.retries or not wait <= conf.mast_timeout:
+                raise RemoteServiceError(f'MAST does not answer ({reason}): try again later.'
+                                         ) from error
+        time.sleep(wait)
+        attempt += 1
+
+
+def _diagnosis(error: Exception, wait: float) -> tuple[str, float]:
+    """
+    What went wrong, and the seconds after which another try makes sense, infinite if none does.
+    """
+    import requests.exceptions as kinds
+
+    from ..previews import _retry_after
+
+    if isinstance(error, kinds.HTTPError):
+        status = error.response.status_code
+        announced = _retry_after(error.response.headers.get('Retry-After'))
+        return f'HTTP {status}', (math.inf if status not in _RETRY_STATUS else
+                                  wait if announced is None else announced)
+    if isinstance(error, kinds.Timeout | TimeoutError):
+        return 'no answer in time', math.inf
+    if isinstance(error, kinds.ConnectionError | kinds.ChunkedEncodingError):
+        if 'NewConnectionError' in repr(error) or 'NameResolution' in repr(error):
+            return 'it cannot be reached', math.inf
+        return 'broken connection', wait
+    return 'its answer makes no sense', math.inf
+
+
+@contextlib.contextmanager
+def _patience(observations: Any, timeout: tuple[float, float]) -> Iterator[None]:
+    """
+    Let an instance wait for its server no longer than this; astroquery alone waits for ever.
+    """
+    session = getattr(observations, '_session', None)
+    if session is None:
+        yield
+        return
+    adapters = session.adapters
+    session.adapters = {prefix: _Patient(adapter, timeout) for prefix, adapter in adapters.items()}
+    try:
+        yield
+    finally:
+        session.adapters = adapters
+
+
+class _Patient:
+    """
+    An adapter of requests, with a timeout.
+    """
+
+    def __init__(self, adapter: Any, timeout: tuple[float, float]):
+        self._adapter = adapter
+        self._timeout = timeout
+
+    def send(self, request: Any, *, timeout: Any = None, **options: Any) -> Any:
+        return self._adapter.send(request, timeout=timeout or self._timeout, **options)

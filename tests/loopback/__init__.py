@@ -15,7 +15,8 @@ def point_astroquery_at(url):
     Send every MAST request of this process's astroquery to ``url`` instead.
 
     The addresses are class attributes that astroquery fills at import: ``conf.server`` has no
-    effect afterwards. Name resolution goes to the same server.
+    effect on them afterwards, but on where a new instance logs in. Name resolution goes to the same
+    server.
 
     Parameters
     ----------
@@ -42,6 +43,8 @@ def point_astroquery_at(url):
     changes.append((portal, '_column_configs', {}))
     changes.append((utils, '_simple_request',
                     lambda address, params=None: request(address.replace(_RESOLVER, url), params)))
+    changes.append((conf, 'server', url))
+    changes.append((Observations._auth_obj, 'SESSION_INFO_URL', url + '/whoami'))
     changes.append((Observations, '_cloud_connection', None))
     if hasattr(conf, 'enable_cloud_dataset'):  # on by default since astroquery 0.4.12
         changes.append((conf, 'enable_cloud_dataset', False))

@@ -69,11 +69,18 @@ class Archive:
         of a row that is not among them is a dead link.
     names : dict, optional
         Further object names that the resolver knows: name -> (ra, dec) in degrees.
+    products : dict, optional
+        Products of some observations, by obsid: dicts of the columns of a product list with at
+        least a ``dataURI``. Other observations have their data and their preview.
+    protected : collection of str, optional
+        Those files that need the token of the server.
     """
 
-    def __init__(self, rows, files, *, names=None):
+    def __init__(self, rows, files, *, names=None, products=None, protected=()):
         self.rows = [dict.fromkeys(CAOM_COLUMNS) | row for row in rows]
         self.files = dict(files)
+        self.products = dict(products or {})
+        self.protected = frozenset(protected)
         positions = np.array([(row['s_ra'], row['s_dec']) for row in self.rows], dtype=float)
         self._positions = np.radians(positions.reshape(-1, 2))
         self._names = {

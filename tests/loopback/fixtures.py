@@ -59,6 +59,32 @@ def _archives_of_examples(request):
     restore()
 
 
+@pytest.fixture
+def sky(serve):
+    """A MAST of red and green pictures; M 42 is where the first ones are."""
+    from tests.colours import content
+
+    rows, files = [], {}
+    for i, (colour, title, collection, ra) in enumerate([
+            ('red', 'Protoplanetary disks', 'HST', 83.60),
+            ('green', 'Disk galaxies of the local universe', 'JWST', 83.61),
+            ('red', 'Tidal tails', 'HST', 83.62),
+            ('green', 'Protoplanetary nebulae', 'HST', 10.0),
+            ('red', 'Stars', 'GALEX', 200.0)]):
+        uri = f'mast:{collection}/product/p{i}_{colour}.jpg'
+        rows.append({
+            'obsid': str(1000 + i), 'obs_id': f'p{i}', 'obs_collection': collection,
+            'target_name': f'T{i}', 'obs_title': title, 'target_classification': 'STAR',
+            'dataproduct_type': 'image', 'jpegURL': uri, 's_ra': ra, 's_dec': -5.4,
+            'calib_level': 3, 'intentType': 'science', 'dataRights': 'PUBLIC',
+            'instrument_name': 'ACS/WFC' if i < 2 else 'WFC3', 'proposal_id': '1234'})
+        files[uri] = content(colour, 'JPEG') + b'%d' % i
+    rows.append(rows[0] | {'obsid': '2000', 'obs_id': 'spectrum', 'dataproduct_type': 'spectrum'})
+    rows.append(rows[0] | {'obsid': '2001', 'obs_id': 'secret', 'dataRights': 'EXCLUSIVE_ACCESS'})
+    rows.append(rows[0] | {'obsid': '2002', 'obs_id': 'raw', 'calib_level': 1})
+    return serve(Archive(rows, files, names={'M 42': (83.6, -5.4)}))
+
+
 @pytest.fixture(scope='session')
 def jwst_archive():
     """The 409 real JWST observations with previews, where the development data are present."""

@@ -3,8 +3,8 @@
 A MAST over real HTTP on the loopback interface, which can be told to misbehave.
 
 It answers what ``astroquery.mast.Observations`` asks: the columns configuration, the portal's
-``invoke`` (cone, filtered, count, products, paging), ``Download/file``, the name resolver, and
-legacy preview URLs. For a person, ``python -m tests.loopback.mast`` starts one.
+``invoke`` (cone, filtered, count, products, paging), ``Download/file``, who is logged in, the name
+resolver, and legacy preview URLs. For a person, ``python -m tests.loopback.mast`` starts one.
 
 Faults are strings; the table of them is the documentation of `Mast`.
 """
@@ -20,12 +20,13 @@ import tempfile
 import threading
 from collections import Counter
 from email.utils import formatdate
+from http.cookies import SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from tests.loopback.archive import SHARED_DATA, Archive
-from tests.loopback.portal import columns_configuration, query, resolve
+from tests.loopback.portal import columns_configuration, description, query, resolve
 
 __all__ = ['Mast']
 
@@ -43,8 +44,10 @@ class Mast:
     port : int, optional
         Port on 127.0.0.1; 0 takes a free one.
     faults : dict, optional
-        Substring of a URI, path or portal service (``''`` matches all) -> fault. The first
+        Substring of a URI, path or portal query (``''`` matches all) -> fault. The first
         match counts, and only requests for which there is something to answer are disturbed.
+        A portal query reads ``Mast.Caom.Filtered page 1 obs_title=%disk% ...``, a count has
+        ``count`` in place of the page.
         A fault may end in ``*N``: N times for each URI, then all is well. May be changed
         while running.
 
@@ -57,9 +60,11 @@ class Mast:
         ``drip`` one byte every 50 ms (``drip:S``: every S seconds), ``drip-header`` the same
         from the first byte of the header on; ``hang`` no answer ever;
         ``huge`` a stream that announces 10 TB, ``endless`` one that announces nothing;
-        ``error`` the portal's own error answer, ``executing`` its "ask again".
+        ``error`` the portal's own error answer, ``executing`` its "ask again", ``vanish`` no rows.
     latency : float, optional
         Seconds before the answer to each request for a file.
+    token : str, optional
+        The MAST API token without which there is no protected file of the archive.
 
     Attributes
     ----------
@@ -68,6 +73,10 @@ class Mast:
     log : list of tuple
         ``(method, what)`` of each request: the URI of a download, the service of a query, else
         the path.
+    queries : list of str
+        Each query of the portal, as faults see it.
+    tokens : list of tuple
+        ``(what, token)`` of each request that came with one.
     connections : int
         Connections accepted so far.
     max_connections : int
@@ -79,8 +88,9 @@ class Mast:
         Failures of the server itself. Closing raises the first.
     """
 
-    def __init__(self, archive=None, *, port=0, faults=None, latency=0.0):
+    def __init__(self, archive=None, *, port=0, faults=None, latency=0.0, token=None):
         self.archive = archive or Archive.synthetic()
+        self.token = token
         self.faults = dict(faults or {})
         self.latency = latency
         self.errors = []
@@ -104,7 +114,7 @@ class Mast:
     def clear(self):
         """Forget the requests so far: log, counts, and how often faults have struck."""
         with self._lock:
-            self.log = []
+            self.log, self.queries, self.tokens = [], [], []
             self.connections = 0
             self.max_connections = len(self._open)
             self.max_in_flight = self._in_flight
@@ -207,7 +217,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_json(self.mast.state(**json.loads(body)))
             elif path.endswith('/columnsconfig'):
                 self.note(path)
-                self.send_json(columns_configuration())
+                self.send_or_fail(self.mast.fault(path), json.dumps(
+                    columns_configuration()).encode(), 'application/json')
             elif path == '/api/v0/invoke':
                 self.invoke(json.loads(unquote(body.removeprefix('request='))))
             else:
@@ -224,6 +235,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif url.path == '/Santa-war/query':
             self.note(url.path)
             self.send_json(resolve(self.mast.archive, parameters.get('name', [])))
+        elif url.path == '/whoami':
+            self.note(url.path)
+            known = self.token is not None and self.token == self.mast.token
+            self.send_json({'anon': not known,
+                            'attrib': {'display_name': 'P. I.'} if known else {}})
         elif url.path == '/api/v0.1/Download/file':
             self.send_file(parameters.get('uri', [''])[0])
         elif url.path.startswith('/static/'):
@@ -238,19 +254,34 @@ class _Handler(BaseHTTPRequestHandler):
     def mast(self):
         return self.server.mast
 
+    @property
+    def token(self):
+        """The token of this request, which clients send in either of two ways."""
+        scheme, _, token = self.headers.get('Authorization', '').partition(' ')
+        if scheme == 'token':
+            return token
+        cookie = SimpleCookie(self.headers.get('Cookie')).get('mast_token')
+        return cookie and cookie.value
+
     def note(self, what):
         self.mast.log.append((self.command, what))
+        if self.token is not None:
+            self.mast.tokens.append((what, self.token))
 
     def invoke(self, request):
-        service = request['service']
-        self.note(service)
-        fault = self.mast.fault(service)
+        self.note(request['service'])
+        asked = description(request)
+        self.mast.queries.append(asked)
+        fault = self.mast.fault(asked)
         if fault == ('executing', ''):
             self.send_json({'status': 'EXECUTING', 'msg': '', 'data': [], 'fields': []})
             return
         if fault == ('error', ''):
             raise ValueError('Query timeout')
-        answer = json.dumps(query(self.mast.archive, self.mast.url, request)).encode()
+        answer = query(self.mast.archive, self.mast.url, request)
+        if fault == ('vanish', ''):
+            fault, answer['data'] = None, []
+        answer = json.dumps(answer).encode()
         self.send_or_fail(fault, answer, 'application/json')
 
     def send_file(self, location, *, static=False):
@@ -259,6 +290,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self.mast.stopping.wait(self.mast.latency)
             content = self.mast.archive.read(location)
+            if location in self.mast.archive.protected and self.token != self.mast.token:
+                self.send_json({'message': 'You are not authorized'}, status=401)
+                return
             fault = None if static else self.mast.fault(location)
             if fault and fault == ('redirect', ''):
                 fault = 'redirect', f'{self.mast.url}/static/{quote(location, safe="")}'

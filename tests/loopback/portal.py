@@ -7,7 +7,7 @@ import re
 
 from tests.loopback.archive import CAOM_COLUMNS
 
-__all__ = ['columns_configuration', 'query', 'resolve']
+__all__ = ['columns_configuration', 'description', 'query', 'resolve']
 
 FOOTPRINT = 0.02  # deg, radius of a field of view: cones find rows they touch
 PRODUCT_COLUMNS = {
@@ -63,6 +63,16 @@ def query(archive, server, request):
     }
 
 
+def description(request):
+    """Say in one line what a request asks for."""
+    parameters = request.get('params', {})
+    page = ('count' if parameters.get('columns', '*').startswith('COUNT')
+            else f'page {request.get("page", 1)}')
+    filters = [f'{entry["paramName"]}={entry.get("freeText") or entry["values"]}'
+               for entry in parameters.get('filters', ())]
+    return ' '.join([request['service'], page, *filters])
+
+
 def resolve(archive, names):
     """Answer as the name resolver does."""
     found = []
@@ -79,7 +89,7 @@ def _select(archive, service, parameters):
     if service == 'Mast.Caom.Products':
         wanted = {obsid.strip() for obsid in str(parameters['obsid']).split(',')}
         return PRODUCT_COLUMNS, [product for row in archive.rows if row['obsid'] in wanted
-                                 for product in _products(row)]
+                                 for product in _products(archive, row)]
     if service == 'Mast.Caom.Cone':
         position = [float(parameters[name]) for name in ('ra', 'dec', 'radius')]
     elif service == 'Mast.Caom.Filtered.Position':
@@ -126,18 +136,21 @@ def _matches(row, entry):
     return bool(pattern) and any(re.fullmatch(pattern, part) for part in parts)
 
 
-def _products(row):
+def _products(archive, row):
     """Return the products of an observation: its data and, where it has one, its preview."""
-    for url, kind in ((row['dataURL'], 'SCIENCE'), (row['jpegURL'], 'PREVIEW')):
-        if url and url.startswith('mast:'):
-            yield dict.fromkeys(PRODUCT_COLUMNS) | {
-                'obsID': row['obsid'], 'obs_collection': row['obs_collection'],
-                'dataproduct_type': row['dataproduct_type'], 'obs_id': row['obs_id'],
-                'description': 'Preview-Full' if kind == 'PREVIEW' else 'Rectified 2D image',
-                'type': 'S', 'dataURI': url, 'productType': kind,
-                'productGroupDescription': 'Minimum Recommended Products',
-                'productSubGroupDescription': 'I2D', 'project': row['project'],
-                'productFilename': url.rsplit('/', 1)[-1], 'size': 1000,
-                'parent_obsid': row['obsid'], 'dataRights': row['dataRights'],
-                'calib_level': row['calib_level'],
-            }
+    given = archive.products.get(row['obsid'])
+    if given is None:
+        given = [{'dataURI': url, 'productType': kind, 'description': text}
+                 for url, kind, text in ((row['dataURL'], 'SCIENCE', 'Rectified 2D image'),
+                                         (row['jpegURL'], 'PREVIEW', 'Preview-Full'))
+                 if url and url.startswith('mast:')]
+    for product in given:
+        yield dict.fromkeys(PRODUCT_COLUMNS) | {
+            'obsID': row['obsid'], 'obs_collection': row['obs_collection'],
+            'dataproduct_type': row['dataproduct_type'], 'obs_id': row['obs_id'], 'type': 'S',
+            'productGroupDescription': 'Minimum Recommended Products',
+            'productSubGroupDescription': 'I2D', 'project': row['project'],
+            'productFilename': product['dataURI'].rsplit('/', 1)[-1], 'size': 1000,
+            'parent_obsid': row['obsid'], 'dataRights': row['dataRights'],
+            'calib_level': row['calib_level'],
+        } | product

@@ -1,0 +1,226 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The verbs that ask MAST, as a user meets them, over real HTTP.
+"""
+
+import astropy.units as u
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+from astroquery.exceptions import (
+    BlankResponseWarning,
+    InputWarning,
+    InvalidQueryError,
+    LargeQueryWarning,
+    NoResultsWarning,
+    RemoteServiceError,
+    ResolverError,
+)
+from astroquery.mast import Observations, ObservationsClass
+
+from astroclip_search import ClipSearch, conf
+from tests.colours import ColourEncoder
+
+ORION = SkyCoord(83.6, -5.4, unit='deg')
+
+
+def ids(table):
+    return sorted(table['obs_id'])
+
+
+def test_query_text_with_a_bare_phrase(search, sky):
+    best = search.query_text('red disk')
+    assert best['obs_id'].tolist() == ['p0', 'p1']  # public, calibrated, HST and JWST
+    assert best.meta['clip']['selection'] == 'MAST rows with obs_title=*disk*'
+    assert best.meta['clip']['n_rows'] == 2
+    assert best.meta['clip']['query'] == ['red disk']
+
+
+def test_query_text_settings_and_criteria(search, sky):
+    with (conf.set_temp('mast_collections', ['GALEX', 'HST']),
+          conf.set_temp('mast_calib_levels', [1])):
+        assert ids(search.query_text('protoplanetary')) == ['raw']
+    assert ids(search.query_text('protoplanetary', dataRights='EXCLUSIVE_ACCESS')) == ['secret']
+    assert ids(search.query_text('star', instrument_name='WFC3', obs_collection='GALEX')) == ['p4']
+
+
+def test_query_text_several_phrases_and_limit(search, sky):
+    best = search.query_text(['red tidal tail', 'red disk'], limit=2)
+    assert len(best) == 2
+    assert best.meta['clip']['n_rows'] == 3
+    assert all('red' in url for url in best['jpegURL'])
+
+
+def test_query_text_without_results(search, sky):
+    with pytest.warns(NoResultsWarning) as caught:
+        best = search.query_text('red', obs_collection='TESS')
+    assert 'clip_rank' in best.colnames
+    assert len(best) == 0
+    assert {warning.category for warning in caught} == {NoResultsWarning}
+
+
+def test_query_text_at_a_position(search, sky):
+    best = search.query_text('green', coordinates=ORION, radius='3 arcmin')
+    assert best['obs_id'][0] == 'p1'
+    assert 'p3' not in best['obs_id']
+    assert best.meta['clip']['selection'] == (
+        'MAST images within 3 arcmin of 05h34m24.0s -05d24m00.0s')
+
+
+def test_query_text_at_an_object(search, sky):
+    best = search.query_text('green', object_name='M 42', obs_collection='JWST')
+    assert ids(best) == ['p1']
+    assert best.meta['clip']['selection'] == 'MAST images within 0.2 deg of M 42'
+    assert best.meta['clip']['query'] == ['green']
+
+
+@pytest.mark.parametrize('radius', [0.1 * u.deg, '0.1d', 0.1, None])
+def test_query_region(search, sky, radius):
+    best = search.query_region(ORION, 'green', radius=radius, calib_level=[3])
+    assert best['obs_id'][0] == 'p1'
+    assert ids(best) == ['p0', 'p1', 'p2', 'secret']
+
+
+def test_query_region_in_words(search, sky):
+    with pytest.warns(InputWarning, match='ICRS'):
+        best = search.query_region('83.6 -5.4', 'green', radius=0.1)
+    assert best['obs_id'][0] == 'p1'
+    assert best.meta['clip']['selection'] == 'MAST images within 0.1 deg of 83.6 -5.4'
+
+
+def test_query_object(search, sky):
+    best = search.query_object('M42', 'green', limit=1)
+    assert best['obs_id'].tolist() == ['p1']
+
+
+def test_unknown_object(search, sky):
+    with pytest.raises(ResolverError):
+        search.query_object('no such thing', 'green')
+
+
+def test_query_criteria(search, sky):
+    best = search.query_criteria('red', instrument_name='WFC3', obs_collection='HST')
+    assert best['obs_id'].tolist() == ['p2', 'p3']
+    assert best.meta['clip']['selection'] == (
+        'MAST rows with instrument_name=WFC3, obs_collection=HST')
+
+
+def test_unknown_criterion(search, sky):
+    with pytest.raises(InvalidQueryError, match='hue'):
+        search.query_criteria('red', hue='red')
+    with pytest.raises(InvalidQueryError, match='at least one criterion'):
+        search.query_criteria('red')
+
+
+@pytest.mark.parametrize('call', [
+    lambda search: search.query_text(''),
+    lambda search: search.query_text('red', limit=0),
+    lambda search: search.query_text('red', by='pixels'),
+    lambda search: search.query_text('red', negative=''),
+    lambda search: search.query_text('red', radius=0.1),
+    lambda search: search.query_text('red', coordinates=ORION, object_name='M 42'),
+    lambda search: search.query_text('red', coordinates=ORION, radius='wide'),
+    lambda search: search.query_region(None, 'red'),
+    lambda search: search.query_region(ORION, ' '),
+    lambda search: search.query_object('M 42', 'red', limit=-1),
+    lambda search: search.query_object('M 42', 'red', radius=-1),
+    lambda search: search.query_criteria(None, obs_collection='HST'),
+])
+def test_bad_arguments_are_found_before_anything_is_asked(search, sky, call):
+    with pytest.raises(InvalidQueryError):
+        call(search)
+    assert sky.log == []
+
+
+def test_instance_of_the_user_is_asked(sky, tmp_path):
+    class Mine(ObservationsClass):
+        asked = 0
+
+        def query_criteria(self, **criteria):
+            self.asked += 1
+            return Table({'obsid': ['1'], 'jpegURL': ['mast:HST/product/p0_red.jpg'],
+                          'obs_title': ['Mine']})
+
+    mine = Mine()
+    search = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path, mast=mine)
+    best = search.query_text('red disk')
+    assert (mine.asked, best['obs_title'].tolist()) == (4, ['Mine'])  # two words in two columns
+    assert sky.downloads() == ['mast:HST/product/p0_red.jpg']
+
+
+def test_rows_of_every_kind(search, mast):
+    with pytest.warns(BlankResponseWarning, match='1 of 11'):
+        best = search.query_criteria('red', obs_collection=['HST', 'HLA'])
+    assert best['clip_status'].tolist().count('OK') == 9
+    assert any(source.startswith('http://') for source in best['clip_source'])
+
+
+def test_options_of_rank_and_criteria_are_told_apart(search, sky):
+    best = search.query_criteria('red', by='text', limit=1, negative='green', cache=False,
+                                 show_progress=False, calib_level=[3], obs_collection='HST')
+    assert len(best) == 1
+    assert (best.meta['clip']['by'], best.meta['clip']['negative']) == ('text', ['green'])
+    assert best.meta['clip']['selection'] == 'MAST rows with calib_level=[3], obs_collection=HST'
+    assert sky.downloads() == []
+    with pytest.warns(LargeQueryWarning, match='only the 1 whose'):
+        best = search.query_text('red disk', max_images=1)
+    assert len(sky.downloads()) == 1
+
+
+def test_subclass_with_further_options(sky, tmp_path):
+    class Mine(type(ClipSearch)):
+        def rank(self, results, text=None, *, mood=None, **options):
+            ranked = super().rank(results, text, **options)
+            ranked.meta['mood'] = mood
+            return ranked
+
+    best = Mine(encoder=ColourEncoder(), cache_dir=tmp_path).query_criteria(
+        'red', mood='good', obs_collection='HST')
+    assert best.meta['mood'] == 'good'
+
+
+def test_positional_criteria_of_astroquery(search, sky):
+    best = search.query_criteria('green', objectname='M42', radius=0.05, obs_collection='JWST')
+    assert ids(best) == ['p1']
+    best = search.query_criteria('green', coordinates=ORION, radius='3 arcmin', calib_level=[3])
+    assert ids(best) == ['p0', 'p1', 'p2', 'secret']
+
+
+def test_resolver_of_the_user(search, sky):
+    assert ids(search.query_object('M42', 'green', resolver='SIMBAD', obs_collection='JWST')) == [
+        'p1']
+
+
+def test_more_rows_than_wanted(search, sky):
+    with (conf.set_temp('mast_max_rows', 2),
+          pytest.warns(LargeQueryWarning, match='MAST has 4 such rows: only the first 2')):
+        assert len(search.query_region(ORION, 'red', calib_level=[3])) == 2
+    with (conf.set_temp('mast_max_rows', 1),
+          pytest.warns(LargeQueryWarning, match='MAST has 3 such rows: only the first 1')):
+        assert len(search.query_criteria('red', obs_collection='HST', calib_level=[3],
+                                         dataRights='PUBLIC')) == 1
+    with conf.set_temp('mast_max_rows', 1):
+        best = search.query_text('red disk')
+    assert best.meta['clip']['selection'] == 'MAST rows with the first 1 with obs_title=*disk*'
+
+
+@pytest.mark.parametrize('call', [
+    lambda search: search.query_text('red disk'),
+    lambda search: search.query_region(ORION, 'red'),
+    lambda search: search.query_object('M42', 'red'),
+    lambda search: search.query_criteria('red', obs_collection='HST'),
+])
+def test_half_dead_server(search, sky, call):
+    sky.faults['Mast.Caom'] = 'status:503'
+    with conf.set_temp('retries', 0), pytest.raises(RemoteServiceError, match='HTTP 503'):
+        call(search)
+    sky.clear()
+    sky.faults['Mast.Caom'] = 'status:503*1'
+    assert len(call(search))
+
+
+def test_real_rows(search, jwst_mast):
+    obs = Observations.query_criteria(obs_collection='JWST')
+    best = search.rank(obs[:40], 'red', limit=5)
+    assert best['clip_status'].tolist() == ['OK'] * 5
+    assert best.colnames[:len(obs.colnames)] == obs.colnames
