@@ -98,9 +98,20 @@ def test_empty_list(results):
         open_results(results)
 
 
-def test_address_is_no_path():
-    with pytest.raises(InvalidQueryError, match=r"'https://archive.example/a\.jpg' is no path"):
-        open_results('https://archive.example/a.jpg')
+@pytest.mark.parametrize('address', ['https://archive.example/a.jpg', 'mast:HST/product/a.jpg'])
+def test_addresses_are_images(address):
+    table, references = open_results(address)
+    assert (table.colnames, references.sources) == (['url'], [address])
+    table, references = open_results([address, 'http://archive.example/get?id=2'])
+    assert references.sources == list(table['url'])
+    assert references.status == ['', '']
+
+
+@pytest.mark.parametrize('results', ['ftp://archive.example/a.jpg',
+                                     ['https://archive.example/a.jpg', 'b.jpg']])
+def test_other_addresses_are_no_paths(results):
+    with pytest.raises(InvalidQueryError, match=r"://archive.example/a\.jpg' is no path"):
+        open_results(results)
 
 
 @pytest.mark.parametrize('suffix', ['.ecsv', '.csv', '.vot', '.xml'])

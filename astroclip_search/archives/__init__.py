@@ -3,11 +3,13 @@
 Query results of any kind -> a Table, and for each row where its image is.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 from astropy.table import Row, Table
 
+from ..pixels import FITS_SUFFIXES
 from ..references import References
 from . import files, tables
 
@@ -22,10 +24,11 @@ def open_results(results: Any, *, image_dir: str | Path | None = None) -> tuple[
 
     Parameters
     ----------
-    results : Table, QTable, Row, DALResults, path, glob pattern, array, HDU, image, or a list
+    results : Table, QTable, Row, DALResults, path, address, array, HDU, image, or a list
         A query result of astroquery (`~astropy.table.Table`) or pyvo (anything with
-        ``to_table``), a table file, an image file, a folder, a glob pattern, arrays, HDUs,
-        NDData or PIL images.
+        ``to_table``), a table file, an image file, a folder, a glob pattern, ``http``, ``https``
+        or ``mast:`` addresses of images, arrays, HDUs, NDData or PIL images. A FITS file that
+        holds tables and no image is a table file.
     image_dir : path-like, optional
         Folder in which image columns that hold file names are looked up.
 
@@ -48,9 +51,12 @@ def open_results(results: Any, *, image_dir: str | Path | None = None) -> tuple[
     if hasattr(results, 'to_table') and not isinstance(results, Table):
         results = results.to_table()
     if isinstance(results, str | Path):
+        if _is_address(results):
+            return _open_addresses([results])
         path = _path(results)
-        if path.suffix.lower() in _TABLE_SUFFIXES and path.is_file():
-            results = _read_table(path)
+        hdu = _fits_table(path) if path.is_file() else None
+        if hdu is not None or (path.suffix.lower() in _TABLE_SUFFIXES and path.is_file()):
+            results = _read_table(path, hdu)
         else:
             return files.open_files(files.expand(path))
     if isinstance(results, Table):
@@ -62,9 +68,46 @@ def open_results(results: Any, *, image_dir: str | Path | None = None) -> tuple[
                                 'a query result, a path, an image, or a list of images.')
     if not results:
         raise InvalidQueryError('There is nothing to rank: the list is empty.')
+    if all(map(_is_address, results)):
+        return _open_addresses(list(results))
     if all(isinstance(item, str | Path) for item in results):
         return files.open_files([path for item in results for path in files.expand(_path(item))])
     return files.open_objects(list(results))
+
+
+def _is_address(item: Any) -> bool:
+    return isinstance(item, str) and item.strip().startswith(('http://', 'https://', 'mast:'))
+
+
+def _open_addresses(addresses: list[str]) -> tuple[Table, References]:
+    """
+    A table of addresses, which are all taken to be of images.
+    """
+    return Table({'url': addresses}), tables.references(Table({'preview': addresses}))
+
+
+def _fits_table(path: Path) -> int | None:
+    """
+    The first table of a FITS file that holds tables and nothing that could be an image.
+    """
+    from astropy.io import fits
+
+    if not path.name.lower().endswith(FITS_SUFFIXES):
+        return None
+    first = None
+    try:
+        with warnings.catch_warnings(), fits.open(path) as hdus:
+            warnings.simplefilter('ignore')  # the file itself is judged when it is read
+            for number, hdu in enumerate(hdus):
+                if hdu.header.get('NAXIS', 0) == 0:  # the empty primary HDU
+                    continue
+                if hdu.is_image:
+                    return None
+                first = number if first is None else first
+    # What is wrong with it is told when it is drawn.
+    except Exception:
+        return None
+    return first
 
 
 def _path(name: str | Path) -> Path:
@@ -73,15 +116,17 @@ def _path(name: str | Path) -> Path:
     if not str(name).strip():
         raise InvalidQueryError('There is nothing to rank: the path is empty.')
     if '://' in str(name):
-        raise InvalidQueryError(f'{str(name)!r} is no path: to rank addresses, give a table that '
-                                'has them in a column jpegURL.')
+        raise InvalidQueryError(f'{str(name)!r} is no path: to rank addresses, give a list of '
+                                'nothing else, or a table that has them in a column jpegURL.')
     return Path(name).expanduser()
 
 
-def _read_table(path: Path) -> Table:
+def _read_table(path: Path, hdu: int | None = None) -> Table:
     from astroquery.exceptions import InvalidQueryError
 
     try:
+        if hdu is not None:
+            return Table.read(path, format='fits', hdu=hdu)
         if path.suffix.lower() == '.csv':
             return Table.read(path, format='ascii.csv')
         if path.suffix.lower() in ('.vot', '.votable', '.xml'):

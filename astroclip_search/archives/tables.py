@@ -2,83 +2,34 @@
 """
 Table rows -> image references, for any table with an image column.
 
-Columns are found by name, in any case; archives rename columns, so several names are tried and
-the error names the columns that were seen.
+Of a row's images the one that costs least is taken: a preview, then a bitmap, then what a DataLink
+document leads to, then a FITS file that is drawn here.
 """
 
 import re
-from pathlib import Path, PurePath
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
-from astropy.table import Column, Table
+from astropy.table import Table
 
 from ..pixels import FITS_SUFFIXES, IMAGE_SUFFIXES
-from ..references import References
+from ..references import LINK, References
+from . import services
+from .columns import IMAGE_COLUMNS, KINDS, recognise, sizes, text_column
 
-__all__ = ['IMAGE_COLUMNS', 'WORD_COLUMNS', 'references', 'row_words', 'text_column']
+__all__ = ['IMAGE_COLUMNS', 'has_images', 'references', 'row_words']
 
-# Previews first, in any case whole images; of each row the first that has a value counts.
-IMAGE_COLUMNS = ('jpegurl', 'preview', 'preview_url', 'previewurl', 'preview_uri', 'thumbnail',
-                 'thumbnail_url', 'thumb_url', 'image_url', 'imageurl', 'cutout_url', 'jpeg_url',
-                 'jpg_url', 'png_url', 'jpeg', 'local path', 'filename', 'image', 'datauri',
-                 'access_url', 'url')
+_BITMAPS = ('image/jpeg', 'image/jpg', 'image/png', 'image/webp', 'image/tiff', 'image/gif')
+# Formats that say nothing: the suffix is asked.
+_UNKNOWN = ('', 'application/octet-stream', 'binary/octet-stream', 'application/gzip',
+            'application/x-gzip')
+_DATALINK = 'application/x-votable+xml'
 
-# Columns that may also name a product that is no picture: only a known format counts.
-_MIXED_COLUMNS = ('datauri', 'access_url', 'url')
-
-WORD_COLUMNS = (('target_name', 'target', 'object', 'object_name', 'main_id', 'obj_name'),
-                ('obs_title', 'title', 'proposal_title', 'image_title', 'description'),
-                ('target_classification', 'classification', 'target_class', 'object_type'))
-
-_TYPE_COLUMNS = ('dataproduct_type', 'data_product_type')
-_FORMAT_COLUMNS = ('access_format', 'mime', 'content_type', 'format')
-_FORMATS = ('image/jpeg', 'image/jpg', 'image/png', 'image/webp', 'image/tiff', 'image/gif',
-            'image/fits', 'application/fits', 'application/x-fits', 'image/x-fits')
-_SUFFIXES = IMAGE_SUFFIXES + FITS_SUFFIXES
-
-
-def text_column(table: Table, name: str) -> list[str]:
-    """
-    A column as plain strings.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        Any table.
-    name : str
-        Name of a column.
-
-    Returns
-    -------
-    list of str
-        Stripped; empty where the value is masked or no text: numbers name no image, and say
-        nothing about one.
-    """
-    column = table[name]
-    array = np.asarray(column)
-    values = array.tolist()
-    mask = np.asarray(getattr(column, 'mask', False))
-    if mask.shape == np.shape(column) and mask.any():
-        values = ['' if hidden else value for value, hidden in
-                  zip(values, mask.tolist(), strict=True)]
-    if array.dtype.kind == 'U':
-        return list(map(str.strip, values))
-    return [_as_text(value) for value in values]
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, bytes):
-        value = value.decode('utf-8', 'replace')
-    return str(value).strip() if isinstance(value, str | PurePath) else ''
-
-
-def _find(table: Table, names: tuple[str, ...]) -> list[str]:
-    """
-    Columns of a table with one of the names, in the order of the names.
-    """
-    by_name = {column.casefold(): column for column in table.colnames}
-    found = [by_name[name] for name in names if name in by_name]
-    return [name for name in found if isinstance(table[name], Column) and table[name].ndim == 1]
+_ADDRESSES = ('https://', 'http://', 'mast:')
+_LONGEST = 8000  # characters; servers refuse longer addresses
+_NOTHING = frozenset(('', '--', 'n/a', 'nan', 'none', 'null'))  # an absent value as text
+_MAX_WORDS = 1000  # characters of each column
 
 
 def row_words(table: Table) -> list[str]:
@@ -95,14 +46,23 @@ def row_words(table: Table) -> list[str]:
     list of str
         One string a row, empty if the row has no words.
     """
-    columns = [text_column(table, found[0]) for names in WORD_COLUMNS
-               if (found := _find(table, names))]
+    found = recognise(table)
+    columns = [_short(table, name) for role in ('target', 'title', 'class')
+               for name in found.get(role, ())]
     if not columns:
         return [''] * len(table)
     rows = zip(*columns, strict=True)
     if any('' in column for column in columns):
         rows = (filter(None, parts) for parts in rows)
     return list(map(', '.join, rows))
+
+
+def _short(table: Table, name: str) -> list[str]:
+    values = text_column(table, name)
+    dtype = np.asarray(table[name]).dtype
+    if dtype.kind == 'U' and dtype.itemsize <= 4 * _MAX_WORDS:
+        return values
+    return [value[:_MAX_WORDS] for value in values]
 
 
 def references(table: Table, *, image_dir: str | Path | None = None) -> References:
@@ -123,58 +83,207 @@ def references(table: Table, *, image_dir: str | Path | None = None) -> Referenc
         One entry a row. Its ``sources`` are all `None` if the table has no image column.
     """
     n = len(table)
+    found = recognise(table)
+    base = Path(image_dir).expanduser().resolve() if image_dir is not None else None
     sources: list[str | None] = [None] * n
     status, message = [''] * n, [''] * n
-    base = Path(image_dir).expanduser().resolve() if image_dir is not None else None
-    formats = next((text_column(table, name) for name in _find(table, _FORMAT_COLUMNS)), None)
+    refused: dict[int, str] = {}  # a later column may still have an image
 
-    rows = range(n)  # those that nothing is known of yet
-    for name in _find(table, IMAGE_COLUMNS):
+    rows: Iterable[int] = range(n)  # those that nothing is known of yet
+    for name in found.get('preview', ()):
         values = text_column(table, name)
-        mixed = name.casefold() in _MIXED_COLUMNS
+        rows = _take(values, rows, sources, refused, base)
+    has_links = False
+    if rows:
+        candidates = _candidates(table, found, rows)
+        too_large = _too_large(table, found)
+        for kind in ('bitmap', 'link', 'fits'):
+            for values, by_kind in candidates:
+                chosen = [i for i in by_kind.get(kind, ()) if sources[i] is None]
+                _take(values, chosen, sources, refused, base, LINK if kind == 'link' else '')
+                for i in chosen if kind != 'link' else ():
+                    if i in too_large and sources[i] is not None:
+                        status[i], message[i] = 'SKIPPED', too_large[i]
+                has_links |= kind == 'link' and bool(chosen)
         for i in rows:
-            value = values[i]
-            if not value or (mixed and not _is_image(value, formats[i] if formats else '')):
-                continue
-            if value.startswith(('https://', 'http://', 'mast:')):
-                sources[i] = value
-            else:
-                sources[i], status[i], message[i] = _local(value, base)
-        rows = [i for i in rows if sources[i] is None and not status[i]]
+            if sources[i] is None:
+                status[i] = 'ERROR' if i in refused else 'NO_IMAGE'
+                message[i] = refused.get(i, 'the row names no image')
+    _skip_other_kinds(table, found, status, message)
+    _tell_faults(table, found, sources, status, message)
+    return References(sources, row_words(table), status, message, has_files=base is not None,
+                      has_links=has_links)
+
+
+def _take(values: list[str], rows: Iterable[int], sources: list[str | None],
+          refused: dict[int, str], base: Path | None, prefix: str = '') -> list[int]:
+    """
+    Fill in the sources of some rows; return the rows that still have none.
+    """
+    left = []
     for i in rows:
-        status[i], message[i] = 'NO_IMAGE', 'the row names no image'
-
-    for name in _find(table, _TYPE_COLUMNS):
-        if np.all(np.asarray(table[name]) == 'image'):
+        value = values[i]
+        if (value.startswith(_ADDRESSES) and len(value) <= _LONGEST and value.isascii()
+                and not prefix):
+            sources[i] = value
             continue
-        kinds = text_column(table, name)
-        others = {kind for kind in set(kinds) if kind and kind.lower() != 'image'}
-        for i in [i for i, kind in enumerate(kinds) if kind in others] if others else ():
-            status[i], message[i] = 'SKIPPED', f'not an image: {name} is {kinds[i]!r}'
-    return References(sources, row_words(table), status, message, has_files=base is not None)
+        if value.lower() not in _NOTHING:
+            source, reason = _source(value, base, prefix)
+            if source is not None:
+                sources[i] = source
+                continue
+            refused.setdefault(i, reason)
+        left.append(i)
+    return left
 
 
-def _is_image(value: str, kind: str) -> bool:
-    if kind:
-        return kind.split(';', maxsplit=1)[0].strip().lower() in _FORMATS
-    return re.split('[?#]', value, maxsplit=1)[0].lower().endswith(_SUFFIXES)
-
-
-def _local(value: str, base: Path | None) -> tuple[str | None, str, str]:
+def _source(value: str, base: Path | None, prefix: str) -> tuple[str | None, str]:
     """
-    Source, status and message of a name that is no address; what is refused has no source.
+    Source of an image, or why it has none.
     """
+    if len(value) > _LONGEST:
+        return None, f'a name of {len(value)} characters; at most {_LONGEST} are possible'
+    if prefix and value.startswith(prefix):
+        value = value.removeprefix(prefix)
+    if prefix and not value.startswith(('https://', 'http://')):
+        return None, 'not an http or https address'
+    if not value.startswith(_ADDRESSES):
+        return _local(value, base)
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return None, 'not a valid address'
+    return prefix + value, ''
+
+
+def _local(value: str, base: Path | None) -> tuple[str | None, str]:
     if '://' in value:
-        return None, 'ERROR', 'not an http or https address'
+        return None, 'not an http or https address'
     if base is None:
-        return None, 'ERROR', 'a file name: give image_dir, the folder it is in'
+        return None, 'a file name: give image_dir, the folder it is in'
     try:
         path = (base / value).resolve()
     except (OSError, ValueError, RuntimeError):  # the latter for a loop of links
-        return None, 'ERROR', 'not a valid file name'
+        return None, 'not a valid file name'
     if not path.is_relative_to(base):
-        return None, 'ERROR', 'the name leads out of image_dir'
-    return str(path), '', ''
+        return None, 'the name leads out of image_dir'
+    return str(path), ''
+
+
+def _candidates(table: Table, found: dict[str, list[str]],
+                rows: Iterable[int]) -> list[tuple[list[str], dict[str, list[int]]]]:
+    """
+    Columns that may name images: their values, and the rows with a value of each kind.
+    """
+    formats = next((text_column(table, name) for name in found.get('format', ())), None)
+    # The format is that of the data set, if there is one, and not of every link beside it.
+    formatted = found.get('access') or found.get('file', ())
+    result = []
+    for name in found.get('file', []) + found.get('access', []):
+        values = text_column(table, name)
+        result.append((values, _by_kind(values, formats if name in formatted else None, rows)))
+    for name in found.get('link', ()):
+        values = text_column(table, name)
+        result.append((values, {'link': [i for i in rows
+                                         if values[i].lower() not in _NOTHING]}))
+    known = services.addresses(table)
+    if known is not None:
+        _, values, filenames = known
+        if filenames is not None:
+            kinds = _by_kind(filenames, None, rows)
+        else:
+            kinds = {}
+            for i in rows:
+                if values[i]:
+                    kinds.setdefault('link' if values[i].startswith(LINK) else 'bitmap',
+                                     []).append(i)
+        result.append((values, kinds))
+    return result
+
+
+def _by_kind(values: list[str], formats: list[str] | None,
+             rows: Iterable[int]) -> dict[str, list[int]]:
+    by_format: dict[str, str | None] = {}
+    result: dict[str, list[int]] = {'bitmap': [], 'link': [], 'fits': [], '': []}
+    for i in rows:
+        value = values[i]
+        if not value:
+            continue
+        kind = None
+        if formats is not None:
+            mime = formats[i]
+            if mime not in by_format:
+                by_format[mime] = _kind_of_format(mime)
+            kind = by_format[mime]
+        result[_kind_of_name(value) if kind is None else kind].append(i)
+    return result
+
+
+def _kind_of_format(mime: str) -> str | None:
+    """
+    What a media type is, empty for no image, `None` if it does not tell.
+    """
+    media, *parameters = (part.strip(' "\'') for part in mime.lower().split(';'))
+    if media in _UNKNOWN:
+        return None
+    if media in _BITMAPS:
+        return 'bitmap'
+    # IVOA DataLink 1.1, section 3.2.1; archives add blanks, quotes and other parameters.
+    if media == _DATALINK and any(re.fullmatch(r'content\s*=\s*["\']?datalink', part)
+                                  for part in parameters):
+        return 'link'
+    # image/fits, application/x-fits, image/x-fits-gzip; but no table in FITS.
+    if media.startswith(('image/', 'application/')) and 'fits' in media and 'table' not in media:
+        return 'fits'
+    return ''
+
+
+def _kind_of_name(value: str) -> str:
+    name = re.split('[?#]', value, maxsplit=1)[0].lower()
+    if name.endswith(IMAGE_SUFFIXES):
+        return 'bitmap'
+    return 'fits' if name.endswith(FITS_SUFFIXES) else ''
+
+
+def _too_large(table: Table, found: dict[str, list[str]]) -> dict[int, str]:
+    from .. import conf
+
+    size = sizes(table, found)
+    if size is None:
+        return {}
+    reason = f'larger than {conf.max_bytes} bytes (conf.max_bytes)'
+    return dict.fromkeys(np.flatnonzero(size > conf.max_bytes).tolist(), reason)
+
+
+def _tell_faults(table: Table, found: dict[str, list[str]], sources: list[str | None],
+                 status: list[str], message: list[str]) -> None:
+    """
+    What the archive itself says is wrong with a row.
+    """
+    for name in found.get('fault', ()):
+        for i, fault in enumerate(text_column(table, name)):
+            if fault and sources[i] is None:
+                denied = re.search('permission|authoris|authoriz|authentic', fault.lower())
+                status[i] = 'DENIED' if denied else 'ERROR'
+                message[i] = f'the archive says: {fault[:200]}'
+
+
+def _skip_other_kinds(table: Table, found: dict[str, list[str]], status: list[str],
+                      message: list[str]) -> None:
+    if 'spectrum' in found:
+        status[:] = ['SKIPPED'] * len(status)
+        message[:] = [f'not an image: {found["spectrum"][0]} names a spectrum'] * len(message)
+        return
+    for role, is_image in KINDS.items():
+        for name in found.get(role, ()):
+            array = np.asarray(table[name])
+            if array.dtype.kind == 'U' and np.all(array == 'image'):  # as almost always
+                continue
+            kinds = text_column(table, name)
+            others = {kind for kind in set(kinds) if kind and not is_image(kind.lower())}
+            for i in [i for i, kind in enumerate(kinds) if kind in others] if others else ():
+                status[i] = 'SKIPPED'
+                message[i] = f'not an image: {name} is {kinds[i][:60]!r}'
 
 
 def has_images(table: Table) -> bool:
@@ -189,6 +298,8 @@ def has_images(table: Table) -> bool:
     Returns
     -------
     bool
-        `False` if no column has one of the `IMAGE_COLUMNS` names.
+        `False` if no column is known to.
     """
-    return bool(_find(table, IMAGE_COLUMNS))
+    found = recognise(table)
+    return (any(role in found for role in ('preview', 'access', 'file', 'link', 'spectrum'))
+            or services.addresses(table) is not None)
