@@ -204,10 +204,10 @@ class Store:
                 marks = ','.join('?' * len(part))
                 found = self._execute(
                     'SELECT key, vector FROM vectors WHERE space = ? AND created >= ? '  # noqa: S608
-                    f'AND key IN ({marks})', (name, oldest, *part))
+                    f'AND key IN ({marks})', (name, oldest, *map(_storable, part)))
                 if found:
                     vectors = np.frombuffer(b''.join(row[1] for row in found), dtype='<f2')
-                    space.append([row[0] for row in found],
+                    space.append([_key(row[0]) for row in found],
                                  normalise(vectors.reshape(len(found), -1)))
             return space
 
@@ -237,11 +237,11 @@ class Store:
                     with self._connection:
                         self._connection.executemany(
                             'INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)',
-                            [(name, key, now, row.tobytes())
+                            [(name, _storable(key), now, row.tobytes())
                              for key, row in zip(keys, small, strict=True)])
                         self._connection.executemany(
                             'INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)',
-                            [(key, now, jpeg) for key, jpeg in thumbnails])
+                            [(_storable(key), now, jpeg) for key, jpeg in thumbnails])
                     return
                 except sqlite3.Error as error:
                     self._failed('written', error)
@@ -264,7 +264,8 @@ class Store:
         with self._lock:
             if key in self._thumbnails or self._connection is None:
                 return self._thumbnails.get(key)
-            found = self._execute('SELECT jpeg FROM thumbnails WHERE key = ?', (key,))
+            found = self._execute('SELECT jpeg FROM thumbnails WHERE key = ?',
+                                  (_storable(key),))
             return found[0][0] if found else None
 
     def links(self, sources: Sequence[str]) -> dict[str, str]:
@@ -288,9 +289,9 @@ class Store:
             for start in range(0, len(missing), _QUERY_KEYS):
                 part = missing[start:start + _QUERY_KEYS]
                 marks = ','.join('?' * len(part))
-                found.update(self._execute(
+                found.update((_key(source), _key(address)) for source, address in self._execute(
                     'SELECT source, address FROM links WHERE created >= ? '  # noqa: S608
-                    f'AND source IN ({marks})', (oldest, *part)))
+                    f'AND source IN ({marks})', (oldest, *map(_storable, part))))
             return found
 
     def put_links(self, addresses: dict[str, str]) -> None:
@@ -309,7 +310,8 @@ class Store:
                     with self._connection:
                         self._connection.executemany(
                             'INSERT OR REPLACE INTO links VALUES (?, ?, ?)',
-                            [(source, now, address) for source, address in addresses.items()])
+                            [(_storable(source), now, _storable(address))
+                             for source, address in addresses.items()])
                     return
                 except sqlite3.Error as error:
                     self._failed('written', error)
@@ -364,3 +366,20 @@ class Store:
         elif action not in self._said:
             self._said.add(action)
             log.warning('The cache %s could not be %s (%s).', self.path, action, error)
+
+
+def _storable(key: str) -> str | bytes:
+    """
+    A key as SQLite takes it: as bytes, which equal no text, if it has half a surrogate pair.
+
+    Such are words that were cut, and the names of files whose bytes are no UTF-8.
+    """
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return key.encode('utf-8', 'surrogatepass')
+    return key
+
+
+def _key(stored: str | bytes) -> str:
+    return stored if isinstance(stored, str) else stored.decode('utf-8', 'surrogatepass')
