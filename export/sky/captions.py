@@ -20,9 +20,17 @@ TEMPLATES = ('{}', '{}', '{}', '{a}', 'an image of {a}', 'astronomical image of 
              'archive image showing {a}', 'imaging of {a}', 'target: {}', 'show me {a}',
              'find images of {a}')
 
+PLAIN = ('{}', '{}', '{a}', 'an image of {a}', 'a picture of {a}', 'photo of {a}', 'show me {a}',
+         'find images of {a}')
+
+# Kinds that show no target of a telescope.
+NOT_SKY = frozenset(('plot', 'diagram', 'finder_chart', 'people', 'launch', 'spacecraft',
+                     'observatory', 'calibration', 'spectrum', 'night_landscape', 'x_ray'))
+
 # Kinds whose details, not class phrases, are what people ask for.
 SPECIFIC = frozenset(('artifact', 'spectrum', 'plot', 'calibration', 'planet', 'sun',
-                      'night_landscape', 'eclipse', 'all_sky_map', 'star_field'))
+                      'night_landscape', 'eclipse', 'all_sky_map', 'star_field', 'x_ray',
+                      'diagram', 'people', 'observatory', 'planet_surface', 'spacecraft'))
 
 # Names and words for stuff and activities, which take no article.
 NO_ARTICLE = frozenset((
@@ -30,7 +38,8 @@ NO_ARTICLE = frozenset((
     'medium', 'emission', 'noise', 'spectroscopy', 'activity', 'bleeding', 'Milky', 'Jupiter',
     'Saturn', 'Mars', 'Venus', 'Neptune', 'Uranus', 'Earth', 'totality', 'blooming', 'hydrogen',
     'phase', 'cirrus', 'the', 'charge', 'spectra', 'Sun', 'EUV', 'background', 'aurora', 'Way',
-    'extreme', 'borealis'))
+    'extreme', 'borealis', 'people', 'persons', 'crew', 'ground', 'terrain', 'lift-off',
+    'spacewalk', 'ISM', 'formation', 'X-ray', 'FR', 'FRI', 'FRII'))
 BREAKS = frozenset(('with', 'of', 'in', 'on', 'around', 'from', 'without', 'over', 'at', 'seen',
                     'to', 'by', 'near', 'through', 'across', 'toward', 'between', 'fading',
                     'scattered', 'reflecting', 'silhouetted', 'suppressed', 'lit', 'surrounding',
@@ -53,11 +62,36 @@ def names(kind: str) -> tuple[str, ...]:
 
 def details(kind: str, attributes: dict[str, Any]) -> list[list[str]]:
     """Return the groups of more precise phrases that are true for these attributes."""
-    known = _PHRASES['details'].get(kind, {})
+    return _matching('details', kind, attributes)
+
+
+def _matching(section, kind, attributes):
+    known = _PHRASES[section].get(kind, {})
     values = {name: str(value).lower() if isinstance(value, bool | int) else value
               for name, value in attributes.items()}
     return [known[name][value] for name, value in values.items()
             if name in known and value in known[name]]
+
+
+def _compose(noun, clauses, rng):
+    """Join clauses to a noun: 'spiral galaxy with a bar and two arms, no bulge'."""
+    present = [clause for clause in clauses if not clause.startswith('no ')]
+    absent = [clause for clause in clauses if clause.startswith('no ')]
+    text = noun
+    if present:
+        # A noun that has its own 'with' is continued by a comma.
+        join = ', ' if ' with ' in noun or rng.random() < 0.2 else ' with '
+        text += join + ' and '.join(present)
+    if absent:
+        if rng.random() < 0.5 and not present:
+            return f'{text} without {" or ".join(strip_no(clause) for clause in absent)}'
+        text += ', ' + ', '.join(absent)
+    return text
+
+
+def strip_no(clause):
+    """Turn 'no bar' into 'a bar', and leave plurals and stuff without an article."""
+    return with_article(clause.removeprefix('no '))
 
 
 def with_article(phrase: str) -> str:
@@ -103,8 +137,17 @@ def caption(kind: str, attributes: dict[str, Any], rng: np.random.Generator) -> 
     general, precise = names(kind), details(kind, attributes)
     if rng.random() < 0.04 and kind in _PHRASES['catalogue']:
         return pick(_PHRASES['catalogue'][kind])
-    precisely = precise and rng.random() < (0.8 if kind in SPECIFIC else 0.45)
-    phrase = pick(pick(precise)) if precisely else pick(general)
+    draw = rng.random()
+    precisely = precise and draw < (0.8 if kind in SPECIFIC else 0.42)
+    if precisely:
+        phrase = pick(pick(precise))
+    else:
+        also = _PHRASES['also'].get(kind)
+        phrase = pick(also) if also and rng.random() < 0.15 else pick(general)
+    parts = _matching('clauses', kind, attributes)
+    if parts and rng.random() < 0.3:
+        chosen = rng.permutation(len(parts))[: rng.integers(1, 4)]
+        return _compose(pick(general), [pick(parts[i]) for i in chosen], rng)
     if not precisely and precise and rng.random() < 0.12:
         phrase = f'{phrase}, {pick(pick(precise))}'
     elif kind in _PHRASES['absent'] and rng.random() < 0.03:
@@ -112,11 +155,12 @@ def caption(kind: str, attributes: dict[str, Any], rng: np.random.Generator) -> 
     styles = _PHRASES['styles']
     look = styles[attributes.get('style', 'figure')]
     draw = rng.random()
-    if draw < 0.13 and look:
+    if draw < 0.12 and look:
         adjective = pick(look)
         return f'{adjective} image of {phrase}' if rng.random() < 0.5 else f'{phrase}, {adjective}'
-    if draw < 0.17 and attributes.get('mosaic'):
-        return f'{phrase}, {pick(styles["mosaic"])}'
+    for mark in ('mosaic', 'annotated'):
+        if draw < 0.2 and attributes.get(mark):
+            return f'{phrase}, {pick(styles[mark])}'
     if draw < 0.6:
-        return pick(TEMPLATES).format(phrase, a=with_article(phrase))
+        return pick(PLAIN if kind in NOT_SKY else TEMPLATES).format(phrase, a=with_article(phrase))
     return phrase

@@ -6,8 +6,8 @@ from .fields import rgb
 from .optics import HALPHA, OLD, YOUNG, point_sources, star_field
 
 __all__ = ['spiral', 'barred_spiral', 'elliptical', 'lenticular', 'edge_on', 'irregular', 'merger',
-           'ring_galaxy', 'galaxy_cluster', 'lens', 'deep_field', 'quasar', 'radio_galaxy',
-           'supernova', 'faint_galaxies']
+           'ring_galaxy', 'galaxy_cluster', 'galaxy_group', 'lens', 'deep_field', 'quasar',
+           'radio_galaxy', 'fading_radio_galaxy', 'supernova', 'faint_galaxies']
 
 RED = OLD * rgb(1.1, 1.0, 0.85)
 # (old stars, arms, star-forming knots): optical light, and dust glowing in the infrared
@@ -96,7 +96,8 @@ def _spiral_light(canvas, *, barred, centre=(0.0, 0.0), scale=None, axis_ratio=N
     image *= dust[..., None] ** rgb(0.7, 1, 1.3)
     round_y = y * axis_ratio if canvas.chance(0.5) else y
     bulge = np.minimum(sersic(x, round_y, rng.uniform(1, 3), rng.uniform(0.05, 0.14)), 5)
-    image += (rng.uniform(0.5, 4) * bulge)[..., None] * old
+    prominence = rng.uniform(0.5, 4)
+    image += (prominence * bulge)[..., None] * old
     if barred:
         turn = rng.uniform(0, np.pi)
         along = x * np.cos(turn) + y * np.sin(turn)
@@ -106,7 +107,10 @@ def _spiral_light(canvas, *, barred, centre=(0.0, 0.0), scale=None, axis_ratio=N
     attributes = {
         'arms': 'tight' if pitch < np.deg2rad(16) else 'loose' if pitch > np.deg2rad(26) else '',
         'flocculent': flocculent,
-        'n_arms': arms,
+        'n_arms': arms if scale > 0.4 and not flocculent else 0,
+        'barred': barred,
+        'bulge': 'large' if prominence > 2.8 else 'small' if prominence < 1.2 else '',
+        'close': scale > 1.2,
         'face_on': axis_ratio > 0.8,
         'inclined': axis_ratio < 0.55,
         'small': scale < 0.45,
@@ -208,49 +212,87 @@ def _tidal_tail(canvas, start, heading, size):
     rng = canvas.rng
     s = np.linspace(0, 1, 30)
     angle = heading + canvas.pick((-1, 1)) * s * rng.uniform(0.6, 2.6)
-    reach = size * (0.1 + rng.uniform(0.3, 0.9) * s ** rng.uniform(0.7, 1.2))
+    reach = size * (0.1 + rng.uniform(0.4, 1.0) * s ** rng.uniform(0.7, 1.2))
     tx, ty = start[0] + reach * np.cos(angle), start[1] + reach * np.sin(angle)
-    width = size * rng.uniform(0.02, 0.07)
+    width = size * rng.uniform(0.02, 0.06)
     tail = canvas.blank(channels=0)
     for x, y, t in zip(tx, ty, s, strict=True):
-        tail = np.maximum(tail, canvas.gaussian((x, y), width * (1 + 1.2 * t)) * (1 - 0.8 * t))
-    return canvas.warp(tail, 4, 3.0) * np.exp(0.5 * canvas.noise(2.5))
+        tail = np.maximum(tail, canvas.gaussian((x, y), width * (1 + 1.6 * t)) * (1 - 0.8 * t))
+    return canvas.warp(tail, 2.5, 3.5) * np.exp(0.3 * canvas.noise(2.8))
 
 
 def merger(canvas):
-    """Paint two interacting galaxies, some with tidal tails or a bridge."""
+    """Paint two interacting galaxies, some with tidal tails or a bridge, some almost one."""
     rng = canvas.rng
-    size = canvas.log_uniform(0.22, 0.6) if canvas.chance(0.4) else canvas.log_uniform(0.45, 1.2)
-    distance, heading = size * rng.uniform(0.1, 0.38), rng.uniform(0, 2 * np.pi)
+    size = canvas.log_uniform(0.2, 0.55) if canvas.chance(0.45) else canvas.log_uniform(0.5, 1.3)
+    stage = canvas.pick(('pair', 'contact', 'coalescing'))
+    span = {'pair': (0.3, 0.5), 'contact': (0.16, 0.3), 'coalescing': (0.04, 0.14)}[stage]
+    distance, heading = size * rng.uniform(*span), rng.uniform(0, 2 * np.pi)
     first = distance * np.array([np.cos(heading), np.sin(heading)])
     second = -first * rng.uniform(0.6, 1)
-    one, _ = _spiral_light(canvas, barred=False, centre=first, scale=size * rng.uniform(0.2, 0.35),
-                           axis_ratio=rng.uniform(0.3, 1))
-    if canvas.chance(0.65):
-        two, _ = _spiral_light(canvas, barred=False, centre=second,
-                               scale=size * rng.uniform(0.15, 0.32), axis_ratio=rng.uniform(0.3, 1))
-    else:
-        x, y = canvas.frame(centre=second, axis_ratio=rng.uniform(0.6, 1))
-        two = np.minimum(sersic(x, y, 3, size * 0.06), 8)[..., None] * OLD * 0.4
-    image = canvas.warp(one + two * rng.uniform(0.5, 1), rng.uniform(2, 7), 3.5)
-    halo = np.exp(-(np.hypot(*canvas.frame(axis_ratio=0.7, scale=size * 0.5)) ** 1.3))
-    image += (rng.uniform(0.02, 0.12) * halo * np.exp(0.6 * canvas.noise(3)))[..., None] * OLD
+    galaxies, spirals = [], 0
+    for centre in (first, second):
+        if canvas.chance(0.55):
+            light, _ = _spiral_light(canvas, barred=canvas.chance(0.2), centre=centre,
+                                     scale=size * rng.uniform(0.22, 0.42),
+                                     axis_ratio=rng.uniform(0.3, 1))
+            spirals += 1
+        else:
+            x, y = canvas.frame(centre=centre, axis_ratio=rng.uniform(0.5, 1))
+            light = np.minimum(sersic(x, y, 2.5, size * rng.uniform(0.05, 0.12)), 6)[..., None]
+            light = light * OLD * rng.uniform(0.2, 0.6)
+        galaxies.append(light * rng.uniform(0.4, 1))
+    image = canvas.warp(galaxies[0] + galaxies[1], rng.uniform(0.5, 4.5), 4.0)
+    for centre in (first, second):
+        # Nuclei stay sharp however disturbed the disks are.
+        core = canvas.gaussian(centre, size * rng.uniform(0.015, 0.035))
+        image += (rng.uniform(0.4, 2.5) * core)[..., None] * OLD
+    halo = np.hypot(*canvas.frame(angle=heading, axis_ratio=rng.uniform(0.5, 0.9),
+                                  scale=size * rng.uniform(0.35, 0.6)))
+    image += (rng.uniform(0.05, 0.3) * np.exp(-(halo**1.2)) * np.exp(0.3 * canvas.noise(3.5)))[
+        ..., None] * OLD
     tails = int(rng.integers(0, 4))
     for i in range(tails):
         tail = _tidal_tail(canvas, (first, second)[i % 2], heading + np.pi * i + rng.normal(0, 0.4),
                            size)
-        image += (rng.uniform(0.12, 0.5) * tail)[..., None] * canvas.pick((YOUNG, OLD, YOUNG))
-    bridge = canvas.chance(0.4)
+        image += (rng.uniform(0.08, 0.35) * tail)[..., None] * canvas.pick((YOUNG, OLD, YOUNG))
+    bridge = stage == 'pair' and canvas.chance(0.5)
     if bridge:
         x, y = canvas.frame(angle=heading)
-        band = np.exp(-((y / (0.06 * size)) ** 2)) * np.exp(-((x / (distance + 0.05)) ** 4))
-        image += (rng.uniform(0.1, 0.3) * canvas.warp(band, 5, 3.0))[..., None] * YOUNG
+        band = np.exp(-((y / (0.05 * size)) ** 2)) * np.exp(-((x / (distance + 0.05)) ** 4))
+        image += (rng.uniform(0.1, 0.3) * canvas.warp(band, 3, 3.5))[..., None] * YOUNG
     if canvas.chance(0.5):
         image *= np.exp(-rng.uniform(0.5, 2) * np.clip(canvas.warp(canvas.noise(3)) - 0.6, 0, 2))[
             ..., None] ** rgb(0.7, 1, 1.3)
     # Features finer than the seeing cannot be named.
     large = size > 0.5
-    return image, {'tails': large and tails > 0, 'bridge': large and bridge, 'small': size < 0.4}
+    return image, {'tails': large and tails > 0, 'bridge': large and bridge, 'small': size < 0.4,
+                   'stage': stage, 'spirals': large and spirals == 2}
+
+
+def galaxy_group(canvas):
+    """Paint a compact group: three to six galaxies of comparable size, some of them spirals."""
+    rng = canvas.rng
+    image = faint_galaxies(canvas, rng.integers(4, 40), smallest=0.004, largest=0.014,
+                           brightness=0.4)
+    count = int(rng.integers(3, 7))
+    reach = canvas.log_uniform(0.2, 0.6)
+    for i in range(count):
+        heading = 2 * np.pi * i / count + rng.normal(0, 0.5)
+        centre = reach * rng.uniform(0.3, 1.1) * np.array([np.cos(heading), np.sin(heading)])
+        size = canvas.log_uniform(0.1, 0.24)
+        if canvas.chance(0.5):
+            light, _ = _spiral_light(canvas, barred=canvas.chance(0.3), centre=centre, scale=size)
+        else:
+            x, y = canvas.frame(centre=centre, axis_ratio=rng.uniform(0.4, 1))
+            light = np.minimum(sersic(x, y, 3, size * 0.4), 7)[..., None] * OLD * 0.4
+        image += light * rng.uniform(0.3, 1)
+    halo = canvas.chance(0.3)
+    if halo:
+        glow = np.exp(-((np.hypot(canvas.x, canvas.y) / reach) ** 2)) * np.exp(
+            0.4 * canvas.noise(3.5))
+        image += (rng.uniform(0.03, 0.1) * glow)[..., None] * OLD
+    return image, {'members': count, 'halo': halo}
 
 
 def ring_galaxy(canvas):
@@ -274,13 +316,14 @@ def ring_galaxy(canvas):
     return image, {'spokes': spokes}
 
 
-def _lensed_arc(canvas, radius):
+def _lensed_arc(canvas, radius, centre):
     rng = canvas.rng
-    phase, length = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.6)
-    r, theta = np.hypot(canvas.x, canvas.y), np.arctan2(canvas.y, canvas.x)
+    phase, length = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.5)
+    x, y = canvas.x - centre[0], canvas.y - centre[1]
+    r, theta = np.hypot(x, y), np.arctan2(y, x)
     along = (theta - phase + np.pi) % (2 * np.pi) - np.pi
-    arc = np.exp(-(((r - radius - 0.1 * along**2) / rng.uniform(0.008, 0.02)) ** 2))
-    arc *= rng.uniform(0.2, 0.9) * np.exp(-((along / length) ** 4))
+    arc = np.exp(-(((r - radius - 0.1 * along**2) / rng.uniform(0.005, 0.012)) ** 2))
+    arc *= rng.uniform(0.15, 0.7) * np.exp(-((along / length) ** 4))
     colour = rgb(0.62, 0.95, 1.5) if canvas.chance(0.8) else rgb(1.4, 0.8, 0.4)
     return arc[..., None] * colour
 
@@ -288,27 +331,34 @@ def _lensed_arc(canvas, radius):
 def galaxy_cluster(canvas):
     """Paint a galaxy cluster around a giant elliptical, some with lensed arcs."""
     rng = canvas.rng
-    image = faint_galaxies(canvas, rng.integers(25, 90), smallest=0.008, largest=0.045,
-                           spread=rng.uniform(0.25, 0.6), red=True, brightness=0.9)
-    image += faint_galaxies(canvas, rng.integers(20, 110), smallest=0.004, largest=0.018,
-                            brightness=0.5)
-    image += star_field(canvas, rng.integers(0, 25), slope=1.0, low=0.05, high=2.0)
-    x, y = canvas.frame(axis_ratio=rng.uniform(0.5, 0.9))
-    giant = np.minimum(sersic(x, y, 3.5, rng.uniform(0.06, 0.2)), 8)
-    image += (rng.uniform(0.3, 1.5) * giant)[..., None] * OLD
-    halo = np.exp(-((np.hypot(x, y) / 0.5) ** 1.2))
-    image += (rng.uniform(0, 0.15) * halo)[..., None] * OLD
+    # The farther the cluster, the smaller its members and the more of them are in the frame.
+    near = canvas.chance(0.4)
+    largest = canvas.log_uniform(0.03, 0.055) if near else canvas.log_uniform(0.012, 0.026)
+    centre = rng.normal(0, 0.15, 2)
+    image = faint_galaxies(canvas, rng.integers(12, 45) if near else rng.integers(40, 130),
+                           smallest=0.005, largest=largest, spread=rng.uniform(0.3, 0.7), red=True,
+                           centre=centre, brightness=0.7)
+    image += faint_galaxies(canvas, rng.integers(20, 140), smallest=0.003, largest=0.012,
+                            brightness=0.4)
+    image += star_field(canvas, rng.integers(0, 25), slope=1.0, low=0.05, high=2.0,
+                        psf=canvas.pick(('point', 'gaussian', 'spikes4', 'spikes6')))
+    x, y = canvas.frame(centre=centre, axis_ratio=rng.uniform(0.5, 0.9))
+    giant = np.minimum(sersic(x, y, 3.5, largest * rng.uniform(1.2, 3)), 6)
+    image += (rng.uniform(0.2, 0.8) * giant)[..., None] * OLD
+    halo = np.exp(-((np.hypot(x, y) / rng.uniform(0.2, 0.5)) ** 1.2))
+    image += (rng.uniform(0, 0.12) * halo)[..., None] * OLD
     arcs = canvas.chance(0.4)
     if arcs:
-        for _ in range(rng.integers(2, 9)):
-            image += _lensed_arc(canvas, rng.uniform(0.18, 0.6))
+        for _ in range(rng.integers(1, 7)):
+            image += _lensed_arc(canvas, rng.uniform(0.12, 0.5), centre)
     gas = canvas.chance(0.16)
     if gas:
         # Composite with hot gas (X-rays) and a mass map, as in press images.
         for colour in (rgb(1.3, 0.4, 0.7), rgb(0.35, 0.4, 1.5)):
             spot = rng.normal(0, 0.25, 2)
-            image += (0.35 * canvas.gaussian(spot, rng.uniform(0.15, 0.3)))[..., None] * colour
-    return image, {'arcs': arcs, 'gas': gas}
+            cloud = canvas.gaussian(spot, rng.uniform(0.15, 0.35)) * np.exp(0.3 * canvas.noise(3.5))
+            image += (rng.uniform(0.15, 0.4) * cloud)[..., None] * colour
+    return image, {'arcs': arcs, 'gas': gas, 'distant': not near}
 
 
 def lens(canvas):
@@ -317,7 +367,7 @@ def lens(canvas):
     Deflection angles after Kormann, Schneider and Bartelmann (1994).
     """
     rng = canvas.rng
-    einstein_radius, q = rng.uniform(0.2, 0.55), rng.uniform(0.6, 0.97)
+    einstein_radius, q = canvas.log_uniform(0.08, 0.5), rng.uniform(0.6, 0.97)
     x, y = canvas.frame()
     shear = rng.uniform(0, 0.12)
     psi = np.sqrt(q * q * x * x + y * y) + 1e-4
@@ -326,29 +376,30 @@ def lens(canvas):
     deflect_y = einstein_radius * np.sqrt(q) / f * np.arctanh(np.clip(f * y / psi, -0.999, 0.999))
     source_x, source_y = x - deflect_x - shear * x, y - deflect_y + shear * y
     ring = canvas.chance(0.4)
-    offset = rng.uniform(0, 0.04) if ring else rng.uniform(0.06, 0.2)
+    offset = einstein_radius * (rng.uniform(0, 0.08) if ring else rng.uniform(0.2, 0.55))
     heading = rng.uniform(0, 2 * np.pi)
     colour = canvas.pick((rgb(0.6, 0.9, 1.4), rgb(1.4, 0.8, 0.5), rgb(0.8, 1, 1)))
     quad = not ring and canvas.chance(0.25)
     image = canvas.blank()
     for k in range(1 if quad else rng.integers(1, 4)):
-        jitter = rng.normal(0, 0.02, 2) * (k > 0)
+        jitter = rng.normal(0, 0.05 * einstein_radius, 2) * (k > 0)
         sx, sy = offset * np.cos(heading) + jitter[0], offset * np.sin(heading) + jitter[1]
-        width = 0.02 if quad else rng.uniform(0.02, 0.06)
+        width = einstein_radius * (0.06 if quad else rng.uniform(0.05, 0.16))
         light = np.exp(-((source_x - sx) ** 2 + (source_y - sy) ** 2) / 2 / width**2)
         image += (rng.uniform(0.5, 1.2) * light)[..., None] * colour
-    galaxy = np.minimum(sersic(x, y / q, 4, einstein_radius * rng.uniform(0.2, 0.5)), 6)
-    image += (rng.uniform(0.5, 3) * galaxy)[..., None] * RED
+    galaxy = np.minimum(sersic(x, y / q, 4, einstein_radius * rng.uniform(0.15, 0.4)), 6)
+    image += (rng.uniform(0.3, 2) * galaxy)[..., None] * RED
     image += faint_galaxies(canvas, rng.integers(3, 20), smallest=0.008, largest=0.03,
                             brightness=0.5)
-    return image, {'ring': ring, 'images': quad}
+    return image, {'ring': ring, 'images': quad, 'small': einstein_radius < 0.16,
+                   'blue': not quad and bool(colour[2] > 1.2)}
 
 
 def deep_field(canvas):
     """Paint many small distant galaxies."""
     rng = canvas.rng
     image = faint_galaxies(canvas, rng.integers(120, 340), smallest=0.004,
-                           largest=canvas.log_uniform(0.015, 0.045), brightness=0.9)
+                           largest=canvas.log_uniform(0.01, 0.032), brightness=0.9)
     return image + star_field(canvas, rng.integers(0, 12), slope=1.0, low=0.05, high=3.0), {}
 
 
@@ -370,40 +421,71 @@ def quasar(canvas):
     return image, {'host': host, 'spikes': psf != 'moffat'}
 
 
-def radio_galaxy(canvas):
-    """Paint a double radio source of Fanaroff-Riley class I or II, compact or well resolved."""
+def _radio_source(canvas, fr1):
+    """Return a double radio source, the frame it fills and what it looks like."""
     rng = canvas.rng
     compact = canvas.chance(0.6)
-    scale = canvas.log_uniform(0.045, 0.2) if compact else canvas.log_uniform(0.2, 1.0)
+    scale = canvas.log_uniform(0.05, 0.22) if compact else canvas.log_uniform(0.22, 1.0)
     x, y = canvas.frame(centre=rng.normal(0, 0.02 if compact else 0.08, 2), scale=scale)
-    bend = rng.uniform(-0.4, 0.4) * x**2
-    y = y - bend
-    fr1 = canvas.chance(0.45)
-    core_strength = rng.uniform(0.5, 2) if fr1 else rng.uniform(0, 0.8)
-    image = np.exp(-(x**2 + y**2) / 2 / 0.04**2) * core_strength
-    for side in (1, -1):
-        away = np.clip(x * side, 0, 2)
-        strength = rng.uniform(0.4, 1)
-        if fr1:
-            plume = np.exp(-((y / (0.04 + 0.22 * away)) ** 2)) * np.exp(-away / 0.45) * (away > 0)
-            image = image + strength * plume * np.exp(0.5 * canvas.noise(3))
-        else:
-            lobe = np.exp(-(((x * side - 0.68) / 0.22) ** 2) - (y / 0.17) ** 2)
-            image = image + strength * lobe * np.exp(0.6 * canvas.noise(2.8))
-            hotspot = np.exp(-((x * side - 0.85) ** 2 + y**2) / 2 / 0.05**2)
-            image = image + rng.uniform(0.8, 2) * hotspot
-            jet = np.exp(-((y / 0.02) ** 2)) * ((away > 0) & (away < 0.8))
-            image = image + rng.uniform(0, 0.3) * jet
+    bent = canvas.chance(0.4 if fr1 else 0.12)
+    bend = rng.choice([-1, 1]) * (rng.uniform(0.3, 0.9) if bent else rng.uniform(0, 0.12))
+    y = y - bend * np.abs(x) ** 1.6
+    if fr1:
+        core = rng.uniform(0.5, 2)
+        image = core * np.exp(-(x**2 + y**2) / 2 / 0.05**2)
+        one_sided = canvas.chance(0.2)
+        fade = rng.uniform(0.3, 0.6)
+        for side in (1, -1):
+            away = np.clip(x * side, 0, 3)
+            width = 0.05 + rng.uniform(0.1, 0.3) * away
+            plume = np.exp(-((y / width) ** 2)) * np.exp(-away / fade) * (away > 0)
+            strength = rng.uniform(0.5, 1) * (0.15 if one_sided and side < 0 else 1)
+            image = image + strength * plume * np.exp(0.35 * canvas.noise(3))
+    else:
+        one_sided = False
+        core = canvas.chance(0.4) * rng.uniform(0, 0.6)
+        image = core * np.exp(-(x**2 + y**2) / 2 / 0.04**2)
+        ratio = canvas.log_uniform(0.35, 1)
+        for side, strength in ((1, 1.0), (-1, ratio)):
+            away = np.clip(x * side, 0, 3)
+            where = rng.uniform(0.75, 1.0)
+            back = np.exp(-(((x * side - where + 0.22) / 0.25) ** 2) - (y / 0.16) ** 2)
+            hotspot = np.exp(-((x * side - where) ** 2 + y**2) / 2 / 0.08**2)
+            jet = np.exp(-((y / 0.03) ** 2)) * ((away > 0) & (away < 0.8))
+            image = image + strength * (
+                rng.uniform(0.1, 0.6) * back * np.exp(0.5 * canvas.noise(2.8))
+                + rng.uniform(0.9, 2.5) * hotspot + canvas.chance(0.3) * rng.uniform(0, 0.2) * jet)
+    attributes = {'class': 'FR I' if fr1 else 'FR II', 'bent': bent, 'compact': compact,
+                  'one_sided': one_sided, 'core': core > (1.2 if fr1 else 0.25)}
+    return image, scale, attributes
+
+
+def _radio_picture(canvas, fr1):
+    rng = canvas.rng
+    image, scale, attributes = _radio_source(canvas, fr1)
+    for _ in range(rng.poisson(0.6)):
+        # Unrelated sources of the survey.
+        image = image + rng.uniform(0.1, 1) * canvas.gaussian(rng.uniform(-1, 1, 2), 0.012)
+    # The beam is a few pixels wide.
     image = canvas.blur(image, rng.uniform(0.5, 1.6))
-    overlay = scale > 0.5 and canvas.chance(0.15)
+    overlay = scale > 0.5 and canvas.chance(0.25)
     picture = image[..., None] * canvas.pick((rgb(1.3, 0.6, 0.4), rgb(0.6, 0.6, 1.4)))
     if overlay:
         # Radio lobes over an optical field, as in press images.
         u, v = canvas.frame(axis_ratio=0.8)
         picture += np.minimum(sersic(u, v, 3.5, 0.06), 10)[..., None] * OLD * 0.3
         picture += faint_galaxies(canvas, 12) + star_field(canvas, 30)
-    return picture, {'class': 'FR I' if fr1 else 'FR II', 'bent': abs(float(bend.max())) > 0.25,
-                     'compact': compact, 'mono': not overlay}
+    return picture, attributes | {'overlay': overlay, 'mono': not overlay}
+
+
+def radio_galaxy(canvas):
+    """Paint an edge-brightened double radio source: Fanaroff-Riley class II (1974)."""
+    return _radio_picture(canvas, False)
+
+
+def fading_radio_galaxy(canvas):
+    """Paint a radio source that fades away from its core: Fanaroff-Riley class I (1974)."""
+    return _radio_picture(canvas, True)
 
 
 def supernova(canvas):

@@ -6,7 +6,8 @@ from .fields import edge, rgb
 from .optics import OLD, bright_stars, luminosities, point_sources, star_field
 
 __all__ = ['planetary_nebula', 'emission_nebula', 'dark_nebula', 'reflection_nebula',
-           'supernova_remnant', 'protoplanetary_disk', 'proplyd', 'jet', 'cirrus']
+           'supernova_remnant', 'protoplanetary_disk', 'proplyd', 'jet', 'cirrus', 'bubble',
+           'embedded_cluster']
 
 # (outer, inner) colours of ionised gas: natural, H alpha, Hubble palette, infrared.
 GAS = (
@@ -31,6 +32,13 @@ SHELLS = (
 def _thin(values):
     """Extinction by dust: blue light is absorbed more than red (depth -> RGB transmission)."""
     return np.exp(-values[..., None] * rgb(0.72, 1, 1.3))
+
+
+def _fine_stars(canvas, low, high, *, slope=1.4, brightest=1.2):
+    """Paint field stars as in a large picture that was shrunk: many, and mostly single pixels."""
+    psf = canvas.pick(('point', 'gaussian', 'spikes4', 'spikes6'), (0.68, 0.16, 0.1, 0.06))
+    return star_field(canvas, int(canvas.log_uniform(low, high)), slope=slope, low=0.02,
+                      high=brightest, psf=psf)
 
 
 def planetary_nebula(canvas):
@@ -78,7 +86,7 @@ def planetary_nebula(canvas):
     central = canvas.chance(0.6)
     if central:
         image += point_sources(canvas, 0, 0, rng.uniform(0.5, 2), 20000)
-    image += star_field(canvas, rng.integers(5, 250), slope=1.3, low=0.02, high=1.5)
+    image += _fine_stars(canvas, 5, 1500, slope=1.3, brightest=1.5)
     return image, {'shape': shape, 'central_star': central, 'small': scale < 0.2}
 
 
@@ -103,10 +111,15 @@ def _glow(canvas):
     depth = rng.uniform(0, 2.4) * np.clip(canvas.warp(canvas.noise(2.8)) - 0.3, 0, 3)
     depth = depth + rng.uniform(0, 1.5) * np.clip(canvas.warp(canvas.ridges(2.6, 6)) - 0.55, 0, 1)
     dust = _thin(depth)
-    # The hue drifts over a real nebula: mix the two colours with a smooth field.
+    # The hue drifts over a real nebula, and is paler than that of the gas alone.
     mix = np.clip(0.5 + 0.5 * canvas.noise(3.5) * rng.uniform(0, 0.8), 0, 1)[..., None]
     tint = outer * (1 - 0.45 * mix) + inner * 0.45 * mix
+    pale = rng.uniform(0, 0.45)
+    tint = tint * (1 - pale) + pale * tint.mean(-1, keepdims=True)
+    gas = gas * np.exp(rng.uniform(0, 0.35) * canvas.noise(2.0))
     image = (gas[..., None] * tint + 0.7 * hot[..., None] * inner + rim[..., None] * outer) * dust
+    veil = rng.uniform(0, 0.25) * np.exp(0.5 * canvas.noise(3.5))
+    image += veil[..., None] * canvas.pick((outer, inner, rgb(0.9, 0.8, 0.75))) * dust
     return image, centre, dust
 
 
@@ -119,16 +132,20 @@ def _front(canvas):
     x, _ = canvas.frame(angle=heading + np.pi)
     density = rng.uniform(0.6, 1.8) * x + 0.5 * canvas.warp(canvas.noise(3.0), 9)
     density = density + 0.05 * canvas.noise(2.5) - rng.uniform(-0.3, 0.5)
-    cloud = 1 - edge(density, rng.uniform(0.02, 0.08))
+    cloud = 1 - edge(density, rng.uniform(0.03, 0.15))
     # Surfaces that face the star are bright, and brightest where the cloud begins.
-    gy, gx = np.gradient(canvas.blur(density, 1.5))
+    gy, gx = np.gradient(canvas.blur(density, 2.2))
     dx, dy = canvas.x - centre[0], canvas.y - centre[1]
     away = np.hypot(dx, dy) + 0.05
-    facing = np.clip((gx * dx + gy * dy) / away * canvas.side / 12, -1, 2)
+    facing = np.clip((gx * dx + gy * dy) / away * canvas.side / 12, -0.8, 1.5)
     rim = np.clip(facing, 0, 2) * np.exp(-(((density - 0.04) / 0.12) ** 2))
-    surface = np.clip(0.35 + 0.5 * facing, 0, 2) * np.exp(-np.clip(density, 0, 4) / 0.7)
-    glow = np.exp(-away / rng.uniform(0.6, 1.5)) * np.exp(0.35 * canvas.warp(canvas.noise(3)))
-    image = (rng.uniform(0.5, 1.3) * glow * (1 - 0.9 * cloud))[..., None] * inner
+    surface = np.clip(0.35 + rng.uniform(0.15, 0.45) * facing, 0, 2)
+    surface = surface * np.exp(-np.clip(density, 0, 4) / 0.7)
+    glow = np.exp(-away / rng.uniform(0.5, 1.2)) * np.exp(0.45 * canvas.warp(canvas.noise(3)))
+    glow = glow * (0.7 + rng.uniform(0, 0.8) * canvas.warp(canvas.ridges(3.0, 2), 5))
+    pale = rng.uniform(0.1, 0.6)
+    inner = inner * (1 - pale) + pale * inner.mean()
+    image = (rng.uniform(0.3, 1.0) * glow * (1 - 0.9 * cloud))[..., None] * inner
     image += (rng.uniform(0.4, 0.9) * surface * cloud)[..., None] * (outer * 0.6 + 0.15)
     image += (rng.uniform(0.5, 1.4) * rim)[..., None] * (outer * 0.7 + inner * 0.4)
     depth = cloud * np.clip(density, 0, 1.5) * rng.uniform(0.5, 2)
@@ -146,10 +163,9 @@ def emission_nebula(canvas):
         x, y = centre[:, None] + rng.normal(0, rng.uniform(0.06, 0.16), (2, n))
         image += point_sources(canvas, x, y, luminosities(rng, n, slope=0.8, low=0.1, high=3),
                                rng.uniform(9000, 25000, n))
-    many = rng.integers(800, 3000) if canvas.chance(0.45) else rng.integers(20, 500)
-    stars = star_field(canvas, many, slope=rng.uniform(1.1, 1.5), low=0.02, high=2.0)
-    image += stars * rng.uniform(0.3, 1) * (0.3 + 0.7 * dust)
-    if canvas.chance(0.35):
+    stars = _fine_stars(canvas, 60, 6000, slope=rng.uniform(1.1, 1.5), brightest=2.0)
+    image += stars * rng.uniform(0.3, 1.2) * (0.3 + 0.7 * dust)
+    if canvas.chance(0.3):
         image += bright_stars(canvas, rng.integers(1, 6))
     return image, {'front': front, 'cluster': cluster, 'dusty': bool(dust.mean() < 0.72)}
 
@@ -161,32 +177,35 @@ def dark_nebula(canvas):
     glowing = shape == 'pillar' or canvas.chance(0.3)
     if glowing:
         glow = _front(canvas)[0] if canvas.chance(0.3) else _glow(canvas)[0]
-        back = glow + star_field(canvas, rng.integers(20, 600), slope=1.3, low=0.02, high=2.0)
+        back = glow + _fine_stars(canvas, 40, 2000, brightest=2.0)
     else:
-        back = star_field(canvas, rng.integers(1200, 4500), slope=rng.uniform(1.2, 1.6), high=2.0)
-        glow = rng.uniform(0.05, 0.35) * np.exp(0.4 * canvas.noise(3))
+        back = _fine_stars(canvas, 2500, 14000, slope=rng.uniform(1.1, 1.6), brightest=2.0)
+        glow = rng.uniform(0.02, 0.25) * np.exp(0.4 * canvas.noise(3))
         back += glow[..., None] * canvas.pick((OLD, rgb(1.3, 0.95, 0.6), rgb(0.9, 0.95, 1.1)))
     wisps = canvas.warp(canvas.noise(3.2), 6)
     if shape == 'pillar':
         x, y = canvas.frame(angle=rng.uniform(-0.5, 0.5) + np.pi / 2 * rng.integers(4))
         depth = canvas.blank(channels=0)
-        back = back * 0.7 + 0.35 * canvas.pick(GAS)[1]
-        for _ in range(rng.integers(1, 4)):
+        back = back * 0.8 + rng.uniform(0.05, 0.25) * canvas.pick(GAS)[1]
+        for _ in range(rng.integers(1, 5)):
             left, top = rng.uniform(-0.6, 0.6), rng.uniform(-0.6, 0.2)
-            width = rng.uniform(0.07, 0.2)
-            away = np.abs(x - left + 0.06 * canvas.noise(3.0))
-            wide = width * (1 + 0.35 * canvas.noise(3) + 0.6 * np.clip(y - top, 0, 2))
-            column = 8 * edge(away - wide, 0.02) * edge(-(y - top + 0.05 * wisps), 0.03)
+            width, lean = rng.uniform(0.04, 0.16), rng.normal(0, 0.25)
+            away = np.abs(x - left - lean * (y - top) + 0.07 * canvas.noise(3.2))
+            wide = width * (1 + 0.4 * canvas.noise(2.8) + 1.2 * np.clip(y - top, 0, 2))
+            soft = rng.uniform(0.015, 0.05)
+            column = 5 * edge(away - wide, soft) * edge(-(y - top + 0.06 * wisps), soft)
+            column = column * np.clip(0.7 + 0.4 * canvas.noise(2.5), 0.1, 2)
             depth = np.maximum(depth, column)
         rim = np.clip(canvas.blur(depth, 2.5) - depth, 0, 9)
-        image = back * _thin(depth) + (0.12 * rim)[..., None] * rgb(1.3, 0.9, 0.6)
-        skin = 0.06 * depth / 8 * np.exp(0.6 * canvas.noise(2.8))
+        image = back * _thin(depth)
+        image += (rng.uniform(0.05, 0.2) * rim)[..., None] * rgb(1.3, 0.9, 0.6)
+        skin = rng.uniform(0.03, 0.12) * depth / 5 * np.exp(0.6 * canvas.noise(2.8))
         image += skin[..., None] * rgb(1.3, 0.8, 0.5)
         return image, {'shape': shape, 'glowing': True}
     if shape == 'globule':
         x, y = canvas.frame(centre=rng.normal(0, 0.15, 2), axis_ratio=rng.uniform(0.5, 1),
                             scale=rng.uniform(0.25, 0.5))
-        depth = np.clip(1.6 - np.hypot(x, y) * np.exp(0.25 * wisps), 0, 2) * 3
+        depth = 5 * edge(np.hypot(x, y) * np.exp(0.2 * wisps) - 1, rng.uniform(0.06, 0.25))
     elif shape == 'filament':
         x, y = canvas.frame()
         depth = np.exp(-(((y + 0.2 * canvas.noise(3.5)) / rng.uniform(0.08, 0.22)) ** 2))
@@ -230,8 +249,7 @@ def reflection_nebula(canvas):
     veil = rng.uniform(0, 0.15) * np.exp(0.7 * canvas.noise(3))
     image += veil[..., None] * canvas.pick((rgb(1.1, 0.9, 0.75), rgb(0.7, 0.85, 1.2)))
     image += point_sources(canvas, x, y, rng.uniform(2, 25, n), rng.uniform(11000, 22000, n))
-    many = rng.integers(600, 2500) if canvas.chance(0.35) else rng.integers(20, 350)
-    image += star_field(canvas, many, slope=1.4, low=0.02, high=0.9) * _thin(0.6 * depth)
+    image += _fine_stars(canvas, 30, 4000, brightest=0.9) * _thin(0.6 * depth)
     return image, {'blue': bool(colour[2] > 1.2), 'wispy': wispy}
 
 
@@ -275,8 +293,8 @@ def supernova_remnant(canvas):
         image = (shell * part * (0.2 + 1.5 * filaments))[..., None] * first
         front = np.exp(-(((radius - 0.93) / width) ** 2))
         image += (0.6 * front * part * (0.3 + filaments))[..., None] * second
-    many = rng.integers(500, 2500) if canvas.chance(0.35) else rng.integers(10, 350)
-    image += star_field(canvas, many, slope=1.4, low=0.02, high=1.2)
+    if not x_rays or canvas.chance(0.4):
+        image += _fine_stars(canvas, 10, 4000)
     return image, {'shape': shape, 'x_rays': x_rays}
 
 
@@ -309,6 +327,7 @@ def protoplanetary_disk(canvas):
         disk = (disk * (1 + 0.5 * np.sin(theta)) + speckles) * mask
     colour = canvas.pick((rgb(1.3, 0.85, 0.4), rgb(0.6, 0.8, 1.2), rgb(1.3, 0.6, 0.3)))
     return disk[..., None] * colour, {
+        'face_on': ratio > 0.85, 'smooth': gaps == 0 and not cavity and not arms and not scattered,
         'gaps': (gaps > 1 and not scattered) or cavity, 'cavity': cavity, 'spiral': arms,
         'scattered': scattered, 'inclined': ratio < 0.45, 'mono': canvas.chance(0.85)}
 
@@ -371,21 +390,25 @@ def jet(canvas):
             knot = np.exp(-(((x - where) / (width * 1.6)) ** 2) - ((y - wiggle) / width) ** 2)
             colour = red if canvas.chance(0.6) else teal
             image += (rng.uniform(0.3, 1.2) * knot)[..., None] * colour
-        head = rng.uniform(0.8, 1.05)
-        bow = np.exp(-(((x * side - head + 2.5 * y**2) / 0.05) ** 2)) * np.exp(-((y / 0.22) ** 2))
-        bow = bow * np.exp(0.6 * canvas.noise(2.5))
-        image += (rng.uniform(0.3, 0.9) * bow)[..., None] * rgb(0.5, 0.9, 1.2)
+        for _ in range(rng.integers(1, 4)):
+            head, reach = rng.uniform(0.45, 1.1), rng.uniform(0.05, 0.12)
+            bow = np.exp(-(((x * side - head + y**2 / reach / 2) / 0.035) ** 2))
+            bow = bow * np.exp(-((y / reach) ** 2)) * np.exp(0.7 * canvas.noise(2.3))
+            image += (rng.uniform(0.2, 0.8) * bow)[..., None] * canvas.pick((teal, red))
         beam = np.exp(-((y / (0.02 + 0.02 * np.abs(x))) ** 2))
         beam = beam * ((x * side > 0) & (np.abs(x) < 0.9))
         image += (0.25 * beam)[..., None] * rgb(1.2, 0.7, 0.5)
     image = canvas.warp(image, rng.uniform(0, 2.5), 3.0)
-    cavity = np.exp(-(((np.abs(y) - 0.6 * np.abs(x)) / 0.1) ** 2)) * np.exp(-np.abs(x) / 0.25)
-    image += (rng.uniform(0, 0.6) * cavity)[..., None] * rgb(1.3, 0.8, 0.4)
+    cone = rng.uniform(0.15, 0.5) * np.sqrt(np.abs(x) + 0.01)
+    cavity = edge(np.abs(y) - cone, 0.04) * np.exp(-np.hypot(x, y) / rng.uniform(0.15, 0.5))
+    cavity = cavity * np.exp(0.4 * canvas.noise(2.8))
+    image += (rng.uniform(0, 0.7) * cavity)[..., None] * canvas.pick(
+        (rgb(1.3, 0.8, 0.4), rgb(0.6, 0.8, 1.3)))
     cloud = canvas.chance(0.7) * rng.uniform(0, 0.12) * np.exp(0.6 * canvas.warp(canvas.noise(3)))
     image += cloud[..., None] * canvas.pick(GAS)[0]
     if canvas.chance(0.3):
         image += point_sources(canvas, rng.normal(0, 0.02), 0, rng.uniform(0.5, 2), 4500)
-    image += star_field(canvas, rng.integers(10, 300), slope=1.3, low=0.02, high=1.0)
+    image += _fine_stars(canvas, 10, 1500, slope=1.3, brightest=1.0)
     return image, {'two_sided': two_sided}
 
 
@@ -405,5 +428,61 @@ def cirrus(canvas):
         spot = rng.uniform(-1, 1, 2)
         heat = rng.uniform(0.3, 1.5) * canvas.gaussian(spot, rng.uniform(0.02, 0.12))
         image += heat[..., None] * rgb(1.1, 1.0, 0.9)
-    image += star_field(canvas, rng.integers(0, 500), slope=1.4, low=0.02, high=1.2)
-    return image, {}
+    image += _fine_stars(canvas, 5, 2500)
+    return image, {'filaments': bool(web.mean() < 0.42)}
+
+
+def bubble(canvas):
+    """Paint a bubble blown by a hot star, or infrared shells around clusters."""
+    rng = canvas.rng
+    infrared = canvas.chance(0.5)
+    if infrared:
+        shell, fill = canvas.pick(((rgb(0.4, 1.2, 0.5), rgb(1.5, 0.4, 0.3)),
+                                   (rgb(1.3, 0.6, 0.3), rgb(0.4, 0.7, 1.3)),
+                                   (rgb(1.4, 0.5, 0.4), rgb(0.9, 0.8, 0.7))))
+    else:
+        shell, fill = canvas.pick(((rgb(1.5, 0.4, 0.45), rgb(0.3, 0.8, 1.0)),
+                                   (rgb(0.3, 0.7, 1.3), rgb(1.2, 0.4, 0.4)),
+                                   (rgb(1.3, 0.9, 0.4), rgb(0.3, 0.8, 0.9))))
+    base = rng.uniform(0.02, 0.3) * np.exp(0.8 * canvas.warp(canvas.noise(3), 6))
+    image = base[..., None] * shell
+    count = int(canvas.pick((1, 1, 1, 2, 4)))
+    for _ in range(count):
+        scale = rng.uniform(0.3, 0.8) if count == 1 else rng.uniform(0.12, 0.4)
+        centre = rng.normal(0, 0.12 if count == 1 else 0.5, 2)
+        x, y = canvas.frame(centre=centre, axis_ratio=rng.uniform(0.75, 1), scale=scale)
+        radius = np.hypot(x, y) * np.exp(rng.uniform(0.02, 0.09) * canvas.noise(3.2))
+        part = np.clip(1 + rng.uniform(0.1, 1.0) * np.cos(np.arctan2(y, x) - rng.uniform(0, 6))
+                       + 0.3 * canvas.noise(3.5), 0.02, 3)
+        rim = np.exp(-(((radius - 1) / rng.uniform(0.03, 0.12)) ** 2))
+        rim = rim + 0.35 * np.exp(-np.clip(1 - radius, 0, 2) / 0.25) * (radius < 1)
+        web = 0.5 + canvas.warp(canvas.ridges(2.6, 3), 4)
+        image += (rng.uniform(0.5, 1.2) * rim * part * web)[..., None] * shell
+        inside = edge(radius - 0.8, 0.1) * np.exp(0.5 * canvas.warp(canvas.noise(3)))
+        image += (rng.uniform(0.05, 0.4) * inside)[..., None] * fill
+        image += point_sources(canvas, *(centre + rng.normal(0, 0.1 * scale, 2)),
+                               rng.uniform(1, 8), 20000)
+    image += _fine_stars(canvas, 50, 4000)
+    return image, {'infrared': infrared, 'many': count > 1}
+
+
+def embedded_cluster(canvas):
+    """Paint a young cluster in the gas it formed from, seen through dust."""
+    rng = canvas.rng
+    outer, inner = canvas.pick(GAS)
+    centre = rng.normal(0, 0.12, 2)
+    x, y = canvas.frame(centre=centre)
+    radius = np.hypot(x, y)
+    web = canvas.warp(canvas.ridges(2.8, rng.uniform(2, 5)), 6)
+    gas = np.exp(-radius / rng.uniform(0.35, 1.0)) * np.exp(0.8 * canvas.warp(canvas.noise(3), 6))
+    image = (rng.uniform(0.2, 0.8) * gas * (0.4 + web))[..., None] * outer
+    image += (rng.uniform(0.1, 0.5) * np.exp(-radius / 0.25))[..., None] * inner
+    depth = rng.uniform(0, 2.5) * np.clip(canvas.warp(canvas.noise(3)) - 0.3, 0, 3)
+    image *= _thin(depth)
+    n, spread = rng.integers(40, 700), rng.uniform(0.06, 0.28)
+    places = centre[:, None] + rng.standard_t(3, (2, n)) * spread
+    image += point_sources(canvas, *places, luminosities(rng, n, slope=1.0, low=0.05, high=6),
+                           rng.choice([3200, 4500, 9000, 22000], n),
+                           psf=canvas.pick(('point', 'gaussian', 'spikes4', 'spikes6')))
+    image += _fine_stars(canvas, 100, 4000, brightest=0.8) * _thin(depth)
+    return image, {'dusty': bool(depth.mean() > 0.5), 'rich': bool(n > 300)}

@@ -14,8 +14,9 @@ OLD = rgb(1.15, 1.0, 0.72)
 YOUNG = rgb(0.78, 0.95, 1.25)
 HALPHA = rgb(1.6, 0.35, 0.55)
 
-PSF_KINDS = ('gaussian', 'moffat', 'spikes4', 'spikes6')
-PSF_SHARES = (0.35, 0.3, 0.22, 0.13)
+# 'point': a picture that was shrunk so much that most of its stars are single pixels.
+PSF_KINDS = ('gaussian', 'moffat', 'spikes4', 'spikes6', 'point')
+PSF_SHARES = (0.22, 0.18, 0.2, 0.12, 0.28)
 VARIANTS = 16
 
 
@@ -52,7 +53,10 @@ def _profile(kind, rng, unit):
     if kind == 'gaussian':
         psf = np.exp(-(radius**2) / 2 / rng.uniform(0.6, 1.5) ** 2)
     elif kind == 'moffat':
-        psf = (1 + (radius / rng.uniform(1.0, 2.6)) ** 2) ** -rng.uniform(2.2, 3.5)
+        psf = (1 + (radius / rng.uniform(0.8, 2.2)) ** 2) ** -rng.uniform(2.2, 3.5)
+    elif kind == 'point':
+        psf = np.exp(-(radius**2) / 2 / rng.uniform(0.35, 0.6) ** 2)
+        psf += 0.01 * np.exp(-radius / rng.uniform(1.5, 4))
     else:
         psf = np.exp(-(radius**2) / 2 / rng.uniform(0.6, 1.0) ** 2)
         psf += 0.012 * np.exp(-radius / 5) * (1 + np.cos(radius * 2.2))
@@ -70,7 +74,7 @@ def _profile(kind, rng, unit):
     return psf / psf.sum()
 
 
-@lru_cache(maxsize=4 * VARIANTS * 2)
+@lru_cache(maxsize=5 * VARIANTS * 2)
 def _transfer(kind, variant, domain, unit):
     """Return the transfer function of a point-spread function, scaled to a peak of 1."""
     psf = _profile(kind, np.random.default_rng([variant, PSF_KINDS.index(kind)]), unit)
@@ -92,7 +96,7 @@ def point_sources(canvas, x, y, flux, temperature, *, psf=None):
         Peak brightness.
     temperature : array-like, shape (n,)
         Black-body temperature in kelvin.
-    psf : {'gaussian', 'moffat', 'spikes4', 'spikes6'}, optional
+    psf : {'gaussian', 'moffat', 'spikes4', 'spikes6', 'point'}, optional
         Random by default.
 
     Returns

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import detectors, galaxies, nebulae, solar, stars
+from . import bands, detectors, figures, galaxies, nebulae, solar, stars
 from .camera import develop, present
 from .fields import Canvas
 
@@ -57,6 +57,20 @@ PAINTERS: dict[str, tuple[Callable, str]] = {
     'earth': (solar.earth, 'bright'),
     'night_landscape': (solar.night_landscape, 'figure'),
     'all_sky_map': (detectors.all_sky_map, 'figure'),
+    'fading_radio_galaxy': (galaxies.fading_radio_galaxy, 'radio'),
+    'galaxy_group': (galaxies.galaxy_group, 'galaxy'),
+    'bubble': (nebulae.bubble, 'nebula'),
+    'embedded_cluster': (nebulae.embedded_cluster, 'nebula'),
+    'x_ray': (bands.x_ray, 'radio'),
+    'velocity_map': (bands.velocity_map, 'figure'),
+    'pixel_stamp': (bands.pixel_stamp, 'detector'),
+    'finder_chart': (figures.finder_chart, 'figure'),
+    'diagram': (figures.diagram, 'figure'),
+    'launch': (figures.launch, 'figure'),
+    'people': (figures.people, 'figure'),
+    'spacecraft': (figures.spacecraft, 'figure'),
+    'observatory': (figures.observatory, 'figure'),
+    'planet_surface': (figures.planet_surface, 'bright'),
 }
 
 KINDS: tuple[str, ...] = tuple(PAINTERS)
@@ -74,7 +88,7 @@ class Scene:
         One of `KINDS`.
     attributes : dict
         What is visible beyond the kind: plain strings, booleans and integers, so that they
-        survive JSON. ``style`` and ``mosaic`` are always present.
+        survive JSON. ``style``, ``mosaic`` and ``annotated`` are always present.
     seed : int
         Seed that reproduces it.
     """
@@ -124,6 +138,6 @@ def render(seed: int, kind: str | None = None, *, size: int = 128) -> Scene:
     mono = attributes.pop('mono', False)
     picture, style = develop(canvas, light, family, mono=mono,
                              small=attributes.get('small', False))
-    image, mosaic = present(canvas, picture, size, family)
+    image, marks = present(canvas, picture, size, family)
     attributes = {name: _plain(value) for name, value in attributes.items()}
-    return Scene(image, kind, attributes | {'style': style, 'mosaic': mosaic}, seed)
+    return Scene(image, kind, attributes | {'style': style} | marks, seed)

@@ -5,7 +5,8 @@ import numpy as np
 from .fields import edge, rgb
 from .optics import point_sources, star_field
 
-__all__ = ['sun', 'planet', 'moon', 'comet', 'asteroid', 'eclipse', 'night_landscape', 'earth']
+__all__ = ['sun', 'planet', 'moon', 'comet', 'cratered', 'asteroid', 'eclipse', 'night_landscape',
+           'earth']
 
 
 def comet(canvas):
@@ -31,7 +32,8 @@ def comet(canvas):
         plasma = np.exp(-(((y - wave) / (0.015 + 0.05 * ahead)) ** 2)) * np.exp(-ahead / 1.2)
         plasma *= (x > 0) * np.clip(1 + 0.5 * canvas.noise(2.5), 0, 3)
         image += (rng.uniform(0.2, 0.6) * plasma)[..., None] * rgb(0.5, 0.7, 1.4)
-    stars = star_field(canvas, rng.integers(5, 300), low=0.03, high=2.0)
+    stars = star_field(canvas, rng.integers(5, 500), low=0.03, high=2.0,
+                       psf=canvas.pick(('point', 'gaussian', 'moffat')))
     trailed = canvas.chance(0.35)
     if trailed:
         # The telescope followed the comet, so stars are streaks.
@@ -49,7 +51,9 @@ def _bands(canvas, latitude, contrast, octaves=60):
     profile = np.convolve(rng.standard_normal(octaves), [0.2, 0.6, 0.2], mode='same')
     profile *= contrast / profile.std()
     grid = np.linspace(-1.6, 1.6, octaves)
-    return 1 + np.interp(latitude + 0.02 * canvas.noise(2.5), grid, profile)
+    # Eddies curl the edges of the bands.
+    eddies = rng.uniform(0.01, 0.05) * canvas.warp(canvas.noise(2.5), 5)
+    return np.clip(1 + np.interp(latitude + eddies, grid, profile), 0.2, 2)
 
 
 def planet(canvas):
@@ -58,9 +62,9 @@ def planet(canvas):
     body = canvas.pick(('jupiter', 'saturn', 'mars', 'venus', 'ice giant'))
     scale = rng.uniform(0.15, 0.4) if body == 'saturn' else canvas.log_uniform(0.15, 0.9)
     centre = np.zeros(2)
-    if canvas.chance(0.12):
-        # A close-up.
-        scale = rng.uniform(1.0, 1.8)
+    close = body != 'ice giant' and canvas.chance(0.25)
+    if close:
+        scale = rng.uniform(1.0, 2.5)
         centre = rng.normal(0, 0.3 * scale, 2)
     x, y = canvas.frame(centre=centre, angle=rng.normal(0, 0.4), scale=scale)
     radius = np.hypot(x, y / 0.95)
@@ -103,16 +107,17 @@ def planet(canvas):
     moons = int(rng.integers(0, 5))
     image += point_sources(canvas, rng.uniform(-1, 1, moons), rng.uniform(-0.2, 0.2, moons),
                            rng.uniform(0.2, 0.8, moons), np.full(moons, 6000.0), psf='gaussian')
-    return image, {'body': body, 'spot': spot, 'crescent': crescent, 'small': scale < 0.25}
+    return image, {'body': body, 'spot': spot, 'crescent': crescent, 'small': scale < 0.25,
+                   'close': close, 'moons': moons > 1}
 
 
-def _cratered(canvas, count, smallest, largest):
+def cratered(canvas, count, smallest, largest):
     """Return a shaded, cratered terrain, about 0.6 on average."""
     rng = canvas.rng
     height = 0.6 * canvas.noise(3.5) + 0.15 * canvas.noise(2.0)
     for _ in range(count):
         a, b = rng.uniform(-1.1, 1.1, 2)
-        size = canvas.log_uniform(smallest, largest)
+        size = min(smallest * rng.random() ** -0.7, largest)
         away = np.hypot(canvas.x - a, canvas.y - b) / size
         bowl = np.where(away < 1, 0.6 * away**2 - 0.6, 0)
         height = height + size * 14 * (bowl + 0.45 * np.exp(-(((away - 1.05) / 0.16) ** 2)))
@@ -127,7 +132,7 @@ def moon(canvas):
     """Paint a cratered moon: the whole disk in some phase, or its surface close up."""
     rng = canvas.rng
     whole = canvas.chance(0.5)
-    terrain, light = _cratered(canvas, int(rng.integers(25, 80)), 0.015, 0.16)
+    terrain, light = cratered(canvas, int(rng.integers(30, 140)), 0.018, 0.3)
     crescent = False
     if whole:
         size = rng.uniform(0.5, 0.95)
@@ -147,7 +152,7 @@ def moon(canvas):
 def asteroid(canvas):
     """Paint an irregular small body, close up, with craters."""
     rng = canvas.rng
-    terrain, light = _cratered(canvas, int(rng.integers(15, 50)), 0.02, 0.12)
+    terrain, light = cratered(canvas, int(rng.integers(15, 50)), 0.02, 0.12)
     scale = rng.uniform(0.3, 0.75)
     x, y = canvas.frame(axis_ratio=rng.uniform(0.45, 0.9), scale=scale)
     radius = np.hypot(x, y) * np.exp(0.12 * canvas.noise(4))
@@ -207,8 +212,13 @@ def sun(canvas):
         prominences = whole
         image = image + (radius > 1) * np.exp(-(radius - 1) / 0.06) * np.clip(bumps - 1, 0, 2) * 0.5
         colour = rgb(1.5, 0.6, 0.25)
+    transit = whole and canvas.chance(0.06)
+    if transit:
+        spot = centre + rng.uniform(-0.5, 0.5, 2) * size
+        away = np.hypot(canvas.x - spot[0], canvas.y - spot[1])
+        image = image * (1 - edge(away - size * rng.uniform(0.02, 0.07), 0.01))
     return np.maximum(image, 0)[..., None] * colour, {
-        'band': band, 'whole': whole, 'spots': band == 'white' and n > 0,
+        'transit': transit, 'band': band, 'whole': whole, 'spots': band == 'white' and n > 0,
         'prominences': prominences}
 
 
@@ -244,10 +254,12 @@ def earth(canvas):
     centre = (0.0, 0.0) if whole else (0.0, size * rng.uniform(0.6, 0.9))
     radius = np.hypot(canvas.x - centre[0], canvas.y - centre[1]) / size
     mu = np.sqrt(np.clip(1 - radius**2, 0, 1))
-    land = edge(rng.uniform(0.1, 0.7) - canvas.warp(canvas.noise(3.5), 4), 0.05)[..., None]
+    land = canvas.warp(canvas.noise(3.2), 4) + 0.1 * canvas.noise(2)
+    land = edge(rng.uniform(0.1, 0.7) - land, 0.15)[..., None] * np.exp(
+        0.2 * canvas.noise(2))[..., None]
     ground = rgb(0.08, 0.2, 0.5) * (1 - land)
     ground = ground + canvas.pick((rgb(0.45, 0.4, 0.2), rgb(0.25, 0.4, 0.15))) * land
-    clouds = np.clip(canvas.warp(canvas.noise(2.5), 14, 3.0) - rng.uniform(-0.3, 0.6), 0, 1)
+    clouds = np.clip(0.6 * canvas.warp(canvas.noise(2.8), 16, 3.0) - rng.uniform(-0.4, 0.4), 0, 1)
     image = ground * (1 - clouds[..., None]) + clouds[..., None] * rgb(1, 1, 1)
     image = image * (mu**0.5 * edge(radius - 1, 0.02))[..., None]
     image += (0.3 * np.exp(-np.abs(radius - 1.0) / 0.03))[..., None] * rgb(0.4, 0.7, 1.3)

@@ -10,14 +10,14 @@ __all__ = ['globular_cluster', 'open_cluster', 'star_field_scene', 'saturated_st
 def globular_cluster(canvas):
     """Paint a globular cluster with a Plummer-like profile."""
     rng = canvas.rng
-    n = rng.integers(1200, 6000)
+    n = int(canvas.log_uniform(1200, 12000))
     core = canvas.log_uniform(0.05, 0.8)
     radius = np.minimum(core / np.sqrt(np.maximum(1 / rng.random(n) - 1, 1e-4)), 3)
     theta = rng.uniform(0, 2 * np.pi, n)
     temperature = rng.choice([3800, 4500, 5500, 8000], n, p=[0.25, 0.35, 0.3, 0.1])
     image = point_sources(canvas, radius * np.cos(theta), radius * np.sin(theta),
                           luminosities(rng, n, slope=1.6, low=0.03, high=1.5), temperature,
-                          psf=canvas.pick(('gaussian', 'gaussian', 'moffat', 'spikes4')))
+                          psf=canvas.pick(('point', 'point', 'gaussian', 'moffat', 'spikes4')))
     many = rng.integers(200, 2000) if core > 0.3 else rng.integers(0, 300)
     image += star_field(canvas, many, slope=1.6, high=1.5) * 0.6
     return image, {'core': core > 0.4, 'compact': core < 0.09}
@@ -42,7 +42,7 @@ def star_field_scene(canvas):
     """Paint a field of stars, crowded or sparse."""
     rng = canvas.rng
     crowded = canvas.chance(0.5)
-    n = rng.integers(1500, 5000) if crowded else rng.integers(15, 250)
+    n = int(canvas.log_uniform(1500, 12000)) if crowded else rng.integers(15, 250)
     image = star_field(canvas, n, slope=rng.uniform(0.9, 1.7), low=0.02, high=5.0)
     if crowded and canvas.chance(0.4):
         clouds = np.exp(-rng.uniform(0.3, 1.5) * np.clip(canvas.warp(canvas.noise(3)), 0, 3))
@@ -69,6 +69,9 @@ def saturated_star(canvas):
     if ghost:
         mirror = np.hypot(canvas.x + a * 0.7, canvas.y + b * 0.7)
         image += (0.12 * ((mirror < 0.3) & (mirror > 0.1)))[..., None]
+    if canvas.chance(0.3):
+        # A clipped core, as the detector leaves it.
+        image = np.minimum(image, rng.uniform(3, 30))
     image += star_field(canvas, rng.integers(20, 400), slope=1.3, high=2.0)
     return image, {'spikes': psf != 'moffat', 'bleeding': bleeding, 'ghost': ghost}
 

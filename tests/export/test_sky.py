@@ -23,7 +23,7 @@ def test_every_kind_renders(kind):
     assert scene.seed == 5
     # Attributes are stored as JSON, so nothing may change on the way.
     assert json.loads(json.dumps(scene.attributes)) == scene.attributes
-    assert {'style', 'mosaic'} <= set(scene.attributes)
+    assert {'style', 'mosaic', 'annotated'} <= set(scene.attributes)
 
 
 def test_same_seed_same_picture():
@@ -94,9 +94,9 @@ def test_captions_are_reproducible_and_varied():
         ('lens', 'ring', (True, False), 'Einstein ring'),
         ('dark_nebula', 'shape', ('pillar', 'globule'), 'pillar'),
         ('planet', 'body', ('saturn', 'mars'), 'Saturn'),
-        ('radio_galaxy', 'class', ('FR II', 'FR I'), 'FR II'),
+        ('fading_radio_galaxy', 'bent', (True, False), 'bent-tail'),
         ('merger', 'tails', (True, False), 'tidal tails'),
-        ('galaxy_cluster', 'arcs', (True, False), 'arcs'),
+        ('galaxy_cluster', 'arcs', (True, False), 'giant arcs'),
     ],
 )
 def test_captions_tell_only_what_is_there(kind, name, values, phrase):
@@ -110,6 +110,27 @@ def test_captions_tell_only_what_is_there(kind, name, values, phrase):
     there, absent = values
     assert said(there)
     assert not said(absent)
+
+
+def test_clauses_are_joined_and_negated():
+    rng = np.random.default_rng(4)
+    attributes = {'style': 'colour', 'arms': 'loose', 'n_arms': 2, 'barred': False}
+    captions = {caption('spiral', attributes, rng) for _ in range(2000)}
+    assert any(' with ' in text and ' and ' in text and text.endswith('no bar')
+               for text in captions)
+    assert any(text.endswith('without a bar') for text in captions)
+    barred = [caption('spiral', attributes | {'barred': True}, rng) for _ in range(2000)]
+    assert not any('no bar' in text or 'without a bar' in text for text in barred)
+
+
+def test_pictures_of_no_target_are_not_observed():
+    rng = np.random.default_rng(5)
+    texts = [caption('people', {'style': 'figure', 'astronaut': True}, rng) for _ in range(500)]
+    assert not any('telescope' in text or 'in the sky' in text for text in texts)
+
+
+def test_both_fanaroff_riley_classes_have_their_own_words():
+    assert not set(names('radio_galaxy')) & set(names('fading_radio_galaxy'))
 
 
 def test_mosaic_and_style_words_follow_the_picture():
