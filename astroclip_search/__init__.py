@@ -62,6 +62,9 @@ class Conf(_config.ConfigNamespace):
     row_timeout = _config.ConfigItem(
         60.0,
         'Seconds that the image of one row may take in all.')
+    query_timeout = _config.ConfigItem(
+        600.0,
+        'Seconds that the downloads of one call may take in all; 0 means no end.')
     retries = _config.ConfigItem(
         2,
         'Further tries after a reset connection, a 429 or a 5xx answer.')
@@ -74,6 +77,11 @@ class Conf(_config.ConfigNamespace):
     max_images = _config.ConfigItem(
         500,
         'Images that one call downloads at most; images in the cache do not count.')
+    private_hosts = _config.ConfigItem(
+        [],
+        'Hosts (with port, unless it is the standard one) at private or loopback addresses from '
+        'which images may be downloaded.',
+        cfgtype='force_list')  # without a type, a list is a choice of one
     thumbnail_size = _config.ConfigItem(
         192,
         'Long side of the thumbnails kept for the gallery, in pixels.')
@@ -86,7 +94,7 @@ class Conf(_config.ConfigNamespace):
     mast_collections = _config.ConfigItem(
         ['HST', 'JWST'],
         'Collections that query_text searches in MAST.',
-        cfgtype='force_list')  # without a type, a list is a choice of one
+        cfgtype='force_list')
     mast_calib_levels = _config.ConfigItem(
         ['3', '4'],
         'CAOM calibration levels that query_text searches.',

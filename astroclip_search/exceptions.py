@@ -51,7 +51,10 @@ class PreviewError(ClipSearchError):
     """
 
     def __init__(self, reason: str, url: str = '', *, status: str = 'ERROR'):
-        super().__init__(f'{reason}: {url}' if url else reason)
+        super().__init__(reason)
         self.reason = reason
         self.url = url
         self.status = status
+
+    def __str__(self) -> str:
+        return f'{self.reason}: {self.url}' if self.url else self.reason

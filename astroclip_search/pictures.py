@@ -23,8 +23,8 @@ class Pictures:
     """
     Pictures of the rows of `~astroclip_search.ClipSearchClass`.
 
-    The class that inherits from it has ``_pipeline``, ``_store``, ``_existing_stores`` and
-    ``_address``.
+    The class that inherits from it has ``_pipeline``, ``_store``, ``_existing_stores``,
+    ``_named_hosts`` and ``_address``.
     """
 
     def gallery(self, results: Any, n: int = 24, *,
@@ -124,6 +124,7 @@ class Pictures:
             table = results[:n]
             return table, [source or None for source in text_column(table, 'clip_source')], {}
         table, references = open_results(results, image_dir=image_dir)
+        self._named_hosts.update(references.trusted)
         sources = [None if status else source for source, status in
                    zip(references.sources, references.status, strict=True)]
         return table[:n], sources[:n], references.objects

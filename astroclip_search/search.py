@@ -4,9 +4,10 @@ The verbs: the only module that knows all others.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from .phrases import check_count, check_phrases, check_query, invalid
 from .pictures import Pictures
@@ -64,6 +65,7 @@ class ClipSearchClass(MastQueries, VoQueries, Pictures):
         self._mast = mast
         self._given_encoder = encoder
         self._stores: dict[Path | None, Store] = {}
+        self._named_hosts: set[str] = set()  # by the user, hence trusted
 
     def __call__(self, **kwargs: Any) -> 'ClipSearchClass':
         """
@@ -134,7 +136,7 @@ class ClipSearchClass(MastQueries, VoQueries, Pictures):
         table, references = open_results(results, image_dir=image_dir)
         self._check_rankable(table, references, by)
         encoder = self._encoder()
-        with self._pipeline(encoder, self._store(cache)) as pipeline:
+        with self._pipeline(encoder, self._store(cache), references.trusted) as pipeline:
             scores = scoring.score(references, phrases, negatives, by=by, pipeline=pipeline,
                                    max_images=self._setting('max_images', max_images),
                                    show_progress=self._setting('show_progress', show_progress))
@@ -230,7 +232,7 @@ class ClipSearchClass(MastQueries, VoQueries, Pictures):
         encoder = self._encoder()
         preprocessing = encoder.bundle.preprocessing
         prepared = []
-        with self._pipeline(encoder, self._store(False)) as pipeline:
+        with self._pipeline(encoder, self._store(False), references.trusted) as pipeline:
             for source, status, message in zip(references.sources, references.status,
                                                references.message, strict=True):
                 if status:
@@ -323,15 +325,24 @@ class ClipSearchClass(MastQueries, VoQueries, Pictures):
         return list(self._stores.values())
 
     @contextlib.contextmanager
-    def _pipeline(self, encoder: 'Encoder | None', store: 'Store') -> 'Iterator[Pipeline]':
+    def _pipeline(self, encoder: 'Encoder | None', store: 'Store',
+                  trusted: Collection[str] = ()) -> 'Iterator[Pipeline]':
         from . import __version__, conf
         from .embeddings import Pipeline
         from .previews import Fetcher, Limits
 
         limits = Limits(n_connections=conf.n_connections, connect_timeout=conf.connect_timeout,
-                        timeout=conf.timeout, row_timeout=conf.row_timeout, retries=conf.retries,
+                        timeout=conf.timeout, row_timeout=conf.row_timeout,
+                        query_timeout=conf.query_timeout, retries=conf.retries,
                         max_bytes=conf.max_bytes)
-        with Fetcher(limits, f'astroclip_search/{__version__}') as fetcher:
+
+        self._named_hosts.update(trusted)
+
+        def trusted_hosts() -> set[str]:
+            mast = urlsplit(self._address('mast:')).netloc
+            return {*self._named_hosts, *conf.private_hosts, mast}
+
+        with Fetcher(limits, f'astroclip_search/{__version__}', trusted=trusted_hosts) as fetcher:
             yield Pipeline(encoder, store, fetcher, self._address, batch_size=conf.batch_size,
                            max_pixels=conf.max_pixels, max_bytes=conf.max_bytes,
                            thumbnail_size=conf.thumbnail_size)

@@ -44,7 +44,8 @@ def pipeline(server, tmp_path):
 
     def make(*, encoder=None, limits=None, path=None, **options):
         store = Store(path or tmp_path / f'{len(made)}.sqlite')
-        fetcher = Fetcher(limits or Limits(timeout=5))
+        fetcher = Fetcher(limits or Limits(timeout=5),
+                          trusted=[server.url.removeprefix('http://')])
         made.append((store, fetcher))
         return Pipeline(encoder or ColourEncoder(), store, fetcher,
                         lambda source: f'{server.url}/api/v0.1/Download/file?uri={source}',

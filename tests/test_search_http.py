@@ -161,7 +161,7 @@ MISBEHAVIOUR = {
     'redirect-loop': ('ERROR', 'more than 5 redirects'),
     'redirect-file': ('ERROR', 'not an http or https address'),
     'redirect:ftp://a.example/b.jpg': ('ERROR', 'not an http or https address'),
-    'redirect:http://127.0.0.1:9/': ('ERROR', 'the server cannot be reached'),
+    'redirect:http://127.0.0.1:9/': ('ERROR', 'is a private address'),
 }
 
 

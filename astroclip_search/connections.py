@@ -1,0 +1,405 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Connections that a stranger's address cannot misuse: guarded, watched, and used again.
+
+An address in an archive's table may point into the private network of whoever reads it. Hence a
+name is resolved once, each of its addresses is checked, and a checked one is connected to: no
+answer of a name server between the check and the connection can change it.
+"""
+
+import contextlib
+import ipaddress
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from .exceptions import PreviewError
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ['Clock', 'Connections', 'UnansweredError', 'is_private']
+
+_STANDARD_PORTS = {'http': 80, 'https': 443}
+
+# Seconds between two looks at the clocks of the exchanges that are under way.
+_TICK = 0.05
+
+# Pools of connections to different hosts that are kept.
+_MAX_HOSTS = 64
+
+# Addresses of IPv4 written as ones of IPv6 for translation between the two (RFC 6052).
+_NAT64 = ipaddress.ip_network('64:ff9b::/96')
+
+
+class UnansweredError(PreviewError):
+    """
+    The server could not be reached, or said nothing in time.
+    """
+
+
+class Clock:
+    """
+    The time that is left to a download.
+
+    Parameters
+    ----------
+    seconds : float
+        Time that it may take.
+    """
+
+    def __init__(self, seconds: float):
+        self.deadline = time.monotonic() + seconds
+        self.connection: socket.socket | None = None
+
+    @property
+    def left(self) -> float:
+        """
+        Seconds left, never negative.
+        """
+        return max(0.0, self.deadline - time.monotonic())
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """
+        Stand still while the server is not to blame.
+
+        Yields
+        ------
+        None
+            Time that passes in here does not count.
+        """
+        left, self.deadline = self.left, math.inf
+        try:
+            yield
+        finally:
+            self.deadline = time.monotonic() + left
+
+
+class Connections:
+    """
+    Sends requests over connections that are shared by all threads.
+
+    Parameters
+    ----------
+    user_agent : str
+        Sent with every request.
+    n_connections : int
+        Connections to one host that are kept open.
+    trusted : collection of str, or callable
+        Hosts that may have a private address, as ``host:port``, or ``host`` for the standard
+        ports; a callable makes the collection when it is first needed.
+    headers : dict of dict, optional
+        Further headers for each host, ``host:port`` or, for https at the standard port, ``host``.
+    until : float
+        Time (``time.monotonic``) at which ``at_end`` is called.
+    at_end : callable
+        What happens then.
+    """
+
+    def __init__(self, user_agent: str, n_connections: int, *,
+                 trusted: Collection[str] | Callable[[], Collection[str]] = (),
+                 headers: Mapping[str, Mapping[str, str]] | None = None,
+                 until: float = math.inf, at_end: Callable[[], None] = lambda: None):
+        self._user_agent = user_agent
+        self._n_connections = n_connections
+        self._given_trusted = trusted
+        self._headers = {name.lower(): values for name, values in (headers or {}).items()}
+        self._until = until
+        self._at_end = at_end
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._clocks: set[Clock] = set()
+        self._closed = threading.Event()
+        self._watch: threading.Thread | None = None
+        self._made: requests.Session | None = None
+
+    def close(self) -> None:
+        """
+        Cut the exchanges in progress and close all connections.
+        """
+        self._closed.set()
+        with self._lock:
+            for clock in self._clocks:
+                _shut_down(clock.connection)
+        if self._watch is not None and self._watch is not threading.current_thread():
+            self._watch.join()
+        with self._lock:
+            if self._made is not None:
+                self._made.close()
+
+    @contextlib.contextmanager
+    def exchange(self, url: str, clock: Clock, *, data: bytes | None = None,
+                 timeout: tuple[float, float]) -> Iterator['requests.Response']:
+        """
+        Ask once, and follow no redirect.
+
+        Parameters
+        ----------
+        url : str
+            An ``http`` or ``https`` address.
+        clock : Clock
+            When its time is over, the connection is cut.
+        data : bytes, optional
+            Form-encoded content to POST; without it the request is a GET.
+        timeout : tuple of float
+            Seconds to wait for a connection and for the next bytes.
+
+        Yields
+        ------
+        requests.Response
+            Its body is not read yet.
+
+        Raises
+        ------
+        PreviewError
+            If the server is at a private address, or does not answer.
+        """
+        import requests
+
+        # Prepared and sent without a session's help, which would add the credentials of ~/.netrc
+        # and the cookies of other rows, and read the body of a redirect without bounds.
+        request = requests.Request('GET' if data is None else 'POST', url, data=data).prepare()
+        request.headers['User-Agent'] = self._user_agent
+        # A compressed image gains nothing and could be a decompression bomb.
+        request.headers['Accept-Encoding'] = 'identity'
+        if data is not None:
+            request.headers['Content-Type'] = 'application/x-www-form-urlencoded'
+        parts = urlsplit(request.url)
+        if parts.scheme == 'https' or parts.port:
+            request.headers.update(self._headers.get(parts.netloc.lower(), {}))
+        settings = self._session.merge_environment_settings(request.url, {}, True, None, None)
+        if requests.utils.select_proxy(request.url, settings['proxies']):
+            self._check_literal(request.url)
+        clock.connection = None
+        with self._watched(clock), self._session.get_adapter(request.url).send(
+                request, timeout=timeout, **settings) as response:
+            yield response
+
+    def redirect_target(self, response: 'requests.Response') -> str | None:
+        """
+        Where a response sends to.
+
+        Parameters
+        ----------
+        response : requests.Response
+            Any response.
+
+        Returns
+        -------
+        str or None
+            The address, which may be relative; `None` if it is no redirect.
+        """
+        return self._session.get_redirect_target(response)
+
+    @contextlib.contextmanager
+    def _watched(self, clock: Clock) -> Iterator[None]:
+        """
+        Have the connection cut when the time is over.
+
+        The timeout of a socket is one of each read: a handshake, header or body that drips in byte
+        by byte would hold its thread for as long as the server likes.
+        """
+        self._local.clock = clock
+        with self._lock:
+            self._clocks.add(clock)
+            if self._watch is None:
+                self._watch = threading.Thread(target=self._keep_watch, daemon=True,
+                                               name='astroclip-watch')
+                self._watch.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._clocks.discard(clock)
+
+    def _keep_watch(self) -> None:
+        while not self._closed.wait(_TICK):
+            now = time.monotonic()
+            over = now > self._until
+            if over:
+                self._at_end()
+            with self._lock:
+                for clock in self._clocks:
+                    if over or now > clock.deadline:
+                        _shut_down(clock.connection)
+
+    def _take(self, connection: socket.socket | None) -> None:
+        """
+        Remember what to cut; after the end, nothing new is begun.
+        """
+        self._local.clock.connection = connection
+        if self._closed.is_set():
+            _shut_down(connection)
+
+    @property
+    def _session(self) -> 'requests.Session':
+        """
+        Keeps the connections, and knows the proxies and certificates of the environment.
+        """
+        with self._lock:
+            if self._made is None:
+                self._made = self._make_session()
+            return self._made
+
+    def _make_session(self) -> 'requests.Session':
+        import requests
+        import urllib3
+
+        connections = self
+
+        class Guarded:
+            """
+            Takes its socket from us, as urllib3's own support of SOCKS does.
+            """
+
+            def _new_conn(self):
+                connected = connections._connect(self.host, self.port, self.timeout,
+                                                 guarded=self.proxy is None)
+                # TLS wraps the socket in another one; both end with a duplicate that is cut.
+                self.duplicate = connected.dup()
+                connections._take(self.duplicate)
+                for option in self.socket_options or ():
+                    connected.setsockopt(*option)
+                return connected
+
+            def request(self, *args, **kwargs):
+                connections._take(getattr(self, 'duplicate', None))
+                return super().request(*args, **kwargs)
+
+            def close(self):
+                super().close()
+                if getattr(self, 'duplicate', None) is not None:
+                    self.duplicate.close()
+
+        pools = {}
+        for scheme, pool in (('http', urllib3.HTTPConnectionPool),
+                             ('https', urllib3.HTTPSConnectionPool)):
+            connection = type('Guarded', (Guarded, pool.ConnectionCls), {})
+            pools[scheme] = type(pool.__name__, (pool,), {'ConnectionCls': connection})
+
+        class Adapter(requests.adapters.HTTPAdapter):
+            def init_poolmanager(self, *args, **kwargs):
+                super().init_poolmanager(*args, **kwargs)
+                self.poolmanager.pool_classes_by_scheme = pools
+
+            def proxy_manager_for(self, proxy, **kwargs):
+                manager = super().proxy_manager_for(proxy, **kwargs)
+                if not proxy.lower().startswith('socks'):
+                    manager.pool_classes_by_scheme = pools
+                return manager
+
+        session = requests.Session()
+        adapter = Adapter(pool_connections=_MAX_HOSTS, pool_maxsize=self._n_connections)
+        session.mount('http://', adapter)
+        session.mount('https://', adapter)
+        return session
+
+    def _connect(self, host: str, port: int, timeout: float, *, guarded: bool) -> socket.socket:
+        clock = self._local.clock
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise UnansweredError('the server cannot be reached (unknown host)') from error
+        if guarded and not self._is_trusted(host, port):
+            for *_, address in found:
+                if is_private(address[0]):
+                    raise self._refusal(host, port, address[0])
+        error = None
+        for family, kind, protocol, _, address in found:
+            if not clock.left or self._closed.is_set():
+                break
+            connection = socket.socket(family, kind, protocol)
+            try:
+                connection.settimeout(min(timeout, clock.left))
+                connection.connect(address)
+                connection.settimeout(timeout)
+                return connection
+            except OSError as problem:
+                connection.close()
+                error = problem
+        if error is None or isinstance(error, TimeoutError):
+            raise UnansweredError('no connection in time') from error
+        raise UnansweredError('the server cannot be reached') from error
+
+    def _check_literal(self, url: str) -> None:
+        """
+        A proxy resolves names itself, and only what needs no resolving can be checked here.
+        """
+        parts = urlsplit(url)
+        host = (parts.hostname or '').rstrip('.')
+        port = parts.port or _STANDARD_PORTS[parts.scheme]
+        try:
+            # Reads also 127.1, 0x7f.1 and 2130706433, as the system does when it connects.
+            address = socket.inet_ntoa(socket.inet_aton(host))
+        except OSError:
+            address = host
+        with contextlib.suppress(ValueError):
+            if (host == 'localhost' or host.endswith('.localhost') or is_private(address)
+                    ) and not self._is_trusted(host, port):
+                raise self._refusal(host, port, address)
+
+    def _is_trusted(self, host: str, port: int) -> bool:
+        return not self._trusted.isdisjoint(_names(host, port))
+
+    @cached_property
+    def _trusted(self) -> frozenset[str]:
+        given = self._given_trusted
+        return frozenset(name.lower() for name in (given() if callable(given) else given))
+
+    @staticmethod
+    def _refusal(host: str, port: int, address: str) -> PreviewError:
+        name = _names(host, port)[-1]
+        where = 'is a private address' if host == address else f'has the private address {address}'
+        return PreviewError(f'{host} {where}: add {name!r} to conf.private_hosts if it is yours')
+
+
+def _names(host: str, port: int) -> list[str]:
+    """
+    How a host is written in an address, the shortest last.
+    """
+    name = f'[{host}]' if ':' in host else host
+    return [f'{name.lower()}:{port}'] + [name.lower()] * (port in _STANDARD_PORTS.values())
+
+
+def is_private(address: str) -> bool:
+    """
+    Whether an address is not one of a host of the public internet.
+
+    Parameters
+    ----------
+    address : str
+        An IPv4 or IPv6 address.
+
+    Returns
+    -------
+    bool
+        True for private, loopback, link-local, multicast, reserved and unspecified addresses, also
+        where an IPv6 address stands for an IPv4 address.
+
+    Raises
+    ------
+    ValueError
+        If it is no address.
+    """
+    value = ipaddress.ip_address(address)
+    if value.version == 6:
+        embedded = value.ipv4_mapped or value.sixtofour or (value.teredo or (None, None))[1]
+        if embedded is None and value in _NAT64:
+            embedded = ipaddress.IPv4Address(int(value) & 0xffffffff)
+        if embedded is not None:
+            return is_private(str(embedded))
+        if value.is_site_local:
+            return True
+    return not value.is_global or value.is_multicast or value.is_reserved
+
+
+def _shut_down(connection: socket.socket | None) -> None:
+    if connection is not None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
