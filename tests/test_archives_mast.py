@@ -323,6 +323,6 @@ def test_credentials_are_those_of_the_instance(serve):
     assert credentials() == {}
     assert credentials(object()) == {}
     mine = ObservationsClass(mast_token='s3cret')
-    assert credentials(mine) == {mast.url: {'Cookie': 'mast_token=s3cret'}}
+    assert credentials(mine) == {mast.url[7:]: {'Cookie': 'mast_token=s3cret'}}
     mine.logout()
     assert credentials(mine) == {}

@@ -89,7 +89,7 @@ def credentials(observations: Any = None) -> dict[str, dict[str, str]]:
     Returns
     -------
     dict
-        Origin of the download service -> header with the MAST API token; empty if nobody is logged
+        Host of the download service -> header with the MAST API token; empty if nobody is logged
         in. No other server may see it.
     """
     if observations is None and 'astroquery.mast' not in sys.modules:
@@ -99,8 +99,8 @@ def credentials(observations: Any = None) -> dict[str, dict[str, str]]:
               if cookie.name == 'mast_token']
     if not tokens:
         return {}
-    parts = urlsplit(download_url('', observations))
-    return {f'{parts.scheme}://{parts.netloc}': {'Cookie': f'mast_token={tokens[0]}'}}
+    host = urlsplit(download_url('', observations)).netloc
+    return {host: {'Cookie': f'mast_token={tokens[0]}'}}
 
 
 def resolve(object_name: str, observations: Any = None, *,

@@ -123,7 +123,7 @@ class Mast:
     def downloads(self):
         """Return the URIs of the files asked for with GET, in order."""
         return [what for method, what in list(self.log)
-                if method == 'GET' and what.startswith(('mast:', '/hst/', '/static/'))]
+                if method == 'GET' and what not in ('/Santa-war/query', '/whoami')]
 
     def close(self):
         """Stop: cut the open connections, free the port and wait for the threads."""
@@ -245,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif url.path.startswith('/static/'):
             self.send_file(unquote(url.path).removeprefix('/static/'), static=True)
         else:
-            self.send_file(url.path)
+            self.send_file(self.path)  # some legacy addresses differ in their query only
 
     def do_HEAD(self):
         self.do_GET()
