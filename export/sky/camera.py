@@ -48,7 +48,7 @@ def _expose(canvas, image, family):
     rng = canvas.rng
     bright = family in ('bright', 'detector')
     # Most archive previews are deep; a few are noisy.
-    sigma = canvas.log_uniform(0.001, 0.03 if bright or canvas.chance(0.6) else 0.1)
+    sigma = canvas.log_uniform(0.001, 0.02 if bright or canvas.chance(0.7) else 0.08)
     grain = rng.standard_normal(image.shape, dtype=np.float32)
     if canvas.unit > 1:
         # The same noise per reference pixel at any size.
@@ -207,7 +207,7 @@ def develop(canvas, image, family, *, mono=False, small=False):
             image = image + star_field(canvas, rng.integers(0, 60), slope=1.0, high=3.0)
         if canvas.chance(0.6):
             image = canvas.blur(image, rng.uniform(0.3, 1.2))
-    if family == 'galaxy' and canvas.chance(0.6 if small else 0.12):
+    if family == 'galaxy' and canvas.chance(0.6 if small else 0.2):
         return np.clip(_survey(canvas, image), 0, 1).astype(np.float32), 'colour'
     style = _style(canvas, family, mono)
     if style == 'colour':

@@ -16,7 +16,7 @@ HALPHA = rgb(1.6, 0.35, 0.55)
 
 # 'point': a picture that was shrunk so much that most of its stars are single pixels.
 PSF_KINDS = ('gaussian', 'moffat', 'spikes4', 'spikes6', 'point')
-PSF_SHARES = (0.22, 0.18, 0.2, 0.12, 0.28)
+PSF_SHARES = (0.18, 0.12, 0.2, 0.12, 0.38)
 VARIANTS = 16
 
 
@@ -51,9 +51,9 @@ def _profile(kind, rng, unit):
     y, x = np.mgrid[-half : half + 1, -half : half + 1] / unit
     radius = np.hypot(x, y) + 1e-6
     if kind == 'gaussian':
-        psf = np.exp(-(radius**2) / 2 / rng.uniform(0.6, 1.5) ** 2)
+        psf = np.exp(-(radius**2) / 2 / rng.uniform(0.5, 1.2) ** 2)
     elif kind == 'moffat':
-        psf = (1 + (radius / rng.uniform(0.8, 2.2)) ** 2) ** -rng.uniform(2.2, 3.5)
+        psf = (1 + (radius / rng.uniform(0.6, 1.8)) ** 2) ** -rng.uniform(2.2, 3.5)
     elif kind == 'point':
         psf = np.exp(-(radius**2) / 2 / rng.uniform(0.35, 0.6) ** 2)
         psf += 0.01 * np.exp(-radius / rng.uniform(1.5, 4))
