@@ -26,7 +26,7 @@ from .exceptions import PreviewError
 if TYPE_CHECKING:
     import requests
 
-__all__ = ['Fetcher', 'Limits']
+__all__ = ['Fetcher', 'Limits', 'retry_after']
 
 _MAX_REDIRECTS = 5
 _CHUNK = 64 * 1024
@@ -241,7 +241,7 @@ class Fetcher:
             raise PreviewError('HTTP 204: the server has no image', status='NO_IMAGE')
         if code not in _RETRY_STATUS:
             raise PreviewError(f'HTTP {code}')
-        pause = _retry_after(response.headers.get('Retry-After'))
+        pause = retry_after(response.headers.get('Retry-After'))
         if pause is not None:
             host.pause(pause, f'HTTP {code}')
         raise _TransientError(f'HTTP {code}', pauses=pause is not None)
@@ -394,9 +394,19 @@ class _TransientError(Exception):
         self.pauses = pauses
 
 
-def _retry_after(value: str | None) -> float | None:
+def retry_after(value: str | None) -> float | None:
     """
     Seconds of a Retry-After header (RFC 9110, section 10.2.3): a number or a date.
+
+    Parameters
+    ----------
+    value : str or None
+        The header.
+
+    Returns
+    -------
+    float or None
+        Never negative; `None` if it does not say.
     """
     if not value:
         return None

@@ -328,6 +328,7 @@ class ClipSearchClass(MastQueries, VoQueries, Pictures):
     def _pipeline(self, encoder: 'Encoder | None', store: 'Store',
                   trusted: Collection[str] = ()) -> 'Iterator[Pipeline]':
         from . import __version__, conf
+        from .archives import mast
         from .embeddings import Pipeline
         from .previews import Fetcher, Limits
 
@@ -339,10 +340,11 @@ class ClipSearchClass(MastQueries, VoQueries, Pictures):
         self._named_hosts.update(trusted)
 
         def trusted_hosts() -> set[str]:
-            mast = urlsplit(self._address('mast:')).netloc
-            return {*self._named_hosts, *conf.private_hosts, mast}
+            host = urlsplit(self._address('mast:')).netloc
+            return {*self._named_hosts, *conf.private_hosts, host}
 
-        with Fetcher(limits, f'astroclip_search/{__version__}', trusted=trusted_hosts) as fetcher:
+        with Fetcher(limits, f'astroclip_search/{__version__}', trusted=trusted_hosts,
+                     headers=mast.credentials(self._mast)) as fetcher:
             yield Pipeline(encoder, store, fetcher, self._address, batch_size=conf.batch_size,
                            max_pixels=conf.max_pixels, max_bytes=conf.max_bytes,
                            thumbnail_size=conf.thumbnail_size)

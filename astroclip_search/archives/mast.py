@@ -404,11 +404,11 @@ def _diagnosis(error: Exception, wait: float) -> tuple[str, float]:
     """
     import requests.exceptions as kinds
 
-    from ..previews import _retry_after
+    from ..previews import retry_after
 
     if isinstance(error, kinds.HTTPError):
         status = error.response.status_code
-        announced = _retry_after(error.response.headers.get('Retry-After'))
+        announced = retry_after(error.response.headers.get('Retry-After'))
         return f'HTTP {status}', (math.inf if status not in _RETRY_STATUS else
                                   wait if announced is None else announced)
     if isinstance(error, kinds.Timeout | TimeoutError):
