@@ -26,6 +26,7 @@ from astroquery.mast import Observations, ObservationsClass
 from astroclip_search import ClipSearch, conf
 from tests.colours import ColourEncoder, content
 from tests.loopback.archive import Archive
+from tests.loopback.mast import Mast
 
 ORION = SkyCoord(83.6, -5.4, unit='deg')
 
@@ -380,12 +381,54 @@ def test_proprietary_rows_are_denied(search, vault):
     assert vault.tokens == []
 
 
+def test_login_of_the_user_serves_for_images_too(vault, tmp_path):
+    mine = ObservationsClass(mast_token='s3cret')
+    search = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path, mast=mine)
+    best = search.query_criteria('red', obs_collection='JWST')
+    assert best['clip_status'].tolist() == ['OK'] * 3
+    assert ('mast:JWST/product/secret.jpg', 's3cret') in vault.tokens
+    assert all(search.get_images(best))
+    assert 's3cret' not in ' '.join(best.pformat(max_width=-1)) + str(best.meta)
+    assert 's3cret' not in str(search.gallery(best)._repr_html_())
+    # What was learnt with the token does not outlive it in another cache.
+    mine.logout()
+    other = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'other', mast=mine)
+    with pytest.warns(BlankResponseWarning):
+        other.query_criteria('red', obs_collection='JWST')
+
+
+def test_login_of_the_module_level_instance(search, vault):
+    Observations.login('s3cret')
+    try:
+        best = search.query_criteria('red', obs_collection='JWST')
+    finally:
+        Observations.logout()
+    assert best['clip_status'].tolist() == ['OK'] * 3
+
+
 def test_wrong_token(vault, tmp_path):
     mine = ObservationsClass()
     mine._session.cookies['mast_token'] = 'wrong'
     search = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path, mast=mine)
     with pytest.warns(BlankResponseWarning, match='1 of 3'):
         search.query_criteria('red', obs_collection='JWST')
+
+
+def test_token_is_for_mast_only(vault, tmp_path):
+    mine = ObservationsClass(mast_token='s3cret')
+    search = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path, mast=mine)
+    with Mast(Archive([], {'/other.jpg': content('green', 'JPEG'),
+                           '/moved.jpg': content('red', 'JPEG')})) as stranger:
+        vault.faults['public'] = f'redirect:{stranger.url}/moved.jpg'
+        table = Observations.query_criteria(obs_collection='JWST')
+        table['jpegURL'] = [*table['jpegURL'][:2], f'{stranger.url}/other.jpg']
+        with conf.set_temp('private_hosts', [stranger.url[7:]]):
+            best = search.rank(table, 'red')
+        assert best['clip_status'].tolist() == ['OK'] * 3
+        assert sorted(stranger.downloads()) == ['/moved.jpg', '/other.jpg']
+        assert stranger.tokens == []
+    assert {what for what, _ in vault.tokens if what.startswith('mast:')} == {
+        'mast:JWST/product/public.jpg', 'mast:JWST/product/secret.jpg'}
 
 
 # ---- the cloud ---------------------------------------------------------------------------

@@ -89,7 +89,7 @@ class Mast:
     """
 
     def __init__(self, archive=None, *, port=0, faults=None, latency=0.0, token=None):
-        self.archive = archive or Archive.synthetic()
+        self.archive = Archive.synthetic() if archive is None else archive
         self.token = token
         self.faults = dict(faults or {})
         self.latency = latency
