@@ -264,7 +264,8 @@ def criteria(filters: dict[str, Any], *, observations: Any = None,
             warnings.warn(f'MAST has {total} such rows: only the first {max_rows} are ranked. '
                           'Narrow the query, or raise conf.mast_max_rows.',
                           LargeQueryWarning, stacklevel=4)
-    return vstack(pages, metadata_conflicts='silent')[:max_rows]
+    # A large page is not copied without need.
+    return first if len(pages) == 1 else vstack(pages, metadata_conflicts='silent')[:max_rows]
 
 
 def keywords(text: str) -> list[str]:
