@@ -15,6 +15,7 @@ from PIL import Image, ImageFilter, ImageOps
 
 from export import pairs as real_pairs
 from export.sky import KINDS, caption, names
+from export.sky.camera import colour_table
 from export.text import CaptionBank, SentenceEncoder
 
 __all__ = ['Batches', 'SkyShards', 'augment', 'read_shard', 'split_folder']
@@ -150,7 +151,8 @@ def augment(pixels, size, rng, *, strength=1.0):
 
     Flips and quarter turns, a crop of 80 % of the side or more, then the
     product's own resize to a square, then what archives do to pictures: JPEG
-    blocks, loss of resolution, loss of colour, another stretch, inversion.
+    blocks, loss of resolution, loss of colour, another stretch, inversion, a
+    colour map.
 
     Parameters
     ----------
@@ -187,11 +189,16 @@ def augment(pixels, size, rng, *, strength=1.0):
         buffer = BytesIO()
         image.save(buffer, 'JPEG', quality=int(rng.integers(35, 90)))
         image = Image.open(buffer)
-    if rng.random() < 0.15 * strength:
-        image = image.convert('L').convert('RGB')
-        if rng.random() < 0.25:
-            image = ImageOps.invert(image)
-    view = np.asarray(image)
+    if rng.random() < 0.22 * strength:
+        grey = np.asarray(image.convert('L'))
+        draw = rng.random()
+        if draw < 0.2:
+            grey = 255 - grey
+        view = np.repeat(grey[..., None], 3, axis=-1)
+        if draw > 0.75:
+            view = (colour_table(rng) * 255).astype(np.uint8)[grey]
+    else:
+        view = np.asarray(image)
     if rng.random() < 0.5 * strength:
         levels = np.linspace(0, 1, 256) ** np.exp(rng.normal(0, 0.3)) * rng.uniform(0.7, 1.25)
         gains = np.exp(rng.normal(0, 0.12, 3))
@@ -231,7 +238,7 @@ class Batches(torch.utils.data.IterableDataset):
         batch : dict
             ``pixels`` uint8 (n, s, s, 3); ``texts`` float32 (n, 384) sentence
             embeddings; ``caption`` int64 (n,) equal for equal captions; ``kind``
-            int64 (n,), -1 for real images; ``classes`` float32 (kinds, 384) one
+            int64 (n,), -1 for real images of unknown kind; ``classes`` float32 (kinds, 384) one
             class phrase of each kind.
         """
         torch.set_num_threads(1)
@@ -251,10 +258,10 @@ class Batches(torch.utils.data.IterableDataset):
             images, kinds, texts = sky.draw(train['batch_size'] - count_real, rng)
             views = [augment(image, size, rng, strength=0.6) for image in images]
             if count_real:
-                images, rows = real.draw(count_real, rng)
+                images, real_kinds, rows = real.draw(count_real, rng)
                 views += [augment(image, size, rng) for image in images]
                 texts = np.concatenate([texts, rows])
-                kinds = np.concatenate([kinds, np.full(count_real, -1)])
+                kinds = np.concatenate([kinds, real_kinds])
             classes = np.array([rows[rng.integers(len(rows))] for rows in class_rows])
             yield {
                 'pixels': torch.from_numpy(np.stack(views)),
@@ -277,6 +284,7 @@ class _RealPairs:
         chosen = [pair for pair, held_out in zip(pairs, validation, strict=True)
                   if not held_out and pair.captions]
         self._images = [real_pairs.load_pixels(pair.file) for pair in chosen]
+        self._kinds = np.array([KINDS.index(pair.kind) if pair.kind else -1 for pair in chosen])
         self._rows = [bank.add([text for text, _ in pair.captions]) for pair in chosen]
         self._weights = [np.cumsum([w for _, w in pair.captions]) for pair in chosen]
         sources = np.array([pair.source for pair in chosen])
@@ -288,12 +296,12 @@ class _RealPairs:
         self._chance = np.cumsum(self._chance / self._chance.sum())
 
     def draw(self, count, rng):
-        """Return ``count`` images and caption rows."""
+        """Return ``count`` images, their kinds and caption rows."""
         chosen = np.searchsorted(self._chance, rng.random(count)).clip(0, len(self._images) - 1)
         rows = [self._rows[i][np.searchsorted(self._weights[i],
                                               rng.random() * self._weights[i][-1])]
                 for i in chosen]
-        return [self._images[i] for i in chosen], np.array(rows, np.int64)
+        return [self._images[i] for i in chosen], self._kinds[chosen], np.array(rows, np.int64)
 
 
 def split_folder(data):
@@ -303,7 +311,7 @@ def split_folder(data):
     Parameters
     ----------
     data : dict
-        ``real`` (folder) and ``validation_fractions`` (dict).
+        ``real`` (folder), ``validation_fractions`` (dict), ``leave_out`` (list of sources).
 
     Returns
     -------
@@ -317,4 +325,5 @@ def split_folder(data):
         real_pairs.to_square(real_pairs.load_pixels(pair.file), 16) for pair in pairs
     ])
     groups = real_pairs.group(pairs, thumbnails)
-    return pairs, real_pairs.split(pairs, groups, fractions=data['validation_fractions'])
+    return pairs, real_pairs.split(pairs, groups, fractions=data['validation_fractions'],
+                                   leave_out=data.get('leave_out', ()))

@@ -19,54 +19,25 @@ from PIL import Image
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ['Pair', 'group', 'load_pixels', 'read_manifest', 'row_words', 'split', 'to_square']
+from export.descriptions import (
+    KINDS_OF_LABELS,
+    PHRASES,
+    WORDS_OF_LABELS,
+    object_key,
+    object_kind,
+    sentences,
+)
+from export.sky import names
+
+__all__ = ['PHRASES', 'Pair', 'group', 'load_pixels', 'read_manifest', 'row_words', 'split',
+           'to_square']
 
 #: A longer side than this means that the manifest is not one of thumbnails.
 MAX_SIDE = 4096
 
-#: Plain phrases for labels whose own words are not what a person would type.
-PHRASES = {
-    'spacecraft_people': ('a spacecraft or an astronaut', 'spacecraft', 'people and machines'),
-    'telescope_site': ('a telescope', 'an observatory building', 'telescope dome'),
-    'milky_way': ('the Milky Way', 'Milky Way over a landscape'),
-    'moons_of_planets': ('a moon of a planet', 'moon of the outer solar system'),
-    'moon': ('the Moon', 'lunar surface', 'craters on the Moon'),
-    'mars': ('Mars', 'the surface of Mars', 'the red planet'),
-    'saturn': ('Saturn', 'planet with rings'),
-    'jupiter': ('Jupiter', 'gas giant with cloud bands'),
-    'sun': ('the Sun', 'solar disk', 'surface of the Sun'),
-    'emission_nebula': ('emission nebula', 'glowing gas cloud', 'H II region'),
-    'star': ('a star', 'bright star'),
-    'supernova': ('a supernova', 'exploding star'),
-    'irregular_dwarf_galaxy': ('irregular dwarf galaxy', 'dwarf galaxy'),
-    'active_galaxy_jet': ('active galaxy with a jet', 'quasar', 'jet from a black hole'),
-    'galaxy_merger': ('merging galaxies', 'interacting galaxies', 'colliding galaxies'),
-    'allsky_map': ('all-sky map', 'map of the whole sky'),
-    'protoplanetary_disk_jet': ('protoplanetary disk or protostellar jet',
-                                'young star with a disk'),
-    'barred_spiral': ('barred spiral galaxy',),
-    'dark_nebula': ('dark nebula', 'dark dust cloud'),
-    'gravitational_lens': ('gravitational lens', 'lensed arcs around galaxies'),
-    'artifact or unclassifiable': ('image artifact', 'star or artifact'),
-    # Training mirrors images, so that the sense of winding says nothing.
-    'spiral galaxy, anticlockwise': ('spiral galaxy', 'galaxy with spiral arms'),
-    'spiral galaxy, clockwise': ('spiral galaxy', 'galaxy with spiral arms'),
-    'elliptical galaxy': ('elliptical galaxy', 'smooth round galaxy', 'early-type galaxy'),
-    'edge-on disk galaxy': ('edge-on disk galaxy', 'edge-on galaxy', 'disk galaxy seen edge-on'),
-    'FRI': ('FR I radio galaxy', 'edge-darkened radio jets', 'Fanaroff-Riley type I'),
-    'FRII': ('FR II radio galaxy', 'double-lobed radio source', 'Fanaroff-Riley type II'),
-}
-
-_VISIBLE = re.compile(
-    r'\b(above|pictured?|image[ds]?|photo\w*|portrait|view(ed)?|visible|seen|shows?|shown|'
-    r'appears?|features?|captured|snapshot|panorama|mosaic|close-up|color)\b', re.IGNORECASE,
-)
-_BOILERPLATE = re.compile(
-    r'(copyright|archive file|astronomy picture|brought to you|click|cursor|download|credit:|'
-    r'press release|tomorrow)', re.IGNORECASE,
-)
-_LEAD = re.compile(r"^\s*(Today's Picture:.*?Explanation:|Explanation:)\s*", re.DOTALL)
 _CREDIT = re.compile(r'\s*(Credit( and Copyright| & Copyright)?:?|Drawing Credit.*)\s*$')
+#: Share of the label phrases, the title and the sentences among the captions drawn.
+_SHARES = {'labels': 0.45, 'title': 0.2, 'sentences': 0.35}
 
 
 @dataclass(frozen=True)
@@ -86,6 +57,8 @@ class Pair:
         Class labels.
     captions : tuple of (str, float)
         Texts for training with the weight to draw each with.
+    kind : str
+        Kind of the synthetic sky that the picture surely shows; empty if unknown.
     """
 
     file: Path
@@ -94,6 +67,7 @@ class Pair:
     obs_title: str = ''
     labels: tuple = ()
     captions: tuple = field(default=(), repr=False)
+    kind: str = ''
 
 
 def read_manifest(folder):
@@ -129,6 +103,7 @@ def read_manifest(folder):
                 obs_title=row.get('obs_title') or '',
                 labels=tuple(dict.fromkeys(name for name in labels or () if name.strip('-'))),
                 captions=tuple(_captions(row, labels or ())),
+                kind=_kind(row, labels or ()),
             ))
     return pairs
 
@@ -150,33 +125,49 @@ def row_words(pair):
     return ', '.join(part for part in (pair.title, pair.obs_title) if part)
 
 
+def _kind(row, labels):
+    """Return the kind that labels, or else the name of the object, surely stand for."""
+    kinds = {KINDS_OF_LABELS[name] for name in labels if name in KINDS_OF_LABELS}
+    if kinds:
+        return kinds.pop() if len(kinds) == 1 else ''
+    return '' if labels else object_kind(row.get('title') or '')
+
+
+def _phrases(row, labels):
+    """Return what a person would type to find this picture."""
+    phrases = []
+    for name in labels:
+        if not name.strip('-'):
+            continue
+        kind = KINDS_OF_LABELS.get(name) or WORDS_OF_LABELS.get(name)
+        own = PHRASES.get(name, () if kind else (name.replace('_', ' '),))
+        # The words of a source weigh as much as all synonyms of the synthetic sky.
+        phrases += own or (name.replace('_', ' '),)
+        if kind and not (name in PHRASES and kind.endswith('radio_galaxy')):
+            phrases += names(kind)
+    if not phrases and (kind := object_kind(row.get('title') or '')):
+        phrases += names(kind)
+    return tuple(dict.fromkeys(phrases))
+
+
 def _captions(row, labels):
     """Yield (text, weight) for one manifest row."""
-    phrases = [text for name in labels if name.strip('-')
-               for text in PHRASES.get(name, (name.replace('_', ' '),))]
+    phrases = _phrases(row, labels)
     for text in phrases:
-        yield text, 0.4 / len(phrases)
+        yield text, _SHARES['labels'] / len(phrases)
     title = _CREDIT.sub('', row.get('title') or '').strip()
     if row['source'] == 'apod':
         if title:
-            yield title, 0.3
-        sentences = _sentences(row.get('caption') or '')
-        for text in sentences:
-            yield text, 0.3 / len(sentences)
+            yield title, _SHARES['title']
+        chosen = sentences(row.get('caption') or '')
+        for text in chosen:
+            yield text, _SHARES['sentences'] / len(chosen)
     elif row.get('obs_title'):
-        if phrases:
-            yield f"{row.get('instrument') or ''} image of {', '.join(phrases)}".strip(), 0.3
-        yield f"{title}, {row['obs_title']}", 0.3
-
-
-def _sentences(text, *, limit=4):
-    """Return the sentences that speak of the picture, without boilerplate."""
-    text = _LEAD.sub('', text)
-    parts = re.split(r'(?<=[.?!])\s+(?=[A-Z])', ' '.join(text.split()))
-    chosen = [part for part in parts
-              if 5 <= len(part.split()) <= 40 and _VISIBLE.search(part)
-              and not _BOILERPLATE.search(part)]
-    return chosen[:limit]
+        shown = [name for name in labels if name.strip('-')]
+        if shown:
+            yield f"{row.get('instrument') or ''} image of {', '.join(shown)}".strip(), 0.15
+            yield ';'.join(shown), 0.05
+        yield f"{title}, {row['obs_title']}", 0.2
 
 
 def load_pixels(file):
@@ -230,8 +221,8 @@ def group(pairs, thumbnails, *, threshold=0.95):
 
     Two images belong together when their 16 x 16 grey thumbnails correlate above
     the threshold after the mean thumbnail of their source is taken away (else
-    all centred objects on a dark sky would be one group), or when they
-    are of the same source and share a title.
+    all centred objects on a dark sky would be one group), when they are of the
+    same source and share a title, or when their titles name the same object.
 
     Parameters
     ----------
@@ -263,14 +254,16 @@ def group(pairs, thumbnails, *, threshold=0.95):
         columns.extend(near[:, 1])
     first = {}
     for i, pair in enumerate(pairs):
-        key = (pair.source, re.sub(r'[^a-z0-9]', '', pair.title.lower()) or i)
-        rows.append(i)
-        columns.append(first.setdefault(key, i))
+        keys = [(pair.source, re.sub(r'[^a-z0-9]', '', pair.title.lower()) or i)]
+        keys += [found] if (found := object_key(pair.title)) else []
+        for key in keys:
+            rows.append(i)
+            columns.append(first.setdefault(key, i))
     links = csr_matrix((np.ones(len(rows), bool), (rows, columns)), (len(pairs), len(pairs)))
     return connected_components(links, directed=False)[1]
 
 
-def split(pairs, groups, *, fractions, default=0.2):
+def split(pairs, groups, *, fractions, default=0.2, leave_out=()):
     """
     Choose the validation images, whole groups at a time.
 
@@ -287,6 +280,9 @@ def split(pairs, groups, *, fractions, default=0.2):
         Wanted validation fraction per source.
     default : float, optional
         Fraction for other sources.
+    leave_out : collection of str, optional
+        Sources of which nothing may be trained on, nor any picture of other sources
+        that is in a group with one of theirs.
 
     Returns
     -------
@@ -305,5 +301,6 @@ def split(pairs, groups, *, fractions, default=0.2):
         source = name.split('/')[0]
         chance = zlib.crc32(name.encode()) / 2**32
         small = len(rows) <= max(1, totals[source] / 20)
-        validation[rows] = small and chance < fractions.get(source, default)
+        foreign = any(pairs[i].source in leave_out for i in rows)
+        validation[rows] = foreign or (small and chance < fractions.get(source, default))
     return validation

@@ -4,7 +4,7 @@ Contrastive training of the image tower and the text map.
 Sentence embeddings of captions come ready from `export.batches`, so that a step
 costs one pass of the image tower. Logits are those of `open_clip.loss.ClipLoss`;
 targets are soft, because a batch holds several scenes of one kind and several
-equal captions. A second cross-entropy classifies synthetic scenes against class
+equal captions. A second cross-entropy classifies images of known kind against class
 phrases, which is the zero-shot task itself.
 """
 
@@ -120,11 +120,11 @@ def loss(towers, batch, settings):
     targets = targets / targets.sum(1, keepdim=True)
     value = (functional.cross_entropy(per_image, targets)
              + functional.cross_entropy(per_text, targets)) / 2
-    synthetic = batch['kind'] >= 0
-    if synthetic.any():
-        logits = scale * images[synthetic] @ texts[count:].T
+    known = batch['kind'] >= 0
+    if known.any():
+        logits = scale * images[known] @ texts[count:].T
         value = value + settings['class_weight'] * functional.cross_entropy(
-            logits, batch['kind'][synthetic], label_smoothing=0.05
+            logits, batch['kind'][known], label_smoothing=0.05
         )
     identity = torch.eye(*towers.projection.shape)
     return value + settings['identity_weight'] * (towers.projection - identity).square().sum()
@@ -299,12 +299,14 @@ def main(arguments):
     parser.add_argument('--sky', nargs='+', help='folders of shards, the most realistic last')
     parser.add_argument('--validation', nargs='+', help='folders of held-out shards')
     parser.add_argument('--real', help='folder with manifest.jsonl')
+    parser.add_argument('--leave-out', nargs='+', metavar='SOURCE',
+                        help='sources of real images that are only validated on')
     parser.add_argument('--out', required=True, help='folder for checkpoint.pt and log.jsonl')
     parser.add_argument('--minutes', type=float, help='wall time of training')
     parser.add_argument('--resume', action='store_true')
     options = parser.parse_args(arguments)
     config = read_config(options.config, sky=options.sky, validation=options.validation,
-                         real=options.real)
+                         real=options.real, leave_out=options.leave_out)
     if options.minutes:
         config['train']['minutes'] = options.minutes
     print(train(config, options.out, resume=options.resume))

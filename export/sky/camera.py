@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter, shift
 from .fields import rgb
 from .optics import star_field
 
-__all__ = ['FAMILIES', 'develop', 'present']
+__all__ = ['FAMILIES', 'colour_table', 'develop', 'present']
 
 # Faint sources on a noisy background ('sky', 'galaxy'), light that fills the frame ('nebula'), one
 # well-exposed body ('bright'), an interferometer's map ('radio'), a raw frame ('detector'), or a
@@ -36,11 +36,15 @@ COLOUR_MAPS = (
 )
 
 
-def _false_colour(canvas, grey):
-    points = np.array(canvas.pick(COLOUR_MAPS))
+def colour_table(rng):
+    """Return one of the colour maps that archives like: float64 (256, 3), 0 to 1."""
+    points = np.array(COLOUR_MAPS[int(rng.choice(len(COLOUR_MAPS)))])
     level = np.linspace(0, 1, 256)
-    table = np.stack([np.interp(level, points[:, 0], points[:, i]) for i in (1, 2, 3)], axis=1)
-    return table[np.clip(grey * 255, 0, 255).astype(int)].astype(np.float32)
+    return np.stack([np.interp(level, points[:, 0], points[:, i]) for i in (1, 2, 3)], axis=1)
+
+
+def _false_colour(canvas, grey):
+    return colour_table(canvas.rng)[np.clip(grey * 255, 0, 255).astype(int)].astype(np.float32)
 
 
 def _expose(canvas, image, family):
