@@ -245,6 +245,15 @@ def test_lasting_trouble_of_the_portal(mast, quick, fault, reason, tries):
     assert len(mast.queries) == tries
 
 
+def test_retries_are_those_of_the_settings(mast):
+    mast.faults['page'] = 'status:503'
+    for retries in (0, 1):
+        mast.clear()
+        with conf.set_temp('retries', retries), pytest.raises(RemoteServiceError, match='HTTP 503'):
+            criteria({'project': 'HST'})
+        assert len(mast.queries) == retries + 1
+
+
 def test_stalled_answer(mast, quick):
     mast.faults['page'] = 'drip:5'
     with pytest.raises(RemoteServiceError, match='broken connection'):
