@@ -18,6 +18,8 @@ from astroquery.exceptions import (
     ResolverError,
 )
 from astroquery.mast import Observations, ObservationsClass
+from hypothesis import given
+from hypothesis import strategies as st
 
 from astroclip_search import conf
 from astroclip_search.archives.mast import (
@@ -64,6 +66,14 @@ def test_keywords(text, words):
 
 def test_wildcards_of_the_user_do_not_reach_the_query():
     assert not set('*%_') & set(''.join(keywords('spiral* %galaxy% tidal_tail')))
+
+
+@given(st.text(max_size=200))
+def test_keywords_of_any_text(text):
+    found = keywords(text)
+    assert len(found) <= 3
+    assert len(set(found)) == len(found)
+    assert all(word in text.lower() and word.isalnum() for word in found)
 
 
 # ---- addresses, positions, radii ---------------------------------------------------------
@@ -272,6 +282,14 @@ def test_unknown_columns_configuration(mast, quick):
         criteria({'project': 'HST'})
     mast.faults.clear()
     assert len(criteria({'project': 'HST'})) == 11
+
+
+def test_columns_configuration_that_is_not_there(mast, quick):
+    mast.faults['columnsconfig'] = 'nothing*1'  # as MAST does in trouble
+    assert len(criteria({'project': 'HST'})) == 11
+    mast.faults['columnsconfig'] = 'nothing'
+    with pytest.raises(RemoteServiceError, match='makes no sense'):
+        criteria({'coordinates': ORION, 'radius': 1})
 
 
 def test_astroquery_is_left_as_it_was(mast):

@@ -381,7 +381,7 @@ def _ask(observations: Any, query: Callable[[], Any]) -> Any:
     Ask MAST, once more where that may help: its queries change nothing.
     """
     import requests
-    from astroquery.exceptions import RemoteServiceError
+    from astroquery.exceptions import InvalidQueryError, RemoteServiceError
 
     from .. import conf
 
@@ -390,7 +390,11 @@ def _ask(observations: Any, query: Callable[[], Any]) -> Any:
         try:
             with _patience(observations, (conf.connect_timeout, conf.mast_timeout)):
                 return query()
-        except (requests.exceptions.RequestException, TimeoutError, KeyError) as error:
+        except (requests.exceptions.RequestException, TimeoutError, KeyError,
+                InvalidQueryError) as error:
+            # When MAST fails to say which columns it has, astroquery finds the first one unknown.
+            if isinstance(error, InvalidQueryError) and "'dataproduct_type'" not in str(error):
+                raise
             reason, wait = _diagnosis(error, 0.5 * 2**attempt)
             if attempt >= conf.retries or not wait <= conf.mast_timeout:
                 raise RemoteServiceError(f'MAST does not answer ({reason}): try again later.'
@@ -404,6 +408,7 @@ def _diagnosis(error: Exception, wait: float) -> tuple[str, float]:
     What went wrong, and the seconds after which another try makes sense, infinite if none does.
     """
     import requests.exceptions as kinds
+    from astroquery.exceptions import InvalidQueryError
 
     from ..previews import retry_after
 
@@ -418,7 +423,7 @@ def _diagnosis(error: Exception, wait: float) -> tuple[str, float]:
         if 'NewConnectionError' in repr(error) or 'NameResolution' in repr(error):
             return 'it cannot be reached', math.inf
         return 'broken connection', wait
-    return 'its answer makes no sense', math.inf
+    return 'its answer makes no sense', wait if isinstance(error, InvalidQueryError) else math.inf
 
 
 @contextlib.contextmanager

@@ -55,7 +55,8 @@ class Mast:
         ``redirect`` to the file's static address, ``redirect:URL`` to another one,
         ``redirect-loop`` to itself, ``redirect-file`` to a file:// URL;
         ``html`` a page with status 200, ``html-as-jpeg`` the same labelled as a picture;
-        ``empty`` no bytes; ``truncated`` the first half, well framed;
+        ``empty`` no bytes; ``nothing`` an empty JSON object;
+        ``truncated`` the first half, well framed;
         ``cut`` the first half, then the connection closes; ``reset`` a TCP reset at once;
         ``drip`` one byte every 50 ms (``drip:S``: every S seconds), ``drip-header`` the same
         from the first byte of the header on; ``hang`` no answer ever;
@@ -349,6 +350,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def fail_empty(self, argument, content, kind):
         self.send(200, b'', kind)
+
+    def fail_nothing(self, argument, content, kind):
+        self.send_json({})
 
     def fail_truncated(self, argument, content, kind):
         self.send(200, content[:len(content) // 2], kind)
