@@ -4,9 +4,11 @@ What the user typed, checked before anything is asked of an archive or a model.
 """
 
 from collections.abc import Iterable
-from numbers import Integral
+from numbers import Integral, Real
+from typing import Any
 
-__all__ = ['MAX_CHARACTERS', 'check_count', 'check_phrases', 'check_query', 'invalid']
+__all__ = ['MAX_CHARACTERS', 'check_count', 'check_fraction', 'check_phrases', 'check_query',
+           'check_weights', 'invalid']
 
 MAX_CHARACTERS = 2000
 
@@ -67,21 +69,25 @@ def check_phrases(text: str | Iterable[str], name: str = 'text') -> list[str]:
     return phrases
 
 
-def check_query(text: str | Iterable[str], *, negative: str | Iterable[str] | None = None,
-                by: str = 'both', limit: int | None = None) -> tuple[list[str], list[str]]:
+def check_query(text: str | Iterable[str] | None, *,
+                negative: str | Iterable[str] | None = None, by: str = 'both',
+                limit: int | None = None, like: Any = None,
+                unlike: Any = None) -> tuple[list[str], list[str]]:
     """
     The arguments that all verbs share.
 
     Parameters
     ----------
-    text : str or iterable of str
-        What the image shows.
+    text : str, iterable of str, or None
+        What the image shows; may be `None` if there is an example.
     negative : str or iterable of str, optional
         What the image should not show.
     by : str
         What shall count.
     limit : int or None
         Rows that are returned.
+    like, unlike : object, optional
+        Example images; only whether there are any is looked at.
 
     Returns
     -------
@@ -93,10 +99,12 @@ def check_query(text: str | Iterable[str], *, negative: str | Iterable[str] | No
     astroquery.exceptions.InvalidQueryError
         If one of them makes no sense.
     """
-    phrases = check_phrases(text)
+    phrases = check_phrases(text) if text is not None or like is None else []
     negatives = check_phrases(negative, 'negative') if negative is not None else []
     if by not in ('both', 'image', 'text'):
         raise invalid(f"by must be 'both', 'image' or 'text', not {by!r}.")
+    if by == 'text' and not (like is None and unlike is None):
+        raise invalid("Example images are compared with pictures: use by='both' or by='image'.")
     check_count(limit, 'limit', 'all rows', least=1)
     return phrases, negatives
 
@@ -123,3 +131,65 @@ def check_count(value: int | None, name: str, default: str, *, least: int = 0) -
     """
     if value is not None and not (isinstance(value, Integral) and value >= least):
         raise invalid(f'{name} must be a whole number of at least {least}, or None for {default}.')
+
+
+def check_weights(weights: dict[str, float] | None) -> dict[str, float]:
+    """
+    What each part of a query counts.
+
+    Parameters
+    ----------
+    weights : dict or None
+        Weight by name of the part.
+
+    Returns
+    -------
+    dict
+        Plain floats.
+
+    Raises
+    ------
+    astroquery.exceptions.InvalidQueryError
+        If there is no such part, or a weight is no number of at least 0.
+    """
+    from .query import PARTS
+
+    if weights is None:
+        return {}
+    if not isinstance(weights, dict) or not weights.keys() <= set(PARTS):
+        raise invalid(f'weights must be a dictionary with some of the keys {", ".join(PARTS)}.')
+    for name, value in weights.items():
+        if not isinstance(value, Real) or not 0 <= value < float('inf'):
+            raise invalid(f'The weight {name!r} must be a number of at least 0: say what is not '
+                          'wanted with negative or unlike.')
+    return {name: float(value) for name, value in weights.items()}
+
+
+def check_fraction(value: bool | float, name: str, default: float) -> float | None:
+    """
+    A switch that may also be a threshold.
+
+    Parameters
+    ----------
+    value : bool or float
+        The argument.
+    name : str
+        Its name, for the error.
+    default : float
+        What `True` stands for.
+
+    Returns
+    -------
+    float or None
+        The threshold, `None` if it is off.
+
+    Raises
+    ------
+    astroquery.exceptions.InvalidQueryError
+        If it is neither.
+    """
+    if isinstance(value, bool):
+        return default if value else None
+    if not isinstance(value, Real) or not 0 < value <= 1:
+        raise invalid(f'{name} must be True, False, or a cosine above 0 and up to 1.')
+    return float(value)

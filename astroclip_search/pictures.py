@@ -101,7 +101,7 @@ class Pictures:
         from astropy.table import Table
 
         from .archives import open_results
-        from .scoring import strings
+        from .ranked import strings
 
         table, references = open_results(results, image_dir=image_dir)
         sources = [source or '' for source in references.sources]

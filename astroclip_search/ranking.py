@@ -7,11 +7,16 @@ words. So each is measured against a background of things that have nothing to d
 (`standardise`), and the two are added with weights that were fitted on development data.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ['Scores', 'centroid', 'combine', 'exceedance', 'normalise', 'order', 'standardise']
+__all__ = ['WEIGHTS', 'Scores', 'centroid', 'combine', 'compose', 'exceedance', 'normalise',
+           'order', 'standardise']
+
+# What each part of a query counts, see compose; how they were chosen is in docs/user_guide/scores.
+WEIGHTS = {'text': 1.0, 'negative': 0.5, 'like': 1.0, 'unlike': 0.5}
 
 
 @dataclass(frozen=True)
@@ -53,17 +58,19 @@ def normalise(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def centroid(positive: np.ndarray, negative: np.ndarray | None = None) -> np.ndarray:
+def centroid(positive: np.ndarray, negative: np.ndarray | None = None,
+             weight: float = WEIGHTS['negative']) -> np.ndarray:
     """
-    One query vector from several phrases.
+    One query vector from several phrases or images.
 
     Parameters
     ----------
     positive : ndarray
         Unit vectors of the phrases, shape ``(m, d)``; they are averaged.
     negative : ndarray, optional
-        Unit vectors of phrases to move away from, shape ``(k, d)``; half of their average is
-        subtracted.
+        Unit vectors of phrases to move away from, shape ``(k, d)``.
+    weight : float
+        How much of their average is subtracted.
 
     Returns
     -------
@@ -72,8 +79,41 @@ def centroid(positive: np.ndarray, negative: np.ndarray | None = None) -> np.nda
     """
     query = positive.mean(axis=0)
     if negative is not None and len(negative):
-        query = query - 0.5 * negative.mean(axis=0)
+        query = query - weight * negative.mean(axis=0)
     return normalise(query[None])[0]
+
+
+def compose(terms: Sequence[tuple[np.ndarray, float]],
+            background: np.ndarray | None = None) -> np.ndarray:
+    """
+    One query vector from phrases and example images.
+
+    Cosines between two images are larger and spread wider than those between an image and a
+    phrase, so each is divided by its standard deviation over the background before they are added
+    with their weights. As cosines are linear, their sum is again the product with one vector, and
+    all that is said of a cosine holds for it, false-alarm rates too. Without a background it is
+    the formula of Rocchio (Manning, Raghavan and Schuetze 2008, eq. 9.3).
+
+    Parameters
+    ----------
+    terms : sequence of tuple
+        Unit vector, shape ``(d,)``, and weight of each term; what is not wanted has a negative
+        weight.
+    background : ndarray, optional
+        Unit vectors of the background images, shape ``(m, d)``.
+
+    Returns
+    -------
+    ndarray
+        Unit vector, shape ``(d,)``; the vector itself if there is but one and it is wanted.
+    """
+    if len(terms) == 1 and terms[0][1] > 0:
+        return terms[0][0]
+    spreads = [1.0 if background is None else max(float((background @ vector).std()), 1e-6)
+               for vector, _ in terms]
+    total = sum(weight / spread * vector
+                for (vector, weight), spread in zip(terms, spreads, strict=True))
+    return normalise(total[None])[0]
 
 
 def standardise(cosines: np.ndarray, background: np.ndarray) -> np.ndarray:

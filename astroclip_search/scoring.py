@@ -1,45 +1,41 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-References and phrases -> scores, by way of the store; scores -> the ordered table.
+References and a query -> scores, by way of the store.
 """
 
-import collections
 import contextlib
-import copy
-import datetime
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-from astropy.table import MaskedColumn, Table
-from astroquery.exceptions import (
-    BlankResponseWarning,
-    InputWarning,
-    LargeQueryWarning,
-    NoResultsWarning,
-)
+from astroquery.exceptions import InputWarning, LargeQueryWarning
 
 from . import links
+from .diversity import N_COMPARED, duplicates, take_turns
 from .embeddings import Pipeline, image_space, words_space
 from .exceptions import PreviewError
-from .ranking import Scores, centroid, combine, order
+from .query import Query
+from .ranking import Scores, combine, order
 from .references import LINK, References, image_key, is_path
 from .store import Space
 
-__all__ = ['COLUMNS', 'n_workers', 'provenance', 'ranked_table', 'score', 'strings', 'warn_of_rows']
+__all__ = ['OF_ORDER', 'arrange', 'bring', 'n_workers', 'score']
 
-COLUMNS = ('clip_rank', 'clip_score', 'clip_image', 'clip_text', 'clip_false_alarm',
-           'clip_status', 'clip_source', 'clip_message')
+_TWIN, _LOST = 'nearly the same picture as rank', 'its embedding is not kept any more'
+OF_ORDER = (_TWIN, _LOST)
+"""
+Beginnings of messages that hold for one order only.
+"""
 
 # Words are embedded in parts of this size, so that an interruption loses little.
 _WORDS_PART = 256
 
 
-def score(references: References, phrases: list[str], negatives: list[str], *, by: str,
-          pipeline: Pipeline, max_images: int, show_progress: bool = False) -> Scores:
+def score(references: References, query: Query, *, by: str, pipeline: Pipeline, max_images: int,
+          show_progress: bool = False, stored_only: bool = False) -> Scores:
     """
     Scores of all rows.
 
@@ -47,16 +43,18 @@ def score(references: References, phrases: list[str], negatives: list[str], *, b
     ----------
     references : References
         The rows; their ``status`` and ``message`` are filled in.
-    phrases, negatives : list of str
-        What the image should and should not show.
+    query : Query
+        What is looked for.
     by : {'both', 'image', 'text'}
-        What counts.
+        What counts. Without a phrase, words do not.
     pipeline : Pipeline
         Model, store and downloads.
     max_images : int
         Images that are downloaded at most.
     show_progress : bool
         Show a progress bar on a terminal or in a notebook.
+    stored_only : bool
+        Read no image: a row whose embedding is not in the store has no score.
 
     Returns
     -------
@@ -65,50 +63,42 @@ def score(references: References, phrases: list[str], negatives: list[str], *, b
     """
     encoder, background = pipeline.encoder, pipeline.encoder.bundle.background
     image, image_background = np.full(len(references), np.nan, np.float32), None
-    _warn_of_length(phrases + negatives, encoder)
+    _warn_of_length(query.phrases + query.negatives, encoder)
+    if by == 'both' and not query.phrases:
+        by = 'image'
     stopped = threading.Event()
     # Words are embedded while images arrive; they are waited for where the order of rows matters.
     with ThreadPoolExecutor(1, thread_name_prefix='astroclip-words') as worker:
         try:
-            words = worker.submit(_score_words, references, phrases, negatives, by, pipeline,
-                                  stopped)
+            words = worker.submit(_score_words, references, query, by, pipeline, stopped)
             if by != 'text':
-                query = _query_vector(encoder.encode_text, phrases, negatives,
-                                      encoder.bundle.prompt_templates)
-                image = _image_cosines(references, words, query, pipeline, max_images,
-                                       show_progress)
+                vector = query.image_vector(encoder)
+                space, positions = bring(references, pipeline, words=words, max_images=max_images,
+                                         show_progress=show_progress, stored_only=stored_only)
+                image = _cosines(space, positions, vector)
                 if background.image is not None:
-                    image_background = background.image @ query
+                    image_background = background.image @ vector
             text, text_background = words.result()
         finally:
             stopped.set()
     if by == 'text':
         references.status = ['SKIPPED' if np.isnan(value) else 'OK' for value in text]
         references.message = ['the row has no words' if np.isnan(value) else '' for value in text]
-    return combine(image, text, by=by, weights=encoder.bundle.ranking_weights,
+    return combine(image, text, by=by, weights=query.ranking_weights(encoder),
                    image_background=image_background, text_background=text_background)
 
 
-def _score_words(references: References, phrases: list[str], negatives: list[str], by: str,
-                 pipeline: Pipeline,
+def _score_words(references: References, query: Query, by: str, pipeline: Pipeline,
                  stopped: threading.Event) -> tuple[np.ndarray, np.ndarray | None]:
     """
     Cosines of the rows' words and of the background's words to the query.
     """
     if by == 'image':
         return np.full(len(references), np.nan, np.float32), None
-    query = _query_vector(pipeline.encoder.encode_words, phrases, negatives)
+    vector = query.words_vector(pipeline.encoder)
     background = pipeline.encoder.bundle.background.words
-    return (_words_cosines(references.words, query, pipeline, stopped),
-            background @ query if background is not None else None)
-
-
-def _query_vector(encode: Callable, phrases: list[str], negatives: list[str],
-                  templates: Sequence[str] = ('{}',)) -> np.ndarray:
-    vectors = encode([template.replace('{}', phrase) for phrase in phrases + negatives
-                      for template in templates])
-    split = len(phrases) * len(templates)
-    return centroid(vectors[:split], vectors[split:])
+    return (_words_cosines(references.words, vector, pipeline, stopped),
+            background @ vector if background is not None else None)
 
 
 def _words_cosines(words: list[str], query: np.ndarray, pipeline: Pipeline,
@@ -156,25 +146,99 @@ def _cosines(space: Space, positions: np.ndarray, query: np.ndarray) -> np.ndarr
     return result
 
 
-def _image_cosines(references: References, words: Future, query: np.ndarray,
-                   pipeline: Pipeline, max_images: int, show_progress: bool) -> np.ndarray:
+def bring(references: References, pipeline: Pipeline, *, words: Future | None = None,
+          max_images: int | None = None, show_progress: bool = False,
+          stored_only: bool = False) -> tuple[Space, np.ndarray]:
     """
-    Bring all images into the store that are not there, set the status of each row, and compare.
+    Bring all images into the store that are not there, and set the status of each row.
+
+    Parameters
+    ----------
+    references : References
+        The rows; their ``status`` and ``message`` are filled in, links are followed.
+    pipeline : Pipeline
+        Model, store and downloads.
+    words : Future, optional
+        How well the words of the rows fit, waited for only if there are too many images.
+    max_images : int, optional
+        Images that are downloaded at most.
+    show_progress : bool
+        Show a progress bar.
+    stored_only : bool
+        Read no image.
+
+    Returns
+    -------
+    space : Space
+        Embeddings.
+    positions : ndarray
+        Where in it the embedding of each row is, negative where there is none; shape ``(n,)``.
     """
-    if references.has_links:
+    if max_images is None:
+        max_images = len(references)
+    if references.has_links and not stored_only:
         _follow_links(references, words, pipeline, max_images)
     space, positions, absent = _look_up(pipeline, image_space(pipeline.encoder), references.keys())
     references.status = [status or 'OK' for status in references.status]
-    if absent:
+    if absent and stored_only:
+        for i in absent:
+            references.message[i] = f'{_LOST}: rank again'
+    elif absent:
         _embed(references, absent, words, pipeline, max_images, show_progress)
         # A file that was changed in the meantime has another key by now.
         positions[absent] = space.positions(
             image_key(references.sources[i]) if references.status[i] == 'OK' else ''
             for i in absent)
-    return _cosines(space, positions, query)
+    return space, positions
 
 
-def _follow_links(references: References, words: Future, pipeline: Pipeline,
+def arrange(references: References, scores: Scores, pipeline: Pipeline, *,
+            groups: np.ndarray | None = None, cosine: float | None = None) -> np.ndarray:
+    """
+    The order of the rows of the table.
+
+    Parameters
+    ----------
+    references : References
+        The rows, after `score`; what repeats another one gets a message.
+    scores : Scores
+        One entry a row.
+    pipeline : Pipeline
+        Model and store.
+    groups : ndarray, optional
+        Number of each row's group, shape ``(n,)``: the best row of each comes first, then the
+        second of each, and so on.
+    cosine : float, optional
+        Of pictures that are as similar as this only the best keeps its place; the others come
+        behind all other rows that have a score.
+
+    Returns
+    -------
+    ndarray
+        All rows, shape ``(n,)``; those without a score are last.
+    """
+    rows = order(scores.score)
+    n_ranked = len(rows) - int(np.isnan(scores.score).sum())
+    shown, behind = rows[:n_ranked], rows[n_ranked:]
+    folded = twins = shown[:0]
+    if cosine is not None and n_ranked:
+        best = shown[:N_COMPARED]
+        space = pipeline.store.space(image_space(pipeline.encoder), ())
+        positions = space.positions(image_key(references.sources[i]) for i in best.tolist())
+        twin = duplicates(space.matrix[positions], cosine)
+        folded, twins = best[twin >= 0], best[twin[twin >= 0]]
+        shown = np.concatenate([best[twin < 0], shown[N_COMPARED:]])
+    if groups is not None:
+        shown = take_turns(shown, groups)
+    place = {row: i for i, row in enumerate(shown.tolist(), 1)}
+    for row, twin in zip(folded.tolist(), twins.tolist(), strict=True):
+        said = references.message[row]
+        references.message[row] = (f'{said}; ' if said else '') + (
+            f'{_TWIN} {place[twin]}')
+    return np.concatenate([shown, folded, behind])
+
+
+def _follow_links(references: References, words: Future | None, pipeline: Pipeline,
                   max_images: int) -> None:
     """
     Put the addresses that links lead to in their place; ask for no more than may be downloaded.
@@ -202,7 +266,7 @@ def _follow_links(references: References, words: Future, pipeline: Pipeline,
             references.sources[i] = answer
 
 
-def _embed(references: References, rows: list[int], words: Future, pipeline: Pipeline,
+def _embed(references: References, rows: list[int], words: Future | None, pipeline: Pipeline,
            max_images: int, show_progress: bool) -> None:
     """
     Bring the images of some rows into the store; set the status of those where it fails.
@@ -227,8 +291,8 @@ def _embed(references: References, rows: list[int], words: Future, pipeline: Pip
             references.message[i] = f'more than {max_images} images: call again to go on'
 
 
-def _left_out(references: References, rows: list[int], words: Future, remote: list[str],
-              max_images: int) -> set[str]:
+def _left_out(references: References, rows: list[int], words: Future | None,
+              remote: list[str], max_images: int) -> set[str]:
     """
     Sources that are too many: those whose rows' words fit the query least.
     """
@@ -278,119 +342,9 @@ def n_workers(sources: Sequence[str | None], n_connections: int) -> int:
     return n_connections * min(len(hosts), 4) + min(2, os.cpu_count() or 1)
 
 
-def ranked_table(table: Table, references: References, scores: Scores,
-                 limit: int | None = None) -> Table:
-    """
-    A copy of the table in order, with the clip columns.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        Any table.
-    references : References
-        One entry a row.
-    scores : Scores
-        One entry a row.
-    limit : int, optional
-        Rows that are returned.
-
-    Returns
-    -------
-    `~astropy.table.Table`
-        Of the same class. Columns of an earlier ranking are replaced.
-    """
-    rows = order(scores.score)[:limit]
-    ranked = table[rows]
-    ranked.meta = copy.deepcopy(table.meta)
-    ranked.remove_columns([name for name in COLUMNS if name in ranked.colnames])
-    place = np.arange(1, len(rows) + 1)
-    ranked['clip_rank'] = MaskedColumn(place, mask=np.isnan(scores.score[rows]))
-    for name in ('score', 'image', 'text', 'false_alarm'):
-        values = getattr(scores, name)[rows]
-        ranked[f'clip_{name}'] = MaskedColumn(np.nan_to_num(values), mask=np.isnan(values),
-                                              format='.4f')
-    for name, values in (('status', references.status),
-                         ('source', [source or '' for source in references.sources]),
-                         ('message', references.message)):
-        ranked.add_column(strings(values)[rows], name=f'clip_{name}', copy=False)
-    return ranked
-
-
-def strings(values: Sequence[str]) -> np.ndarray:
-    """
-    An array of strings, also of no strings.
-
-    Parameters
-    ----------
-    values : sequence of str
-        Any number, also none.
-
-    Returns
-    -------
-    ndarray
-        Dtype U; an empty list alone would become an array of floats.
-    """
-    if len(set(values)) == 1:  # as most statuses and messages are
-        return np.full(len(values), values[0])
-    return np.array(values, dtype=str)
-
-
-def provenance(references: References, phrases: list[str], negatives: list[str], by: str,
-               encoder) -> dict:
-    """
-    What was asked of which model, as plain data.
-
-    Parameters
-    ----------
-    references : References
-        The rows, with their final status.
-    phrases, negatives : list of str
-        The query.
-    by : str
-        What counted.
-    encoder : Encoder
-        The model.
-
-    Returns
-    -------
-    dict
-        For ``meta['clip']``; written by ECSV as it is.
-    """
-    from . import __version__
-
-    counts = collections.Counter(references.status)
-    return {'query': phrases, 'negative': negatives, 'by': by, 'model': encoder.bundle.name,
-            'revision': encoder.bundle.revision, 'version': __version__,
-            'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-            'n_rows': len(references), 'n_ranked': counts['OK'], 'status': dict(counts)}
-
-
 def _warn_of_length(phrases: list[str], encoder) -> None:
     for phrase in phrases:
         if encoder.n_tokens(phrase) > encoder.bundle.context_length:
             warnings.warn(f'The phrase {phrase[:40]!r}... is longer than the '
                           f'{encoder.bundle.context_length} tokens that the model reads; its end '
                           'is ignored.', InputWarning, stacklevel=4)
-
-
-def warn_of_rows(references: References) -> None:
-    """
-    One warning for all rows that failed, none if all is well.
-
-    Parameters
-    ----------
-    references : References
-        The rows, with their final status.
-    """
-    n, good = len(references), references.status.count('OK')
-    bad = references.status.count('ERROR') + references.status.count('DENIED')
-    if not n:
-        warnings.warn('There is nothing to rank: the table is empty.', NoResultsWarning,
-                      stacklevel=3)
-    elif not good:
-        reason = next(filter(None, references.message), 'no row has an image')
-        warnings.warn(f'None of the {n} rows could be ranked; the first says: {reason}. '
-                      'See clip_status and clip_message.', NoResultsWarning, stacklevel=3)
-    elif bad:
-        warnings.warn(f'{bad} of {n} images could not be read; see clip_status and clip_message.',
-                      BlankResponseWarning, stacklevel=3)

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .phrases import check_count, check_phrases, check_query, invalid
+from .feedback import Feedback
+from .phrases import check_count, check_fraction, check_query, check_weights, invalid
 from .pictures import Pictures
 from .queries import MastQueries
+from .vectors import Vectors
 from .vo_queries import VoQueries
 
 if TYPE_CHECKING:
-    import numpy as np
+    from astropy.coordinates import SkyCoord
     from astropy.table import Table
+    from astropy.units import Quantity
 
     from .embeddings import Pipeline
     from .encoder import Encoder
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ['ClipSearch', 'ClipSearchClass']
 
 
-class ClipSearchClass(MastQueries, VoQueries, Pictures):
+class ClipSearchClass(MastQueries, VoQueries, Feedback, Pictures, Vectors):
     """
     Search archives, results and files for what the images show.
 
@@ -82,10 +85,15 @@ class ClipSearchClass(MastQueries, VoQueries, Pictures):
 
     # ---- ranking -------------------------------------------------------------------------
 
-    def rank(self, results: Any, text: str | Sequence[str], *, limit: int | None = None,
-             by: str = 'both', negative: str | Sequence[str] | None = None,
-             image_dir: str | Path | None = None, max_images: int | None = None,
-             cache: bool = True, show_progress: bool | None = None) -> 'Table':
+    def rank(self, results: Any, text: str | Sequence[str] | None = None, *,
+             limit: int | None = None, by: str = 'both',
+             negative: str | Sequence[str] | None = None, like: Any = None, unlike: Any = None,
+             weights: dict[str, float] | None = None,
+             group_by: str | Sequence[str] | None = None, fold_duplicates: bool | float = False,
+             image_dir: str | Path | None = None, coordinates: 'SkyCoord | str | None' = None,
+             radius: 'Quantity | str | None' = None, colour: bool = False,
+             sky_context: str | None = None, max_images: int | None = None, cache: bool = True,
+             show_progress: bool | None = None) -> 'Table':
         """
         Order a result by what its images show.
 
@@ -93,16 +101,42 @@ class ClipSearchClass(MastQueries, VoQueries, Pictures):
         ----------
         results : Table, QTable, Row, DALResults, path, glob pattern, array, HDU, image, or a list
             The user's own result; see `~astroclip_search.archives.open_results`.
-        text : str or sequence of str
-            What the image shows; several phrases are averaged.
+        text : str or sequence of str, optional
+            What the image shows; several phrases are averaged. Needed unless ``like`` is given.
         limit : int or None
             Rows that are returned; `None` returns all.
         by : {'both', 'image', 'text'}
-            Whether pictures, the rows' words, or both count. ``'text'`` downloads nothing.
+            Whether pictures, the rows' words, or both count. ``'text'`` downloads nothing. Words
+            are compared with phrases, never with example images: without a phrase only pictures
+            count.
         negative : str or sequence of str, optional
             What the image should not show.
+        like, unlike : path, address, array, HDU, NDData, image, bytes, Row, Table, or a list
+            Example images that it should or should not look like: files, ``http``, ``https`` or
+            ``mast:`` addresses, images in memory, or rows of a result. Rows of a ranked table are
+            not downloaded again. Several are averaged.
+        weights : dict, optional
+            What each part counts: ``text`` (1), ``negative`` (0.5), ``like`` (1) and ``unlike``
+            (0.5) within the score of the picture; ``image`` and ``words`` for picture and words
+            of a row, as fitted for the model. :ref:`scores` has the formula.
+        group_by : str or sequence of str, optional
+            Columns such as ``'proposal_id'`` or ``'target_name'``: the best row of each group
+            comes first, then the second of each, and so on.
+        fold_duplicates : bool or float
+            Move what is nearly the same picture as a better one behind all others that have a
+            score; ``clip_message`` says which one. A number is the cosine from which on two
+            pictures count as the same, 0.97 by default.
         image_dir : path-like, optional
             Folder in which image columns that hold file names are looked up.
+        coordinates : str or `~astropy.coordinates.SkyCoord`, optional
+            Position that cutouts are made around, where an archive makes them.
+        radius : str or `~astropy.units.Quantity`, optional
+            Radius of the cutouts.
+        colour : bool
+            Compose a colour image of the FITS files of one observation in three filters.
+        sky_context : str, optional
+            Name of a HiPS, such as ``'CDS/P/DSS2/color'``, that shows the place of rows that have
+            no image.
         max_images : int, optional
             Images that are downloaded at most, ``conf.max_images`` by default. If there are more,
             those whose words fit best are taken; call again to go on.
@@ -125,27 +159,55 @@ class ClipSearchClass(MastQueries, VoQueries, Pictures):
         ------
         astroquery.exceptions.InvalidQueryError
             If the phrase is empty, or the result has no images.
+        PreviewError
+            If an example cannot be read.
         BundleError, EncoderError
             If the model cannot be used.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch, sample
+        >>> images = ClipSearch.rank('my_fits_folder', 'ring galaxy')   # doctest: +SKIP
         """
-        from . import scoring
+        from . import examples, ranked, scoring
         from .archives import open_results
+        from .diversity import DUPLICATE_COSINE, group_codes
+        from .query import Query
 
-        phrases, negatives = check_query(text, negative=negative, by=by, limit=limit)
+        phrases, negatives = check_query(text, negative=negative, by=by, limit=limit, like=like,
+                                         unlike=unlike)
+        weights = check_weights(weights)
+        cosine = check_fraction(fold_duplicates, 'fold_duplicates', DUPLICATE_COSINE)
+        if cosine is not None and by == 'text':
+            raise invalid("fold_duplicates compares pictures: use by='both' or by='image'.")
         check_count(max_images, 'max_images', 'conf.max_images')
-        table, references = open_results(results, image_dir=image_dir)
+        given = {'coordinates': coordinates, 'radius': radius, 'colour': colour or None,
+                 'sky_context': sky_context}
+        table, references = open_results(results, image_dir=image_dir, **{
+            name: value for name, value in given.items() if value is not None})
         self._check_rankable(table, references, by)
+        # An empty answer of a service may lack the columns as well.
+        groups = group_codes(table, group_by) if group_by is not None and len(table) else None
+        shown = {name: examples.open_examples(images, name, image_dir=image_dir)
+                 for name, images in (('like', like), ('unlike', unlike)) if images is not None}
+        trusted = references.trusted.union(*(part.trusted for part in shown.values()))
+        progress = self._setting('show_progress', show_progress)
         encoder = self._encoder()
-        with self._pipeline(encoder, self._store(cache), references.trusted) as pipeline:
-            scores = scoring.score(references, phrases, negatives, by=by, pipeline=pipeline,
+        with self._pipeline(encoder, self._store(cache), trusted) as pipeline:
+            query = Query(phrases, negatives, weights=weights, **{
+                name: examples.embed(part, pipeline, show_progress=progress)
+                for name, part in shown.items()})
+            scores = scoring.score(references, query, by=by, pipeline=pipeline,
                                    max_images=self._setting('max_images', max_images),
-                                   show_progress=self._setting('show_progress', show_progress))
-        ranked = scoring.ranked_table(table, references, scores, limit)
-        ranked.meta['clip'] = scoring.provenance(references, phrases, negatives, by, encoder)
-        scoring.warn_of_rows(references)
-        return ranked
+                                   show_progress=progress)
+            rows = scoring.arrange(references, scores, pipeline, groups=groups, cosine=cosine)
+        best = ranked.ranked_table(table, references, scores, rows[:limit])
+        best.meta['clip'] = ranked.provenance(references, query, scores, by, encoder)
+        ranked.warn_of_rows(references)
+        return best
 
-    def filter(self, results: Any, text: str | Sequence[str], *, false_alarm_rate: float = 0.01,
+    def filter(self, results: Any, text: str | Sequence[str] | None = None, *,
+               false_alarm_rate: float = 0.01, limit: int | None = None,
                **options: Any) -> 'Table':
         """
         Only the rows whose image shows something.
@@ -154,11 +216,13 @@ class ClipSearchClass(MastQueries, VoQueries, Pictures):
         ----------
         results : Table, QTable, Row, DALResults, path, glob pattern, array, HDU, image, or a list
             As for `rank`.
-        text : str or sequence of str
-            What the image shows.
+        text : str or sequence of str, optional
+            What the image shows. Needed unless ``like`` is given.
         false_alarm_rate : float
             Rows are kept whose ``clip_false_alarm`` is at most this: of a hundred unrelated
             images, 0.01 lets one through.
+        limit : int or None
+            Rows that are returned, of those that are kept; `None` returns all.
         **options
             Options of `rank`.
 
@@ -176,112 +240,15 @@ class ClipSearchClass(MastQueries, VoQueries, Pictures):
 
         if not 0 < false_alarm_rate < 1:
             raise invalid('false_alarm_rate must be between 0 and 1.')
+        check_count(limit, 'limit', 'all rows', least=1)
         if options.get('by') == 'text':
             raise invalid("A false-alarm rate needs pictures: use by='both' or by='image'.")
         if self._encoder().bundle.background.image is None:
             raise invalid(f'The model {self._encoder().bundle.name!r} has no reference images, '
                            'so there is no false-alarm rate; use rank.')
         ranked = self.rank(results, text, **options)
-        return ranked[np.ma.filled(ranked['clip_false_alarm'], 2.0) <= false_alarm_rate]
-
-    # ---- vectors and models --------------------------------------------------------------
-
-    def encode_text(self, texts: str | Sequence[str]) -> 'np.ndarray':
-        """
-        Embed phrases.
-
-        Parameters
-        ----------
-        texts : str or sequence of str
-            One or more phrases.
-
-        Returns
-        -------
-        ndarray
-            Unit vectors, shape ``(n, d)``, float32; their products with those of `encode_images`
-            are cosines.
-        """
-        return self._encoder().encode_text(check_phrases(texts, 'texts'))
-
-    def encode_images(self, images: Any) -> 'np.ndarray':
-        """
-        Embed images.
-
-        Parameters
-        ----------
-        images : path, array, HDU, NDData, PIL.Image.Image, or a list of them
-            As in `rank`; arrays are ``(ny, nx)`` or ``(ny, nx, 3)``.
-
-        Returns
-        -------
-        ndarray
-            Unit vectors, shape ``(n, d)``, float32.
-
-        Raises
-        ------
-        PreviewError
-            If one of them is no image.
-        """
-        import numpy as np
-
-        from . import conf, pixels
-        from .archives import open_results
-        from .exceptions import PreviewError
-
-        _, references = open_results(images)
-        encoder = self._encoder()
-        preprocessing = encoder.bundle.preprocessing
-        prepared = []
-        with self._pipeline(encoder, self._store(False), references.trusted) as pipeline:
-            for source, status, message in zip(references.sources, references.status,
-                                               references.message, strict=True):
-                if status:
-                    raise PreviewError(message, source or '', status=status)
-                image = pipeline.image(source, references.objects, 2 * max(preprocessing.size))
-                prepared.append(pixels.resize(image, preprocessing))
-        if not prepared:
-            raise invalid('There is nothing to embed: the table is empty.')
-        return np.concatenate([encoder.encode_images(np.stack(prepared[i:i + conf.batch_size]))
-                               for i in range(0, len(prepared), conf.batch_size)])
-
-    def list_models(self) -> 'Table':
-        """
-        Models that are on this machine.
-
-        Returns
-        -------
-        `~astropy.table.Table`
-            Columns ``model`` (what to pass as ``model=``), ``name``, ``version``, ``licence``
-            and ``size`` in MB. Any CLIP of the Hugging Face hub with two ONNX towers can be named
-            too and is downloaded when it is first used.
-        """
-        import json
-
-        from astropy import units as u
-        from astropy.table import Table
-
-        from .bundle import cached_models
-
-        rows = []
-        for name, path in cached_models():
-            info_file = path / 'astroclip.json'
-            info = json.loads(info_file.read_text(encoding='utf-8')) if info_file.is_file() else {}
-            size = sum(file.stat().st_size for file in path.rglob('*') if file.is_file()) / 1e6
-            rows.append((name, info.get('name', ''), str(info.get('version', '')),
-                         info.get('licence', ''), round(size, 1)))
-        return Table(rows=rows or None, names=('model', 'name', 'version', 'licence', 'size'),
-                     dtype=(str, str, str, str, float), units={'size': u.MB})
-
-    def clear_cache(self) -> int:
-        """
-        Forget all embeddings and thumbnails.
-
-        Returns
-        -------
-        int
-            Number of embeddings that were forgotten.
-        """
-        return sum(store.clear() for store in self._existing_stores())
+        kept = np.ma.filled(ranked['clip_false_alarm'], 2.0) <= false_alarm_rate
+        return ranked[np.flatnonzero(kept)[:limit]]
 
     # ---- parts ---------------------------------------------------------------------------
 

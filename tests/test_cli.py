@@ -175,7 +175,7 @@ def test_query_at_a_position(mast, colours, command):
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['--object', 'no such thing'], 'no such thing'),
-    (['--criterion', 'colour=red'], 'colour'),
+    (['--criterion', 'hue=red'], 'hue'),
 ])
 def test_query_errors(mast, colours, command, arguments, message):
     code, out, err = command('query', 'red', *arguments)

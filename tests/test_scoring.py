@@ -14,17 +14,11 @@ from astroquery.exceptions import BlankResponseWarning, LargeQueryWarning, NoRes
 from astroclip_search.bundle import Background
 from astroclip_search.embeddings import Pipeline
 from astroclip_search.previews import Fetcher, Limits
+from astroclip_search.query import Query
+from astroclip_search.ranked import COLUMNS, provenance, ranked_table, strings, warn_of_rows
 from astroclip_search.ranking import Scores, normalise
 from astroclip_search.references import References
-from astroclip_search.scoring import (
-    COLUMNS,
-    n_workers,
-    provenance,
-    ranked_table,
-    score,
-    strings,
-    warn_of_rows,
-)
+from astroclip_search.scoring import n_workers, score
 from astroclip_search.store import Store
 from tests.colours import ColourEncoder, picture
 
@@ -45,7 +39,7 @@ def pipeline():
 
 def run(rows, pipeline, phrases=('red',), negatives=(), **options):
     options = {'by': 'both', 'max_images': 10} | options
-    return score(rows, list(phrases), list(negatives), pipeline=pipeline, **options)
+    return score(rows, Query(list(phrases), list(negatives)), pipeline=pipeline, **options)
 
 
 def test_scores_of_rows(pipeline):
@@ -145,9 +139,10 @@ def test_ranked_table_of_other_lengths():
     table = Table({'a': [1, 2, 3]})
     values = np.array([0.5, np.nan, 0.7], dtype=np.float32)
     rows = References(['x', None, 'z'], [''] * 3, ['OK', 'ERROR', 'OK'], ['', 'why', ''])
-    ranked = ranked_table(table, rows, Scores(values, values, values, values), 2)
+    scores = Scores(values, values, values, values)
+    ranked = ranked_table(table, rows, scores, np.array([2, 0]))
     assert ranked['a'].tolist() == [3, 1]
-    ranked = ranked_table(table, rows, Scores(values, values, values, values))
+    ranked = ranked_table(table, rows, scores, np.array([2, 0, 1]))
     assert ranked['clip_source'].tolist() == ['z', 'x', '']
     assert ranked['clip_message'].tolist() == ['', '', 'why']
     assert ranked['clip_score'].format == '.4f'
@@ -172,7 +167,9 @@ def test_number_of_workers():
 def test_provenance_is_plain_data():
     rows = references(['red', None])
     rows.status = ['OK', 'NO_IMAGE']
-    found = provenance(rows, ['a'], [], 'both', ColourEncoder())
+    values = np.array([0.5, np.nan])
+    found = provenance(rows, Query(['a']), Scores(values, values, values, values), 'both',
+                       ColourEncoder())
     assert (found['n_rows'], found['n_ranked']) == (2, 1)
     assert type(found['status']) is dict
     assert all(type(value) in (str, int, list, dict) for value in found.values())

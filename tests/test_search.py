@@ -30,8 +30,8 @@ from pyvo.dal import DALResults
 from astroclip_search import ClipSearch
 from astroclip_search.bundle import Background
 from astroclip_search.exceptions import PreviewError
+from astroclip_search.ranked import COLUMNS
 from astroclip_search.ranking import normalise
-from astroclip_search.scoring import COLUMNS
 from tests.colours import ColourEncoder, best_colour, content, picture, serve_colours
 
 STATUS = 'clip_status'

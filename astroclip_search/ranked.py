@@ -1,0 +1,157 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Scores -> the table that the user gets, what it says of itself, and one warning.
+"""
+
+import collections
+import copy
+import datetime
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from astropy.table import MaskedColumn, Table
+from astroquery.exceptions import BlankResponseWarning, NoResultsWarning
+
+from .encoder import Encoder
+from .query import Query
+from .ranking import WEIGHTS, Scores
+from .references import References
+
+__all__ = ['COLUMNS', 'provenance', 'ranked_table', 'strings', 'warn_of_lost',
+           'warn_of_rows']
+
+COLUMNS = ('clip_rank', 'clip_score', 'clip_image', 'clip_text', 'clip_false_alarm',
+           'clip_status', 'clip_source', 'clip_message')
+
+
+def ranked_table(table: Table, references: References, scores: Scores,
+                 rows: np.ndarray) -> Table:
+    """
+    A copy of some rows of the table in order, with the clip columns.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Any table.
+    references : References
+        One entry a row.
+    scores : Scores
+        One entry a row.
+    rows : ndarray
+        Indices of the rows that are returned, in order.
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        Of the same class. Columns of an earlier ranking are replaced.
+    """
+    ranked = table[rows]
+    ranked.meta = copy.deepcopy(table.meta)
+    ranked.remove_columns([name for name in COLUMNS if name in ranked.colnames])
+    place = np.arange(1, len(rows) + 1)
+    ranked['clip_rank'] = MaskedColumn(place, mask=np.isnan(scores.score[rows]))
+    for name in ('score', 'image', 'text', 'false_alarm'):
+        values = getattr(scores, name)[rows]
+        ranked[f'clip_{name}'] = MaskedColumn(np.nan_to_num(values), mask=np.isnan(values),
+                                              format='.4f')
+    for name, values in (('status', references.status),
+                         ('source', [source or '' for source in references.sources]),
+                         ('message', references.message)):
+        ranked.add_column(strings(values)[rows], name=f'clip_{name}', copy=False)
+    return ranked
+
+
+def strings(values: Sequence[str]) -> np.ndarray:
+    """
+    An array of strings, also of no strings.
+
+    Parameters
+    ----------
+    values : sequence of str
+        Any number, also none.
+
+    Returns
+    -------
+    ndarray
+        Dtype U; an empty list alone would become an array of floats.
+    """
+    if len(set(values)) == 1:  # as most statuses and messages are
+        return np.full(len(values), values[0])
+    return np.array(values, dtype=str)
+
+
+def provenance(references: References, query: Query, scores: Scores, by: str,
+               encoder: Encoder) -> dict:
+    """
+    What was asked of which model, as plain data.
+
+    Parameters
+    ----------
+    references : References
+        The rows, with their final status.
+    query : Query
+        What was looked for.
+    scores : Scores
+        One entry a row.
+    by : str
+        What counted.
+    encoder : Encoder
+        The model.
+
+    Returns
+    -------
+    dict
+        For ``meta['clip']``; written by ECSV as it is.
+    """
+    from . import __version__
+
+    return {'query': query.phrases, 'negative': query.negatives, 'like': query.like.sources,
+            'unlike': query.unlike.sources, 'weights': {**WEIGHTS, **query.weights}, 'by': by,
+            'model': encoder.bundle.name, 'revision': encoder.bundle.revision,
+            'version': __version__,
+            'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+            'n_rows': len(references), 'n_ranked': int(np.isfinite(scores.score).sum()),
+            'status': dict(collections.Counter(references.status))}
+
+
+def warn_of_rows(references: References) -> None:
+    """
+    One warning for all rows that failed, none if all is well.
+
+    Parameters
+    ----------
+    references : References
+        The rows, with their final status.
+    """
+    n, good = len(references), references.status.count('OK')
+    bad = references.status.count('ERROR') + references.status.count('DENIED')
+    if not n:
+        warnings.warn('There is nothing to rank: the table is empty.', NoResultsWarning,
+                      stacklevel=3)
+    elif not good:
+        reason = next(filter(None, references.message), 'no row has an image')
+        warnings.warn(f'None of the {n} rows could be ranked; the first says: {reason}. '
+                      'See clip_status and clip_message.', NoResultsWarning, stacklevel=3)
+    elif bad:
+        warnings.warn(f'{bad} of {n} images could not be read; see clip_status and clip_message.',
+                      BlankResponseWarning, stacklevel=3)
+
+
+def warn_of_lost(references: References, scores: Scores) -> None:
+    """
+    One warning for all rows whose embeddings are not kept any more, none if all are.
+
+    Parameters
+    ----------
+    references : References
+        The rows, with their final status.
+    scores : Scores
+        One entry a row.
+    """
+    n_lost = sum(lost and status == 'OK' for lost, status in
+                 zip(np.isnan(scores.score).tolist(), references.status, strict=True))
+    if n_lost:
+        category = BlankResponseWarning if np.isfinite(scores.score).any() else NoResultsWarning
+        warnings.warn(f'The embeddings of {n_lost} of {len(references)} rows are not kept any '
+                      'more: rank again.', category, stacklevel=3)
