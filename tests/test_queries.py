@@ -187,8 +187,6 @@ def test_subclass_with_further_options(sky, tmp_path):
 
 
 def test_positional_criteria_of_astroquery(search, sky):
-    best = search.query_criteria('green', objectname='M42', radius=0.05, obs_collection='JWST')
-    assert ids(best) == ['p1']
     best = search.query_criteria('green', coordinates=ORION, radius='3 arcmin', calib_level=[3])
     assert ids(best) == ['p0', 'p1', 'p2', 'secret']
 
