@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .phrases import check_query, invalid
+from .phrases import check_count, check_query, check_weights, invalid
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -214,6 +214,78 @@ class MastQueries:
             raise invalid('Give at least one criterion, such as obs_collection="HST".')
         return self._rank_criteria(phrases, criteria, options)
 
+    def query_image(self, image: Any, results: Any = None, *,
+                    text: str | Sequence[str] | None = None,
+                    coordinates: 'SkyCoord | str | None' = None, object_name: str | None = None,
+                    radius: 'Quantity | str | None' = None, **options: Any) -> 'Table':
+        """
+        Rank by likeness to example images.
+
+        Candidates are the rows of ``results``, or else come from MAST: those around a position,
+        those that `query_text` chooses for the phrase, or those that meet criteria.
+
+        Parameters
+        ----------
+        image : path, address, array, HDU, NDData, image, bytes, Row, Table, or a list of them
+            One or more examples, as ``like`` of `rank`.
+        results : Table, QTable, Row, DALResults, path, glob pattern, or a list, optional
+            What is ranked, as for `rank`.
+        text : str or sequence of str, optional
+            What the image shows besides.
+        coordinates : str or `~astropy.coordinates.SkyCoord`, optional
+            Centre of the search.
+        object_name : str, optional
+            Name of the object at the centre, resolved by MAST.
+        radius : str or `~astropy.units.Quantity`, optional
+            Radius around the centre, 0.2 deg by default.
+        **options
+            Options of `rank`, such as ``limit``, and, without ``results``, criteria of
+            ``Observations.query_criteria``.
+
+        Returns
+        -------
+        `~astropy.table.Table`
+            Rows, most alike first, with the columns that `rank` adds.
+
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If nothing says where to look, or the example is no image.
+        PreviewError
+            If the example cannot be read.
+        astroquery.exceptions.RemoteServiceError
+            If MAST does not answer.
+
+        Examples
+        --------
+        The observation whose preview is the example is most like it:
+
+        >>> from astroclip_search import ClipSearch, sample
+        >>> example = sample.IMAGE_DIR / 'previews' / 'syn_0004.jpg'
+        >>> best = ClipSearch.query_image(example, instrument_name='SYNIR/IMAGE', calib_level=[3])
+        >>> best['clip_rank', 'target_classification', 'jpegURL'][:1].pprint()
+        clip_rank target_classification            jpegURL
+        --------- --------------------- --------------------------------
+                1          GALAXY; RING mast:SAMPLE/product/syn_0004.jpg
+        """
+        phrases, criteria, options = self._split_options(text, {**options, 'like': image})
+        if results is not None:
+            if criteria or object_name is not None:
+                unknown = ', '.join([*criteria, *(['object_name'] if object_name else [])])
+                raise invalid(f'{unknown}: results are given, so that there is nothing to ask '
+                              'MAST for.')
+            return self.rank(results, phrases, coordinates=coordinates, radius=radius, **options)
+        if coordinates is not None or object_name is not None:
+            return self._rank_position(phrases, coordinates, object_name, radius, criteria, options)
+        if radius is not None:
+            raise invalid('A radius needs coordinates or object_name.')
+        if phrases is not None:
+            return self._rank_words(phrases, criteria, options)
+        if not criteria:
+            raise invalid('Say where to look for images like this one: give results, coordinates, '
+                          'object_name, text, or a criterion such as obs_collection="HST".')
+        return self._rank_criteria(None, criteria, options)
+
     def _rank_words(self, phrases: list[str], criteria: dict, options: dict) -> 'Table':
         from . import conf
         from .archives import mast
@@ -270,8 +342,8 @@ class MastQueries:
         names = inspect.signature(self.rank).parameters.keys() - {'coordinates', 'radius'}
         options = {name: value for name, value in given.items() if name in names}
         criteria = {name: value for name, value in given.items() if name not in names}
-        phrases = None
-        if text is not None or options.get('like') is None:
-            phrases, _ = check_query(text, **{name: options[name] for name in
-                                              ('negative', 'by', 'limit') if name in options})
-        return phrases, criteria, options
+        shared = inspect.signature(check_query).parameters.keys() & options.keys()
+        phrases, _ = check_query(text, **{name: options[name] for name in shared})
+        check_weights(options.get('weights'))
+        check_count(options.get('max_images'), 'max_images', 'conf.max_images')
+        return phrases or None, criteria, options

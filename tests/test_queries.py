@@ -24,7 +24,7 @@ from astroquery.exceptions import (
 from astroquery.mast import Observations, ObservationsClass
 
 from astroclip_search import ClipSearch, conf
-from tests.colours import ColourEncoder, content
+from tests.colours import ColourEncoder, content, picture
 from tests.loopback.archive import Archive
 from tests.loopback.mast import Mast
 
@@ -132,6 +132,9 @@ def test_unknown_criterion(search, sky):
     lambda search: search.query_object('M 42', 'red', limit=-1),
     lambda search: search.query_object('M 42', 'red', radius=-1),
     lambda search: search.query_criteria(None, obs_collection='HST'),
+    lambda search: search.query_criteria('red', obs_collection='HST', max_images=-1),
+    lambda search: search.query_criteria('red', obs_collection='HST', weights={'size': 1}),
+    lambda search: search.query_criteria(obs_collection='HST', by='text', like=picture('red')),
 ])
 def test_bad_arguments_are_found_before_anything_is_asked(search, sky, call):
     with pytest.raises(InvalidQueryError):
@@ -455,3 +458,79 @@ def test_cloud_of_astroquery_is_harmless(sky, tmp_path):
     best = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path, mast=mine).query_text('red disk')
     assert best['clip_status'].tolist() == ['OK', 'OK']
     assert len(sky.downloads()) == 2
+
+
+# ---- example images ----------------------------------------------------------------------
+
+
+def test_image_like_rows_of_a_table(search, sky):
+    table = Observations.query_criteria(proposal_id='1234', dataproduct_type='image')
+    sky.clear()
+    best = search.query_image(picture('green'), table, limit=2)
+    assert sorted(best['obs_id']) == ['p1', 'p3']
+    assert sky.queries == []
+    assert 'selection' not in best.meta['clip']
+
+
+def test_image_at_a_position(search, sky):
+    best = search.query_image(picture('green'), coordinates=ORION, radius='3 arcmin',
+                              calib_level=[3])
+    assert best['obs_id'][0] == 'p1'
+    assert ids(best) == ['p0', 'p1', 'p2', 'secret']
+    assert best.meta['clip']['selection'].startswith('MAST images within 3 arcmin')
+    best = search.query_image(picture('red'), object_name='M42', obs_collection='HST', limit=1)
+    assert len(best) == 1
+
+
+def test_image_with_criteria_and_with_words(search, sky):
+    best = search.query_image(picture('green'), obs_collection='HST', instrument_name='WFC3')
+    assert best['obs_id'].tolist() == ['p3', 'p2']
+    best = search.query_image([picture('green'), picture('green')], text='red disk')
+    assert ids(best) == ['p0', 'p1']
+    assert best.meta['clip']['selection'] == 'MAST rows with obs_title=*disk*'
+
+
+def test_example_that_mast_has(search, sky):
+    example = Observations.query_criteria(obs_id='p1')
+    best = search.query_image(example[0], proposal_id='1234', calib_level=[3])
+    assert best['obs_id'][0] == 'p1'
+
+
+def test_example_that_is_private(vault, tmp_path):
+    mine = ObservationsClass(mast_token='s3cret')
+    search = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path, mast=mine)
+    best = search.query_image('mast:JWST/product/secret.jpg', obs_collection='JWST')
+    assert best['clip_status'].tolist() == ['OK'] * 3
+
+
+def test_verbs_take_examples_in_place_of_a_phrase(search, sky):
+    best = search.query_region(ORION, like=picture('green'), calib_level=[3], limit=1)
+    assert best['obs_id'].tolist() == ['p1']
+    best = search.query_object('M42', like=picture('green'), calib_level=[3], limit=1)
+    assert best['obs_id'].tolist() == ['p1']
+    best = search.query_criteria(like=picture('green'), obs_collection='JWST')
+    assert best['obs_id'].tolist() == ['p1']
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    ({}, 'Say where to look for images like this one: give results, coordinates'),
+    ({'radius': 0.1}, 'A radius needs coordinates or object_name'),
+    ({'results': Table({'jpegURL': ['mast:a.jpg']}), 'obs_collection': 'HST'}, 'obs_collection'),
+    ({'results': Table({'jpegURL': ['mast:a.jpg']}), 'object_name': 'M42'}, 'object_name'),
+    ({'text': '', 'obs_collection': 'HST'}, 'text has no word'),
+    ({'hue': 'red'}, 'hue'),
+])
+def test_image_without_a_place_to_look(search, sky, options, message):
+    with pytest.raises(InvalidQueryError, match=message):
+        search.query_image(picture('green'), **options)
+    assert sky.queries == []
+
+
+@pytest.mark.parametrize('call', [
+    lambda search: search.query_region(ORION), lambda search: search.query_object('M42'),
+    lambda search: search.query_criteria(obs_collection='HST'),
+])
+def test_neither_phrase_nor_example(search, sky, call):
+    with pytest.raises(InvalidQueryError, match='text'):
+        call(search)
+    assert sky.log == []
