@@ -249,7 +249,7 @@ def test_faults_of_a_datalink_document():
                                      'DefaultFault: you do not have permission', '']})
     found = references(table)
     assert found.status == ['ERROR', 'DENIED', '']
-    assert found.message[0] == 'the archive says: NotFoundFault: no such file'
+    assert found.message[0] == "the archive says 'NotFoundFault: no such file'"
 
 
 def test_rows_without_an_image():

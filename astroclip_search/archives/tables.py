@@ -93,7 +93,6 @@ def references(table: Table, *, image_dir: str | Path | None = None) -> Referenc
     for name in found.get('preview', ()):
         values = text_column(table, name)
         rows = _take(values, rows, sources, refused, base)
-    has_links = False
     if rows:
         candidates = _candidates(table, found, rows)
         too_large = _too_large(table, found)
@@ -104,7 +103,6 @@ def references(table: Table, *, image_dir: str | Path | None = None) -> Referenc
                 for i in chosen if kind != 'link' else ():
                     if i in too_large and sources[i] is not None:
                         status[i], message[i] = 'SKIPPED', too_large[i]
-                has_links |= kind == 'link' and bool(chosen)
         for i in rows:
             if sources[i] is None:
                 status[i] = 'ERROR' if i in refused else 'NO_IMAGE'
@@ -112,7 +110,8 @@ def references(table: Table, *, image_dir: str | Path | None = None) -> Referenc
     _skip_other_kinds(table, found, status, message)
     _tell_faults(table, found, sources, status, message)
     return References(sources, row_words(table), status, message, has_files=base is not None,
-                      has_links=has_links)
+                      has_links=any(sources[i] is not None and sources[i].startswith(LINK)
+                                    for i in rows))
 
 
 def _take(values: list[str], rows: Iterable[int], sources: list[str | None],
@@ -265,7 +264,7 @@ def _tell_faults(table: Table, found: dict[str, list[str]], sources: list[str | 
             if fault and sources[i] is None:
                 denied = re.search('permission|authoris|authoriz|authentic', fault.lower())
                 status[i] = 'DENIED' if denied else 'ERROR'
-                message[i] = f'the archive says: {fault[:200]}'
+                message[i] = f'the archive says {fault[:200]!a}'
 
 
 def _skip_other_kinds(table: Table, found: dict[str, list[str]], status: list[str],
@@ -283,7 +282,7 @@ def _skip_other_kinds(table: Table, found: dict[str, list[str]], status: list[st
             others = {kind for kind in set(kinds) if kind and not is_image(kind.lower())}
             for i in [i for i, kind in enumerate(kinds) if kind in others] if others else ():
                 status[i] = 'SKIPPED'
-                message[i] = f'not an image: {name} is {kinds[i][:60]!r}'
+                message[i] = f'not an image: {name} is {kinds[i][:60]!a}'
 
 
 def has_images(table: Table) -> bool:
