@@ -85,6 +85,14 @@
         <bind key="accrefPrefix">'clip/data'</bind>
       </descriptorGenerator>
       <FEED source="//soda#fits_standardDLFuncs"/>
+      <dataFunction name="refuseStrangers">
+        <!-- DaCHS itself lets anyone cut out of proprietary images. -->
+        <setup imports="gavo.svcs"/>
+        <code>
+          if descriptor.owner:
+            raise svcs.ForbiddenURI("This image is proprietary.")
+        </code>
+      </dataFunction>
     </datalinkCore>
   </service>
 
