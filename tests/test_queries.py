@@ -201,8 +201,9 @@ def test_resolver_of_the_user(search, sky):
 
 def test_more_rows_than_wanted(search, sky):
     with (conf.set_temp('mast_max_rows', 2),
-          pytest.warns(LargeQueryWarning, match='MAST has 4 such rows: only the first 2')):
+          pytest.warns(LargeQueryWarning, match='MAST has 4 such rows: only the first 2') as caught):
         assert len(search.query_region(ORION, 'red', calib_level=[3])) == 2
+    assert caught[0].filename == __file__
     with (conf.set_temp('mast_max_rows', 1),
           pytest.warns(LargeQueryWarning, match='MAST has 3 such rows: only the first 1')):
         assert len(search.query_criteria('red', obs_collection='HST', calib_level=[3],
@@ -210,6 +211,15 @@ def test_more_rows_than_wanted(search, sky):
     with conf.set_temp('mast_max_rows', 1):
         best = search.query_text('red disk')
     assert best.meta['clip']['selection'] == 'MAST rows with the first 1 with obs_title=*disk*'
+
+
+def test_one_of_several_queries_fails(search, sky):
+    sky.faults['obs_title=%red%'] = 'status:503'
+    with (conf.set_temp('retries', 0),
+          pytest.warns(BlankResponseWarning, match='1 of 4 queries') as caught):
+        best = search.query_text('red disk')
+    assert best['obs_id'].tolist() == ['p0', 'p1']
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize('call', [

@@ -348,7 +348,7 @@ def search_words(text: str, filters: dict[str, Any], *, max_rows: int,
         raise failures[0]
     if failures:
         warnings.warn(f'{len(failures)} of {len(queries)} queries to MAST failed, so candidates '
-                      f'are missing: {failures[0]}', BlankResponseWarning, stacklevel=3)
+                      f'are missing: {failures[0]}', BlankResponseWarning, stacklevel=4)
     if answers:
         return _merge(answers)[:max_rows], 'MAST rows with ' + ' or '.join(used)
     table = criteria({**filters, 'page': 1}, observations=observations, max_rows=max_rows)
