@@ -11,6 +11,7 @@ downloaded.
 import io
 import math
 import re
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,10 @@ _UNKNOWN_TYPES = ('', 'application/octet-stream')
 
 # Best first. Never preview-plot: axes and labels are no picture of the sky.
 _PREVIEWS = ('preview-image', 'preview', 'thumbnail')
+
+# The parser compiles the types of arrays, at which two threads of Python 3.11 disturb each other
+# (python/cpython issue 106905).
+_PARSING = threading.Lock()
 
 # A document of a hundred IDs has some hundred kilobytes.
 _MAX_DOCUMENT = 16 * 1024**2
@@ -132,7 +137,8 @@ def parse(content: bytes, address: str) -> Document:
 
     content = _harmless(content, address)
     try:
-        document = votable.parse(io.BytesIO(content), verify='ignore')
+        with _PARSING:
+            document = votable.parse(io.BytesIO(content), verify='ignore')
         error = next((info for info in _infos(document) if info.name == 'QUERY_STATUS'
                       and str(info.value).upper() == 'ERROR'), None)
         if error is None:

@@ -11,14 +11,16 @@ from astropy.table import Row, Table
 
 from ..pixels import FITS_SUFFIXES
 from ..references import References
-from . import files, tables
+from . import files, hips, tables, vo
 
 __all__ = ['open_results']
 
 _TABLE_SUFFIXES = ('.ecsv', '.csv', '.vot', '.votable', '.xml', '.parquet', '.hdf5')
 
 
-def open_results(results: Any, *, image_dir: str | Path | None = None) -> tuple[Table, References]:
+def open_results(results: Any, *, image_dir: str | Path | None = None, coordinates: Any = None,
+                 radius: Any = None,
+                 sky_context: str | None = None) -> tuple[Table, References]:
     """
     Understand what the user has.
 
@@ -26,11 +28,19 @@ def open_results(results: Any, *, image_dir: str | Path | None = None) -> tuple[
     ----------
     results : Table, QTable, Row, DALResults, path, address, array, HDU, image, or a list
         A query result of astroquery (`~astropy.table.Table`) or pyvo (anything with
-        ``to_table``), a table file, an image file, a folder, a glob pattern, ``http``, ``https``
-        or ``mast:`` addresses of images, arrays, HDUs, NDData or PIL images. A FITS file that
-        holds tables and no image is a table file.
+        ``to_table``, and what ``pyvo.discover`` finds), a table file, an image file, a folder, a
+        glob pattern, ``http``, ``https`` or ``mast:`` addresses of images, arrays, HDUs, NDData or
+        PIL images. A FITS file that holds tables and no image is a table file.
     image_dir : path-like, optional
         Folder in which image columns that hold file names are looked up.
+    coordinates : str or `~astropy.coordinates.SkyCoord`, optional
+        Position that cutouts are made around where an archive offers them; otherwise they are made
+        around the centre of each row.
+    radius : str, number or `~astropy.units.Quantity`, optional
+        Radius of these cutouts.
+    sky_context : str, optional
+        Name of a HiPS, such as ``CDS/P/DSS2/color``, from which rows of a table that have no image
+        get a picture of the sky at their position.
 
     Returns
     -------
@@ -48,6 +58,8 @@ def open_results(results: Any, *, image_dir: str | Path | None = None) -> tuple[
 
     if isinstance(results, Row):
         results = results.table[results.index:results.index + 1]
+    found = vo.discovered(results)
+    asked, results = results, results if found is None else found
     if hasattr(results, 'to_table') and not isinstance(results, Table):
         results = results.to_table()
     if isinstance(results, str | Path):
@@ -60,7 +72,13 @@ def open_results(results: Any, *, image_dir: str | Path | None = None) -> tuple[
         else:
             return files.open_files(files.expand(path))
     if isinstance(results, Table):
-        return results, tables.references(results, image_dir=image_dir)
+        references = tables.references(results, image_dir=image_dir)
+        if vo.is_result(asked):
+            vo.add_links(asked, results, references)
+        vo.aim(results, references, coordinates, radius)
+        if sky_context is not None:
+            hips.fill(results, references, sky_context)
+        return results, references
     if files.is_image(results):
         results = [results]
     if not isinstance(results, list | tuple):

@@ -111,7 +111,7 @@ class Vo:
         self.faults = dict(faults or {})
         self.log = []
         self.agents = set()
-        self._server = ThreadingHTTPServer(('127.0.0.1', 0), _Handler)
+        self._server = _Server(('127.0.0.1', 0), _Handler)
         self._server.vo = self
         self.url = f'http://127.0.0.1:{self._server.server_address[1]}'
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
@@ -209,6 +209,10 @@ def service(name, standard, address, inputs):
         f'<PARAM name="standardID" datatype="char" arraysize="*" value="{standard}"/>'
         f'<PARAM name="accessURL" datatype="char" arraysize="*" value={quoteattr(address)}/>'
         f'<GROUP name="inputParams">{parameters}</GROUP></RESOURCE>')
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
 
 
 class _Handler(BaseHTTPRequestHandler):
