@@ -201,7 +201,7 @@ def test_resolver_of_the_user(search, sky):
 
 def test_more_rows_than_wanted(search, sky):
     with (conf.set_temp('mast_max_rows', 2),
-          pytest.warns(LargeQueryWarning, match='MAST has 4 such rows: only the first 2') as caught):
+          pytest.warns(LargeQueryWarning, match='has 4 such rows: only the first 2') as caught):
         assert len(search.query_region(ORION, 'red', calib_level=[3])) == 2
     assert caught[0].filename == __file__
     with (conf.set_temp('mast_max_rows', 1),
