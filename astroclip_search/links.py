@@ -54,7 +54,7 @@ def link(address: str, *, circle: Sequence[float] | None = None, fallback: str =
     >>> link('https://archive.example/links?ID=7', circle=(10.5, -5.25, 0.01))
     'datalink:https://archive.example/links?ID=7#circle=10.5,-5.25,0.01'
     """
-    source = LINK + address
+    source = LINK + address.partition('#')[0]  # a fragment could pass for the parts below
     if circle:
         source += '#circle=' + ','.join(str(round(float(value), 6)) for value in circle)
     return source + (f'#else={fallback}' if fallback else '')
