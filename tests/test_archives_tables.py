@@ -103,7 +103,21 @@ def test_the_image_that_costs_least_is_taken():
         'access_format': ['image/fits', 'image/jpeg', 'image/fits', 'image/fits', 'text/html'],
         'datalink_url': ['', 'https://a.example/l', 'https://a.example/l', '', ''],
         'preview': ['', '', '', URL, '']})
-    assert references(table).sources == [FITS, URL, 'datalink:https://a.example/l', URL, None]
+    assert references(table).sources == [
+        FITS, URL, f'datalink:https://a.example/l#else={FITS}', URL, None]
+
+
+def test_file_that_is_too_large_is_no_fallback_of_a_link():
+    table = Table({'access_url': [FITS], 'datalink_url': ['https://a.example/l'],
+                   'access_estsize': [1e9]})
+    assert states(table) == [('datalink:https://a.example/l', '')]
+
+
+@pytest.mark.parametrize('part', ['#else=/etc/passwd', '#circle=1,2,3', '#circle=1,2,3#else=/x'])
+@pytest.mark.parametrize('scheme', ['https://', 'datalink:https://'])
+def test_fragment_of_a_datalink_means_nothing(part, scheme):
+    table = Table({'datalink_url': [f'{scheme}a.example/l{part}']})
+    assert references(table).sources == ['datalink:https://a.example/l']
 
 
 def test_file_that_is_too_large_is_skipped():

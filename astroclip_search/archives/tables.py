@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
+from ..links import link
 from ..pixels import FITS_SUFFIXES, IMAGE_SUFFIXES
 from ..references import LINK, References
 from . import services
@@ -96,12 +97,20 @@ def references(table: Table, *, image_dir: str | Path | None = None) -> Referenc
     if rows:
         candidates = _candidates(table, found, rows)
         too_large = _too_large(table, found)
+        fallbacks: list[str | None] = [None] * n  # FITS files beside a link
+        for values, by_kind in candidates:
+            _take(values, by_kind.get('fits', ()), fallbacks, {}, base)
         for kind in ('bitmap', 'link', 'fits'):
             for values, by_kind in candidates:
                 chosen = [i for i in by_kind.get(kind, ()) if sources[i] is None]
                 _take(values, chosen, sources, refused, base, LINK if kind == 'link' else '')
-                for i in chosen if kind != 'link' else ():
-                    if i in too_large and sources[i] is not None:
+                for i in chosen:
+                    if sources[i] is None:
+                        continue
+                    if kind == 'link':
+                        fallback = '' if i in too_large else fallbacks[i] or ''
+                        sources[i] = link(sources[i].removeprefix(LINK), fallback=fallback)
+                    elif i in too_large:
                         status[i], message[i] = 'SKIPPED', too_large[i]
         for i in rows:
             if sources[i] is None:
