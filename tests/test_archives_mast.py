@@ -4,6 +4,7 @@ Queries to MAST, page by page and through its bad moments, over real HTTP.
 """
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import astropy.units as u
 import numpy as np
@@ -290,6 +291,25 @@ def test_columns_configuration_that_is_not_there(mast, quick):
     mast.faults['columnsconfig'] = 'nothing'
     with pytest.raises(RemoteServiceError, match='makes no sense'):
         criteria({'coordinates': ORION, 'radius': 1})
+
+
+def test_one_query_at_a_time(mast):
+    class Mine(ObservationsClass):
+        in_flight = 0
+
+        def query_criteria(self, **filters):
+            Mine.in_flight += 1
+            time.sleep(0.02)
+            at_once.append(Mine.in_flight)
+            Mine.in_flight -= 1
+            return super().query_criteria(**filters)
+
+    at_once, mine = [], Mine()
+    with ThreadPoolExecutor(4) as pool:
+        tables = list(pool.map(lambda _: criteria({'project': 'HST'}, observations=mine),
+                               range(8)))
+    assert at_once == [1] * 8
+    assert {len(table) for table in tables} == {11}
 
 
 def test_astroquery_is_left_as_it_was(mast):

@@ -3,14 +3,14 @@
 MAST: queries, and the address of a ``mast:`` URI.
 
 Candidates come from `astroquery.mast.Observations`; the preview of an observation is the
-``jpegURL`` of its row, so no product list is ever asked for. One query at a time: astroquery keeps
-the state of a query in the instance that asks.
+``jpegURL`` of its row, so no product list is ever asked for.
 """
 
 import contextlib
 import math
 import re
 import sys
+import threading
 import time
 import warnings
 from collections import Counter
@@ -44,6 +44,9 @@ _WORD_COLUMNS = ('obs_title', 'target_classification')
 # More rows in one answer are more than the portal likes, and astroquery's own page.
 _PAGE_SIZE = 50_000
 _RETRY_STATUS = (429, 500, 502, 503, 504)
+
+# astroquery keeps the state of a query in the instance and in its settings.
+_one_at_a_time = threading.Lock()
 
 
 def _observations(observations: Any) -> Any:
@@ -388,7 +391,8 @@ def _ask(observations: Any, query: Callable[[], Any]) -> Any:
     attempt = 0
     while True:
         try:
-            with _patience(observations, (conf.connect_timeout, conf.mast_timeout)):
+            with _one_at_a_time, _patience(observations, (conf.connect_timeout,
+                                                          conf.mast_timeout)):
                 return query()
         except (requests.exceptions.RequestException, TimeoutError, KeyError,
                 InvalidQueryError) as error:
