@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
+from ..datalink import BITMAP_TYPES, is_datalink, media_type
 from ..links import link
 from ..pixels import FITS_SUFFIXES, IMAGE_SUFFIXES
 from ..references import LINK, References
@@ -21,11 +22,9 @@ from .columns import IMAGE_COLUMNS, KINDS, recognise, sizes, text_column
 
 __all__ = ['IMAGE_COLUMNS', 'has_images', 'references', 'row_words']
 
-_BITMAPS = ('image/jpeg', 'image/jpg', 'image/png', 'image/webp', 'image/tiff', 'image/gif')
 # Formats that say nothing: the suffix is asked.
 _UNKNOWN = ('', 'application/octet-stream', 'binary/octet-stream', 'application/gzip',
             'application/x-gzip')
-_DATALINK = 'application/x-votable+xml'
 
 _ADDRESSES = ('https://', 'http://', 'mast:')
 _LONGEST = 8000  # characters; servers refuse longer addresses
@@ -46,6 +45,13 @@ def row_words(table: Table) -> list[str]:
     -------
     list of str
         One string a row, empty if the row has no words.
+
+    Examples
+    --------
+    >>> from astropy.table import Table
+    >>> from astroclip_search.archives.tables import row_words
+    >>> row_words(Table({'target_name': ['M 8', ''], 'obs_title': ['Young disks', '']}))
+    ['M 8, Young disks', '']
     """
     found = recognise(table)
     columns = [_short(table, name) for role in ('target', 'title', 'class')
@@ -82,6 +88,18 @@ def references(table: Table, *, image_dir: str | Path | None = None) -> Referenc
     -------
     References
         One entry a row. Its ``sources`` are all `None` if the table has no image column.
+
+    Examples
+    --------
+    >>> from astropy.table import Table
+    >>> from astroclip_search.archives.tables import references
+    >>> found = references(Table({
+    ...     'access_url': ['https://example.org/a.jpg', 'https://example.org/links?ID=b', ''],
+    ...     'access_format': ['image/jpeg', 'application/x-votable+xml;content=datalink', '']}))
+    >>> found.sources
+    ['https://example.org/a.jpg', 'datalink:https://example.org/links?ID=b', None]
+    >>> found.status
+    ['', '', 'NO_IMAGE']
     """
     n = len(table)
     found = recognise(table)
@@ -231,14 +249,12 @@ def _kind_of_format(mime: str) -> str | None:
     """
     What a media type is, empty for no image, `None` if it does not tell.
     """
-    media, *parameters = (part.strip(' "\'') for part in mime.lower().split(';'))
+    media = media_type(mime)
     if media in _UNKNOWN:
         return None
-    if media in _BITMAPS:
+    if media in BITMAP_TYPES:
         return 'bitmap'
-    # IVOA DataLink 1.1, section 3.2.1; archives add blanks, quotes and other parameters.
-    if media == _DATALINK and any(re.fullmatch(r'content\s*=\s*["\']?datalink', part)
-                                  for part in parameters):
+    if is_datalink(mime):
         return 'link'
     # image/fits, application/x-fits, image/x-fits-gzip; but no table in FITS.
     if media.startswith(('image/', 'application/')) and 'fits' in media and 'table' not in media:
