@@ -38,7 +38,7 @@ def shards(tmp_path_factory):
     from export.sky import write_shard
 
     folder = tmp_path_factory.mktemp('sky')
-    write_shard(folder, 0, 112, size=48)
+    write_shard(folder, 0, 168, size=48)
     return folder
 
 
