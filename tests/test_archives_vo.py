@@ -92,7 +92,7 @@ def centre():
     with Vo([
             Dataset('linked'), Dataset('fits', access='fits'), Dataset('jpg', access='jpg'),
             Dataset('large', access='fits', changes={'access_estsize': 10**6}),
-            Dataset('preview', access='fits', changes={'preview': url + 'p.jpg'}),
+            Dataset('preview', access='fits', changes={'preview': url + 'p.fits?preview=True'}),
             Dataset('spectrum', access='fits', changes={'dataproduct_type': 'spectrum'}),
             Dataset('text', access='txt'), Dataset('anonymous', access='fits',
                                                    changes={'obs_publisher_did': ''})]) as vo:
@@ -119,7 +119,7 @@ def test_rows_without_a_preview_get_links(centre):
         'fits': (f'{links}fits{circle}#else={files}fits.fits', ''),
         'jpg': (files + 'jpg.jpg', ''),
         'large': (f'{links}large{circle}', ''),
-        'preview': ('http://archive.example/p.jpg', ''),
+        'preview': ('http://archive.example/p.fits?preview=True', ''),
         'spectrum': (files + 'spectrum.fits', 'SKIPPED'),
         'text': (f'{links}text{circle}', ''),
         'anonymous': (files + 'anonymous.fits', '')}
@@ -177,6 +177,17 @@ def test_cutouts_around_a_position_that_the_row_reaches():
     assert circles(table, coordinates=where, radius='0.02 deg') == [
         (10.5, 0, 0.02), (10.5, 0, 0.02), (200, 0, 0.02), (10.5, 0, 0.02)]
     assert circles(table, coordinates=where)[0] == (10.5, 0, 0.1)
+
+
+def test_sia1_says_how_large_images_are():
+    pixels = np.empty(5, dtype=object)
+    pixels[:] = [np.ma.array([100, 300]), [100, 100], 'large', np.ma.masked_all(2), []]
+    table = linked(ra=[10.0] * 5, dec=[0.0] * 5, n=pixels, scale=[[-0.001, 0.001]] * 5)
+    table['n'].meta['ucd'] = 'VOX:Image_Naxis'
+    table['scale'].meta['ucd'] = 'VOX:Image_Scale'
+    assert np.allclose(places(table).size, [0.3, 0.1, np.nan, np.nan, np.nan], equal_nan=True)
+    where = SkyCoord(10.1 * u.deg, 0 * u.deg)
+    assert circles(table, coordinates=where)[:2] == [(10.1, 0, 0.1), (10, 0, 0.05)]
 
 
 @pytest.mark.parametrize('options', [{'coordinates': 7}, {'radius': 'wide'}, {'radius': -1}])

@@ -3,6 +3,7 @@
 Table rows -> where on the sky they are, and how large.
 """
 
+import contextlib
 import re
 
 import numpy as np
@@ -18,6 +19,7 @@ _RA = ('s_ra', 'ucd:pos.eq.ra;meta.main', 'ucd:pos_eq_ra_main', 'ucd:pos.eq.ra',
 _DEC = ('s_dec', 'ucd:pos.eq.dec;meta.main', 'ucd:pos_eq_dec_main', 'ucd:pos.eq.dec', 'dec')
 _FIELD = ('s_fov', 'ucd:phys.angsize;instr.fov')
 _REGION = ('s_region', 'ucd:pos.outline;obs.field')
+_PIXELS, _SCALE = 'vox:image_naxis', 'vox:image_scale'  # UCDs of SIA1
 
 
 class Places:
@@ -57,7 +59,8 @@ def places(table: Table) -> Places:
     Returns
     -------
     Places
-        The size is that of ``s_fov``, or of ``s_region`` where there is no other.
+        The size is that of ``s_fov``, or of ``s_region`` where there is no other, or in SIA1 that
+        of the pixels.
 
     Examples
     --------
@@ -80,6 +83,8 @@ def places(table: Table) -> Places:
     if region is not None and not np.all(size > 0):
         regions = [_region_size(text) for text in text_column(table, region)]
         size = np.where(size > 0, size, regions)
+    if not np.all(size > 0):
+        size = np.where(size > 0, size, _image_sizes(table))
     return Places(ra, dec, size)
 
 
@@ -96,6 +101,21 @@ def _degrees(table: Table, index: dict[str, str], keys: tuple[str, ...]) -> np.n
             values = np.ma.filled(np.ma.array(column.data, dtype=float), np.nan)
             return values * unit.to(u.deg)
     return np.full(len(table), np.nan)
+
+
+def _image_sizes(table: Table) -> np.ndarray:
+    """
+    Long side in degrees of the image of each row: number of pixels times their size.
+    """
+    sizes = np.full(len(table), np.nan)
+    columns = {str(column.meta.get('ucd')).casefold(): column
+               for column in table.itercols() if isinstance(column, Column)}
+    if _PIXELS in columns and _SCALE in columns:
+        for i, (pixels, scale) in enumerate(zip(columns[_PIXELS], columns[_SCALE], strict=True)):
+            with contextlib.suppress(TypeError, ValueError):  # services put anything there
+                sides = np.ma.asarray(pixels, dtype=float) * np.ma.asarray(scale, dtype=float)
+                sizes[i] = np.ma.filled(np.abs(np.ma.masked_invalid(sides)).max(), np.nan)
+    return sizes
 
 
 def _region_size(region: str) -> float:

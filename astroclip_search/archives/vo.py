@@ -157,10 +157,14 @@ def _without_preview(table: Table, references: References) -> Iterable[int]:
         if status in ('NO_IMAGE', 'ERROR') or 'conf.max_bytes' in references.message[i]:
             yield i
         elif not status and source and not source.startswith(LINK):
-            fits = (datalink.media_type(formats[i]) in datalink.FITS_TYPES if formats else False)
-            name = re.split('[?#]', source, maxsplit=1)[0].lower()
-            if ((fits and any(values[i] == source for values in data))
-                    or name.endswith(FITS_SUFFIXES)):
+            # Previews of FITS files are often at the same path, with other parameters.
+            name = source
+            if any(values[i] == source for values in data):
+                if formats and datalink.media_type(formats[i]) in datalink.FITS_TYPES:
+                    yield i
+                    continue
+                name = re.split('[?#]', source, maxsplit=1)[0]
+            if name.lower().endswith(FITS_SUFFIXES):
                 yield i
 
 
