@@ -8,6 +8,7 @@ import pytest
 from tests.loopback import point_astroquery_at
 from tests.loopback.archive import SHARED_DATA, Archive
 from tests.loopback.mast import Mast
+from tests.loopback.vo import Vo
 
 
 @pytest.fixture
@@ -42,6 +43,13 @@ def sample_mast():
         yield mast
 
 
+@pytest.fixture(scope='session')
+def sample_vo():
+    """A `Vo` with the pictures of the sample archive."""
+    with Vo.of_archive(Archive.sample()) as vo:
+        yield vo
+
+
 @pytest.fixture(autouse=True)
 def _archives_of_examples(request):
     """Examples of docstrings and of the guide ask the sample archive, and have a cache of it."""
@@ -52,6 +60,9 @@ def _archives_of_examples(request):
 
     mast = request.getfixturevalue('sample_mast')
     cache = request.getfixturevalue('tmp_path_factory').getbasetemp() / 'examples'
+    vo = request.getfixturevalue('sample_vo')
+    request.getfixturevalue('doctest_namespace').update(
+        sia_address=f'{vo.url}/sia2', tap_address=f'{vo.url}/tap')
     restore = point_astroquery_at(mast.url)
     with (pytest.MonkeyPatch.context() as patch, conf.set_temp('mast_collections', ['SYNTH'])):
         patch.setattr(ClipSearch, '_cache_dir', cache)

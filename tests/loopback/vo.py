@@ -117,6 +117,16 @@ class Vo:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 
+    @classmethod
+    def of_archive(cls, archive, **options):
+        """Make a data centre of the images of an `~tests.loopback.archive.Archive`."""
+        names = ('target_name', 'target_classification', 'dataproduct_type')
+        return cls([
+            Dataset(row['obs_id'], row['obs_title'] or '', row['s_ra'], row['s_dec'],
+                    files={'jpg': archive.read(row['jpegURL'])},
+                    changes={name: row[name] or '' for name in names})
+            for row in archive.rows if row['jpegURL'] in archive.files], **options)
+
     def __enter__(self):
         return self
 

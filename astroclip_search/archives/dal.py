@@ -1,0 +1,269 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+SIA and TAP queries -> results of pyvo, which does the protocols.
+
+What is added here: patience that ends, a name that a service can read in its log, and one sentence
+about the service that fails in place of several kinds of errors.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ..phrases import invalid
+
+if TYPE_CHECKING:
+    import requests
+    from astropy.units import Quantity
+
+__all__ = ['service_address', 'sia', 'tap']
+
+_RETRY_STATUS = (500, 502, 503, 504)
+
+
+def sia(service: Any, *, version: int = 2, pos: Any = None,
+        radius: 'Quantity | None' = None, **criteria: Any) -> Any:
+    """
+    Ask an image service.
+
+    Parameters
+    ----------
+    service : str, `pyvo.dal.SIA2Service` or `pyvo.dal.SIAService`
+        The service, or its address.
+    version : {2, 1}
+        Version of the protocol, for an address.
+    pos : `~astropy.coordinates.SkyCoord` or tuple, optional
+        A position, or what `pyvo.dal.SIA2Service.search` takes.
+    radius : `~astropy.units.Quantity`, optional
+        Radius around a position.
+    **criteria
+        Further parameters of ``search``; those that are `None` are left out.
+
+    Returns
+    -------
+    pyvo.dal.SIA2Results or pyvo.dal.SIAResults
+        The answer.
+
+    Raises
+    ------
+    astroquery.exceptions.InvalidQueryError
+        If the service does not accept the query.
+    astroquery.exceptions.RemoteServiceError, astroquery.exceptions.TimeoutError
+        If it does not answer.
+    """
+    from pyvo import dal
+
+    criteria = {name: _listed(value) for name, value in criteria.items() if value is not None}
+    address = service_address(service)
+    if version not in (1, 2):
+        raise invalid(f'version must be 1 or 2, the version of SIA, not {version!r}.')
+    hint = (' If it is an SIA1 service, pass version=1.'
+            if isinstance(service, str) and version == 2 else '')
+    with _told(address, other=hint):
+        if isinstance(service, str) and version == 2:
+            service = _sia2(service)
+        elif isinstance(service, str):
+            service = dal.SIAService(service, session=_session())
+        if not isinstance(service, dal.SIAService):
+            if radius is not None:
+                pos = (pos.icrs.ra, pos.icrs.dec, radius)
+            return _checked(service.search(pos=_listed(pos), **criteria), address)
+        if radius is None:
+            raise invalid('SIA1 needs a position and a radius.')
+        if unknown := criteria.keys() & {'band', 'time', 'collection'}:
+            raise invalid(f'SIA1 has no {min(unknown)}: leave it out, or ask an SIA2 service.')
+        return _checked(service.search(pos=pos.icrs, size=2 * radius, **criteria), address)
+
+
+def tap(service: Any, query: str, *, asynchronous: bool = False, **options: Any) -> Any:
+    """
+    Ask a table service.
+
+    Parameters
+    ----------
+    service : str or `pyvo.dal.TAPService`
+        The service, or its address.
+    query : str
+        ADQL.
+    asynchronous : bool
+        Whether the query may take longer than a connection lives.
+    **options
+        Of ``run_sync``: ``uploads``, ``maxrec``, ``language``.
+
+    Returns
+    -------
+    pyvo.dal.TAPResults
+        The answer.
+
+    Raises
+    ------
+    astroquery.exceptions.InvalidQueryError
+        If the service does not accept the query.
+    astroquery.exceptions.RemoteServiceError, astroquery.exceptions.TimeoutError
+        If it does not answer.
+    """
+    from pyvo import dal
+
+    address = service_address(service)
+    if not isinstance(query, str) or not query.strip():
+        raise invalid('query must be ADQL such as "SELECT TOP 100 * FROM ivoa.obscore".')
+    with _told(address, slow='' if asynchronous else ' A long query needs async_=True.'):
+        if isinstance(service, str):
+            service = dal.TAPService(service, session=_session())
+        ask = service.run_async if asynchronous else service.run_sync
+        return _checked(ask(query, **options), address)
+
+
+def service_address(service: Any) -> str:
+    """
+    Where a service is, as far as it may be shown.
+
+    Parameters
+    ----------
+    service : str or a service of pyvo
+        The service, or its address.
+
+    Returns
+    -------
+    str
+        Address without credentials.
+
+    Raises
+    ------
+    astroquery.exceptions.InvalidQueryError
+        If it is no service.
+    """
+    address = service if isinstance(service, str) else getattr(service, 'baseurl', None)
+    try:
+        parts = urlsplit(address.strip())
+        host = parts.hostname
+    except (AttributeError, ValueError):
+        host = None
+    if not host or parts.scheme not in ('http', 'https') or not (
+            isinstance(service, str) or hasattr(service, 'search')):
+        raise invalid('service must be the http or https address of a VO service, or a service of '
+                      f'pyvo, not {str(service)[:80]!r}.')
+    return parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()
+
+
+def _listed(value: Any) -> Any:
+    """
+    Quantities as pyvo wants them, which asks whether they are true.
+    """
+    from astropy.units import Quantity
+
+    if isinstance(value, Quantity):
+        return [value if value.isscalar else tuple(value)]
+    return value
+
+
+def _sia2(address: str) -> Any:
+    """
+    An SIA2 service by its address: where the capabilities say that queries go, else right there.
+    """
+    from pyvo import dal
+
+    session = _session()
+    try:
+        return dal.SIA2Service(address, session=session)
+    except dal.DALRateLimitError:
+        raise
+    except dal.DALAccessError:
+        return dal.SIA2Service(address, session=session, check_baseurl=False)
+
+
+def _session() -> 'requests.Session':
+    """
+    A session that waits no longer than the configuration says.
+    """
+    import requests
+    import urllib3
+    from pyvo.utils import http
+
+    from .. import __version__, conf
+
+    class Session(requests.Session):
+        def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+            kwargs.setdefault('timeout', (conf.connect_timeout, conf.timeout))
+            return super().request(*args, **kwargs)
+
+    # Only GET, and not after a 429: that one says when to come back, and the user decides.
+    retry = urllib3.Retry(conf.retries, connect=0, read=0, backoff_factor=0.5,
+                          status_forcelist=_RETRY_STATUS, allowed_methods=('GET',),
+                          respect_retry_after_header=False, raise_on_status=False)
+    session = Session()
+    for scheme in ('http://', 'https://'):
+        session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
+    session.headers['User-Agent'] = f'astroclip_search/{__version__} {http.USER_AGENT}'
+    return session
+
+
+def _checked(results: Any, address: str) -> Any:
+    """
+    Say if the service has cut its answer short.
+    """
+    from astroquery.exceptions import MaxResultsWarning
+
+    if results.status[0].upper() == 'OVERFLOW':
+        warnings.warn(f'{address} has more rows than the {len(results)} that it sent: raise '
+                      'maxrec, or narrow the query.', MaxResultsWarning, stacklevel=4)
+    return results
+
+
+@contextlib.contextmanager
+def _told(address: str, *, other: str = '', slow: str = '') -> Iterator[None]:
+    """
+    Turn what goes wrong in here into errors of astroquery that name the service.
+
+    ``other`` is said of answers that are no result, ``slow`` of those that do not come.
+    """
+    import requests
+    import urllib3
+    from astropy.units import UnitsError
+    from astroquery import exceptions
+    from pyvo import dal
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', dal.DALOverflowWarning)  # told by _checked
+            yield
+    except exceptions.InvalidQueryError:
+        raise
+    except dal.DALQueryError as error:
+        raise invalid(f'{address} does not accept the query: {_line(error)}.{other}') from error
+    except dal.DALRateLimitError as error:
+        wait = error.retry_after_seconds
+        when = f'in {wait:g} s' if wait else 'later'
+        raise exceptions.RemoteServiceError(f'{address} has had too many queries (HTTP 429): come '
+                                            f'back {when}.') from error
+    except (dal.DALAccessError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        causes = list(_causes(error))
+        if any(isinstance(cause, requests.Timeout | urllib3.exceptions.ReadTimeoutError)
+               for cause in causes):
+            raise exceptions.TimeoutError(f'{address} did not answer in time (conf.timeout).'
+                                          f'{slow}') from error
+        if any(isinstance(cause, requests.ConnectionError) for cause in causes):
+            raise exceptions.RemoteServiceError(f'{address} cannot be reached.') from error
+        raise exceptions.RemoteServiceError(f'{address} failed: {_line(error)}.{other}') from error
+    except (TypeError, ValueError, AttributeError, UnitsError) as error:
+        raise invalid(f'The query to {address} makes no sense: {_line(error)}.') from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """
+    An error and those that it came from; pyvo keeps some of them in attributes.
+    """
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        error = waiting.pop()
+        if isinstance(error, BaseException) and id(error) not in seen:
+            seen.add(id(error))
+            yield error
+            waiting += [error.__cause__, error.__context__, getattr(error, 'cause', None)]
+
+
+def _line(error: object) -> str:
+    return ' '.join(str(error).split())[:300].rstrip('.')
