@@ -12,7 +12,7 @@ from .phrases import invalid
 
 __all__ = ['DUPLICATE_COSINE', 'N_COMPARED', 'duplicates', 'group_codes', 'take_turns']
 
-DUPLICATE_COSINE = 0.97
+DUPLICATE_COSINE = 0.98
 """
 Cosine above which two pictures count as the same for the embedded model.
 """

@@ -89,7 +89,9 @@ class Feedback:
         by = by if by is not None else before.get('by', 'both')
         phrases, negatives = check_query(text, negative=negative, by=by, limit=limit,
                                          like=like or None, unlike=unlike or None)
-        weights = check_weights(weights if weights is not None else before.get('weights'))
+        asked = {'text': phrases, 'like': like, 'unlike': unlike}
+        weights = check_weights(weights if weights is not None else before.get('weights'),
+                                [name for name, given in asked.items() if given])
         cosine = check_fraction(fold_duplicates, 'fold_duplicates', DUPLICATE_COSINE)
         groups = group_codes(table, group_by) if group_by is not None else None
         references = _references(table)

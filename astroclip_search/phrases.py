@@ -133,7 +133,7 @@ def check_count(value: int | None, name: str, default: str, *, least: int = 0) -
         raise invalid(f'{name} must be a whole number of at least {least}, or None for {default}.')
 
 
-def check_weights(weights: dict[str, float] | None) -> dict[str, float]:
+def check_weights(weights: dict[str, float] | None, asked: Iterable[str]) -> dict[str, float]:
     """
     What each part of a query counts.
 
@@ -141,6 +141,8 @@ def check_weights(weights: dict[str, float] | None) -> dict[str, float]:
     ----------
     weights : dict or None
         Weight by name of the part.
+    asked : iterable of str
+        Parts that the query has.
 
     Returns
     -------
@@ -150,7 +152,7 @@ def check_weights(weights: dict[str, float] | None) -> dict[str, float]:
     Raises
     ------
     astroquery.exceptions.InvalidQueryError
-        If there is no such part, or a weight is no number of at least 0.
+        If there is no such part, a weight is no number of at least 0, or nothing counts.
     """
     from .query import PARTS
 
@@ -162,6 +164,8 @@ def check_weights(weights: dict[str, float] | None) -> dict[str, float]:
         if not isinstance(value, Real) or not 0 <= value < float('inf'):
             raise invalid(f'The weight {name!r} must be a number of at least 0: say what is not '
                           'wanted with negative or unlike.')
+    if all(weights.get(name) == 0 for name in asked):
+        raise invalid('All weights of what is asked are 0, so nothing counts.')
     return {name: float(value) for name, value in weights.items()}
 
 

@@ -16,7 +16,7 @@ __all__ = ['WEIGHTS', 'Scores', 'centroid', 'combine', 'compose', 'exceedance', 
            'order', 'standardise']
 
 # What each part of a query counts, see compose; how they were chosen is in docs/user_guide/scores.
-WEIGHTS = {'text': 1.0, 'negative': 0.5, 'like': 1.0, 'unlike': 0.5}
+WEIGHTS = {'text': 1.0, 'negative': 0.5, 'like': 0.5, 'unlike': 0.5}
 
 
 @dataclass(frozen=True)

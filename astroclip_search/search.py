@@ -116,16 +116,16 @@ class ClipSearchClass(MastQueries, VoQueries, Feedback, Pictures, Vectors):
             ``mast:`` addresses, images in memory, or rows of a result. Rows of a ranked table are
             not downloaded again. Several are averaged.
         weights : dict, optional
-            What each part counts: ``text`` (1), ``negative`` (0.5), ``like`` (1) and ``unlike``
-            (0.5) within the score of the picture; ``image`` and ``words`` for picture and words
-            of a row, as fitted for the model. :ref:`scores` has the formula.
+            What each part counts: ``text`` (1), ``negative``, ``like`` and ``unlike`` (0.5 each)
+            within the score of the picture; ``image`` and ``words`` for picture and words of a
+            row, as fitted for the model. :ref:`scores` has the formula.
         group_by : str or sequence of str, optional
             Columns such as ``'proposal_id'`` or ``'target_name'``: the best row of each group
             comes first, then the second of each, and so on.
         fold_duplicates : bool or float
             Move what is nearly the same picture as a better one behind all others that have a
             score; ``clip_message`` says which one. A number is the cosine from which on two
-            pictures count as the same, 0.97 by default.
+            pictures count as the same, 0.98 by default.
         image_dir : path-like, optional
             Folder in which image columns that hold file names are looked up.
         coordinates : str or `~astropy.coordinates.SkyCoord`, optional
@@ -176,7 +176,8 @@ class ClipSearchClass(MastQueries, VoQueries, Feedback, Pictures, Vectors):
 
         phrases, negatives = check_query(text, negative=negative, by=by, limit=limit, like=like,
                                          unlike=unlike)
-        weights = check_weights(weights)
+        asked = {'text': phrases, 'like': like is not None, 'unlike': unlike is not None}
+        weights = check_weights(weights, [name for name, given in asked.items() if given])
         cosine = check_fraction(fold_duplicates, 'fold_duplicates', DUPLICATE_COSINE)
         if cosine is not None and by == 'text':
             raise invalid("fold_duplicates compares pictures: use by='both' or by='image'.")
