@@ -167,7 +167,10 @@ def _sia2(address: str) -> Any:
 
     session = _session()
     try:
-        return dal.SIA2Service(address, session=session)
+        with warnings.catch_warnings():
+            # pyvo warns of all that it does not know in what services say of themselves.
+            warnings.simplefilter('ignore')
+            return dal.SIA2Service(address, session=session)
     except dal.DALRateLimitError:
         raise
     except dal.DALAccessError:
