@@ -21,6 +21,7 @@ __all__ = ['main']
 _DEMO_TEXT = 'protoplanetary disk'
 _SHOWN = ('clip_rank', 'clip_score', 'clip_false_alarm', 'clip_status', 'target_name', 'filename',
           'obs_collection', 'instrument_name', 'obs_title')
+_TEXT_HELP = 'what the image shows; "" if --like says it all'
 _FORMATS = {'.ecsv': 'ascii.ecsv', '.csv': 'ascii.csv', '.vot': 'votable'}
 
 
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_output(demo, gallery='gallery.html')
 
     query = commands.add_parser('query', help='search MAST')
-    query.add_argument('text', help='what the image shows')
+    query.add_argument('text', help=_TEXT_HELP)
     query.add_argument('--object', help='name of an object to search around')
     query.add_argument('--region', help='position to search around, such as "10h21m +12d"')
     query.add_argument('--radius', help='radius around it (default: 0.2deg)')
@@ -88,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     rank = commands.add_parser('rank', help='rank a table file, a folder, or image files')
     rank.add_argument('results', nargs='+', metavar='RESULT',
                       help='table with preview URLs (ECSV, CSV, VOTable), folder, or image files')
-    rank.add_argument('text', help='what the image shows')
+    rank.add_argument('text', help=_TEXT_HELP)
     rank.add_argument('--image-dir', help='folder of the images that the table names')
     rank.set_defaults(run=_rank)
     _add_output(rank)
@@ -106,6 +107,14 @@ def _add_output(parser: argparse.ArgumentParser, gallery: str | None = None) -> 
                         help="what counts: pictures, the rows' words, or both")
     parser.add_argument('--not', dest='negative', action='append', metavar='TEXT',
                         help='what the image should not show')
+    parser.add_argument('--like', action='append', metavar='IMAGE',
+                        help='file or address of an image that it should look like')
+    parser.add_argument('--unlike', action='append', metavar='IMAGE',
+                        help='file or address of an image that it should not look like')
+    parser.add_argument('--group-by', action='append', metavar='COLUMN',
+                        help='show the best of each group first, such as proposal_id')
+    parser.add_argument('--fold-duplicates', action='store_true',
+                        help='show what is nearly the same picture as a better one last')
     parser.add_argument('--model', help='name, folder or Hugging Face id of another model')
     parser.add_argument('--out', type=_table_file, metavar='FILE',
                         help='write the table to this file (.ecsv, .csv, .vot)')
@@ -143,21 +152,26 @@ def _search(arguments: argparse.Namespace):
 
 
 def _options(arguments: argparse.Namespace) -> dict:
-    return {'limit': arguments.limit, 'by': arguments.by, 'negative': arguments.negative}
+    return {name: getattr(arguments, name) for name in
+            ('limit', 'by', 'negative', 'like', 'unlike', 'group_by', 'fold_duplicates')}
+
+
+def _text(arguments: argparse.Namespace) -> str | None:
+    return None if arguments.like and not arguments.text else arguments.text
 
 
 def _demo(arguments: argparse.Namespace) -> int:
     from . import sample
 
     search = _search(arguments)
-    best = search.rank(sample.read(), arguments.text, image_dir=sample.IMAGE_DIR,
+    best = search.rank(sample.read(), _text(arguments), image_dir=sample.IMAGE_DIR,
                        **_options(arguments))
     return _report(search, best, arguments)
 
 
 def _query(arguments: argparse.Namespace) -> int:
     search = _search(arguments)
-    best = search.query_text(arguments.text, coordinates=arguments.region,
+    best = search.query_text(_text(arguments), coordinates=arguments.region,
                              object_name=arguments.object, radius=arguments.radius,
                              **_options(arguments), **dict(arguments.criterion))
     return _report(search, best, arguments)
@@ -166,7 +180,7 @@ def _query(arguments: argparse.Namespace) -> int:
 def _rank(arguments: argparse.Namespace) -> int:
     search = _search(arguments)
     results = arguments.results[0] if len(arguments.results) == 1 else arguments.results
-    best = search.rank(results, arguments.text, image_dir=arguments.image_dir,
+    best = search.rank(results, _text(arguments), image_dir=arguments.image_dir,
                        **_options(arguments))
     return _report(search, best, arguments)
 

@@ -3,7 +3,7 @@
 What the user typed, checked before anything is asked of an archive or a model.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -133,7 +133,8 @@ def check_count(value: int | None, name: str, default: str, *, least: int = 0) -
         raise invalid(f'{name} must be a whole number of at least {least}, or None for {default}.')
 
 
-def check_weights(weights: dict[str, float] | None, asked: Iterable[str]) -> dict[str, float]:
+def check_weights(weights: dict[str, float] | None,
+                  asked: Sequence[str] = ()) -> dict[str, float]:
     """
     What each part of a query counts.
 
@@ -141,8 +142,8 @@ def check_weights(weights: dict[str, float] | None, asked: Iterable[str]) -> dic
     ----------
     weights : dict or None
         Weight by name of the part.
-    asked : iterable of str
-        Parts that the query has.
+    asked : sequence of str
+        Parts that the query has, as far as they are known.
 
     Returns
     -------
@@ -164,7 +165,7 @@ def check_weights(weights: dict[str, float] | None, asked: Iterable[str]) -> dic
         if not isinstance(value, Real) or not 0 <= value < float('inf'):
             raise invalid(f'The weight {name!r} must be a number of at least 0: say what is not '
                           'wanted with negative or unlike.')
-    if all(weights.get(name) == 0 for name in asked):
+    if asked and all(weights.get(name) == 0 for name in asked):
         raise invalid('All weights of what is asked are 0, so nothing counts.')
     return {name: float(value) for name, value in weights.items()}
 

@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-``python -m benchmarks [import] [rerank] [end_to_end] [memory]``: all of them, or those named.
+``python -m benchmarks [NAME] ...``: all of them, or those named.
 """
 
 import argparse
@@ -10,9 +10,10 @@ import platform
 from .bench_end_to_end import compare_end_to_end
 from .bench_import import compare_import
 from .bench_memory import compare_memory
+from .bench_overhead import compare_overhead
 from .bench_rerank import compare_rerank
 
-BENCHMARKS = {'import': compare_import, 'rerank': compare_rerank,
+BENCHMARKS = {'import': compare_import, 'rerank': compare_rerank, 'overhead': compare_overhead,
               'end_to_end': compare_end_to_end, 'memory': compare_memory}
 
 

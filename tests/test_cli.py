@@ -78,6 +78,17 @@ def test_rank_files_with_options(folder, colours, command):
     assert (folder / 'g.html').read_text().count('<li>') == 1
 
 
+def test_rank_by_example_in_groups(folder, colours, command):
+    Table({'image': ['red.png', 'red.png', 'blue.png'], 'p': ['a', 'a', 'b'],
+           'target_name': ['one', 'two', 'three']}).write(folder / 'in.ecsv')
+    code, out, err = command('rank', 'in.ecsv', '', '--like', 'red.png', '--unlike', 'green.png',
+                             '--image-dir', folder, '--group-by', 'p')
+    assert (code, err) == (0, [])
+    assert [line.split()[-1] for line in out[2:5]] == ['one', 'three', 'two']
+    code, out, _ = command('rank', 'in.ecsv', 'red', '--image-dir', folder, '--fold-duplicates')
+    assert [line.split()[-1] for line in out[2:5]] == ['one', 'three', 'two']
+
+
 @pytest.mark.parametrize('out', ['best.ecsv', 'best.csv', 'best.vot'])
 def test_rank_table_and_write(folder, colours, command, out):
     Table({'image': ['blue.png', 'red.png'], 'n': [1, 2]}).write(folder / 'in.ecsv')
@@ -115,6 +126,9 @@ def test_nothing_ranked_is_exit_code_1(folder, colours, command):
     (['rank', '.', 'x' * 10_000], 'the limit is 2000'),
     (['rank', '.', 'red', '--limit', '0'], 'limit must be'),
     (['rank', '.', 'red', '--not', ''], 'negative has no word'),
+    (['rank', '.', 'red', '--group-by', 'p'], "There is no column 'p' to group by"),
+    (['rank', '.', '', '--like', 'nothing.jpg'], "There is no file or folder 'nothing.jpg'"),
+    (['rank', '.', '', '--unlike', 'red.png'], 'text has no word'),
     (['rank', 'text.csv', 'red'], 'has no column that names images'),
     (['rank', 'damaged.ecsv', 'red'], 'cannot be read as a table'),
     (['query', 'red', '--radius', '1deg'], 'A radius needs'),

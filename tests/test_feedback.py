@@ -233,7 +233,7 @@ def test_filter_groups_and_limits_what_is_kept(reference, folder):
                    'p': ['a', 'a', 'c', 'b'], 'n': np.arange(4)})
     options = {'image_dir': folder, 'group_by': 'p'}
     assert reference.filter(table, 'red', **options)['n'].tolist() == [0, 3, 1]
-    # The second row of all is blue's turn, which is not kept and so takes no place.
+    # Blue, third in turn, is not kept and takes no place of the three.
     assert reference.filter(table, 'red', limit=3, **options)['n'].tolist() == [0, 3, 1]
     assert reference.filter(table, 'red', limit=2, **options)['n'].tolist() == [0, 3]
 

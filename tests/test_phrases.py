@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from astroquery.exceptions import InvalidQueryError
 
-from astroclip_search.phrases import MAX_CHARACTERS, check_count, check_phrases, check_query
+from astroclip_search.phrases import (
+    MAX_CHARACTERS,
+    check_count,
+    check_fraction,
+    check_phrases,
+    check_query,
+    check_weights,
+)
 
 
 @pytest.mark.parametrize(('text', 'phrases'), [
@@ -53,6 +60,27 @@ def test_no_count(value):
     with pytest.raises(InvalidQueryError, match='n must be a whole number of at least 0, or None '
                                                 'for all rows'):
         check_count(value, 'n', 'all rows')
+
+
+def test_weights():
+    assert check_weights(None) == {}
+    assert check_weights({'like': np.float32(2), 'words': 0}) == {'like': 2.0, 'words': 0.0}
+    assert check_weights({'text': 0}, ['text', 'like']) == {'text': 0.0}
+    with pytest.raises(InvalidQueryError, match='nothing counts'):
+        check_weights({'text': 0, 'like': 0}, ['text', 'like'])
+
+
+def test_examples_instead_of_a_phrase():
+    assert check_query(None, like='a.jpg', negative='b') == ([], ['b'])
+    with pytest.raises(InvalidQueryError, match='text must be a phrase'):
+        check_query(None, unlike='a.jpg')
+    with pytest.raises(InvalidQueryError, match='text has no word'):
+        check_query('', like='a.jpg')
+
+
+@pytest.mark.parametrize(('value', 'threshold'), [(True, 0.9), (False, None), (0.5, 0.5), (1, 1.0)])
+def test_fraction(value, threshold):
+    assert check_fraction(value, 'f', 0.9) == threshold
 
 
 def test_light_import():
