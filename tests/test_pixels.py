@@ -20,7 +20,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData, NDData, StdDevUncertainty
 from PIL import Image
 
-from astroclip_search import pixels
+from astroclip_search import planes
 from astroclip_search.bundle import Preprocessing
 from astroclip_search.exceptions import PreviewError
 from astroclip_search.pixels import render, resize, thumbnail
@@ -433,7 +433,7 @@ def test_images_of_pillow():
 
 
 def test_the_same_bytes_give_the_same_pixels_in_any_thread(monkeypatch):
-    monkeypatch.setattr(pixels, '_LARGE', 100_000)  # some wait for each other
+    monkeypatch.setattr(planes, '_LARGE', 100_000)  # some wait for each other
     sources = [content([fits.PrimaryHDU(sky(300, 400, seed=i))]) for i in range(2)]
     sources += [saved(gradient(size=(900, 700)), form) for form in ('JPEG', 'PNG', 'GIF')]
     sources += [content([fits.PrimaryHDU(), fits.CompImageHDU(sky(200, 300))])]
