@@ -61,11 +61,10 @@ def sia(service: Any, *, version: int = 2, pos: Any = None,
         raise invalid(f'version must be 1 or 2, the version of SIA, not {version!r}.')
     hint = (' If it is an SIA1 service, pass version=1.'
             if isinstance(service, str) and version == 2 else '')
-    with _told(address, other=hint):
-        if isinstance(service, str) and version == 2:
-            service = _sia2(service)
-        elif isinstance(service, str):
-            service = dal.SIAService(service, session=_session())
+    with _told(address, other=hint), _session() as session:
+        if isinstance(service, str):
+            service = (_sia2(service, session) if version == 2
+                       else dal.SIAService(service, session=session))
         if not isinstance(service, dal.SIAService):
             if radius is not None:
                 pos = (pos.icrs.ra, pos.icrs.dec, radius)
@@ -109,9 +108,10 @@ def tap(service: Any, query: str, *, asynchronous: bool = False, **options: Any)
     address = service_address(service)
     if not isinstance(query, str) or not query.strip():
         raise invalid('query must be ADQL such as "SELECT TOP 100 * FROM ivoa.obscore".')
-    with _told(address, slow='' if asynchronous else ' A long query needs async_=True.'):
+    slow = '' if asynchronous else ' A long query needs async_=True.'
+    with _told(address, slow=slow), _session() as session:
         if isinstance(service, str):
-            service = dal.TAPService(service, session=_session())
+            service = dal.TAPService(service, session=session)
         ask = service.run_async if asynchronous else service.run_sync
         return _checked(ask(query, **options), address)
 
@@ -159,13 +159,12 @@ def _listed(value: Any) -> Any:
     return value
 
 
-def _sia2(address: str) -> Any:
+def _sia2(address: str, session: 'requests.Session') -> Any:
     """
     An SIA2 service by its address: where the capabilities say that queries go, else right there.
     """
     from pyvo import dal
 
-    session = _session()
     try:
         with warnings.catch_warnings():
             # pyvo warns of all that it does not know in what services say of themselves.
