@@ -344,6 +344,8 @@ class MastQueries:
         criteria = {name: value for name, value in given.items() if name not in names}
         shared = inspect.signature(check_query).parameters.keys() & options.keys()
         phrases, _ = check_query(text, **{name: options[name] for name in shared})
-        check_weights(options.get('weights'))
+        asked = ['text'] * bool(phrases) + [part for part in ('like', 'unlike')
+                                            if options.get(part) is not None]
+        check_weights(options.get('weights'), asked)
         check_count(options.get('max_images'), 'max_images', 'conf.max_images')
         return phrases or None, criteria, options
