@@ -8,13 +8,13 @@ answer of a name server between the check and the connection can change it.
 """
 
 import contextlib
+import functools
 import ipaddress
 import math
 import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -55,7 +55,6 @@ class Clock:
 
     def __init__(self, seconds: float):
         self.deadline = time.monotonic() + seconds
-        self.connection: socket.socket | None = None
 
     @property
     def left(self) -> float:
@@ -112,12 +111,18 @@ class Connections:
         self._headers = {name.lower(): values for name, values in (headers or {}).items()}
         self._until = until
         self._at_end = at_end
-        self._local = threading.local()
         self._lock = threading.Lock()
-        self._clocks: set[Clock] = set()
+        self._exchanges: set[_Exchange] = set()
         self._closed = threading.Event()
         self._watch: threading.Thread | None = None
         self._made: requests.Session | None = None
+
+    @property
+    def closed(self) -> bool:
+        """
+        Whether nothing new is to be begun.
+        """
+        return self._closed.is_set()
 
     def close(self) -> None:
         """
@@ -125,13 +130,13 @@ class Connections:
         """
         self._closed.set()
         with self._lock:
-            for clock in self._clocks:
-                _shut_down(clock.connection)
-        if self._watch is not None and self._watch is not threading.current_thread():
+            for exchange in self._exchanges:
+                exchange.cut()
+            session = self._made
+        if session is not None:
+            session.close()
+        if self._watch is not None:
             self._watch.join()
-        with self._lock:
-            if self._made is not None:
-                self._made.close()
 
     @contextlib.contextmanager
     def exchange(self, url: str, clock: Clock, *, data: bytes | None = None,
@@ -176,7 +181,6 @@ class Connections:
         settings = self._session.merge_environment_settings(request.url, {}, True, None, None)
         if requests.utils.select_proxy(request.url, settings['proxies']):
             self._check_literal(request.url)
-        clock.connection = None
         with self._watched(clock), self._session.get_adapter(request.url).send(
                 request, timeout=timeout, **settings) as response:
             yield response
@@ -205,9 +209,9 @@ class Connections:
         The timeout of a socket is one of each read: a handshake, header or body that drips in byte
         by byte would hold its thread for as long as the server likes.
         """
-        self._local.clock = clock
+        _local.exchange = exchange = _Exchange(self, clock)
         with self._lock:
-            self._clocks.add(clock)
+            self._exchanges.add(exchange)
             if self._watch is None:
                 self._watch = threading.Thread(target=self._keep_watch, daemon=True,
                                                name='astroclip-watch')
@@ -216,7 +220,10 @@ class Connections:
             yield
         finally:
             with self._lock:
-                self._clocks.discard(clock)
+                self._exchanges.discard(exchange)
+            _local.exchange = None
+            for connection in exchange.ended:
+                connection.close()
 
     def _keep_watch(self) -> None:
         while not self._closed.wait(_TICK):
@@ -225,17 +232,9 @@ class Connections:
             if over:
                 self._at_end()
             with self._lock:
-                for clock in self._clocks:
-                    if over or now > clock.deadline:
-                        _shut_down(clock.connection)
-
-    def _take(self, connection: socket.socket | None) -> None:
-        """
-        Remember what to cut; after the end, nothing new is begun.
-        """
-        self._local.clock.connection = connection
-        if self._closed.is_set():
-            _shut_down(connection)
+                for exchange in self._exchanges:
+                    if over or now > exchange.clock.deadline:
+                        exchange.cut()
 
     @property
     def _session(self) -> 'requests.Session':
@@ -244,64 +243,43 @@ class Connections:
         """
         with self._lock:
             if self._made is None:
-                self._made = self._make_session()
+                import requests
+
+                adapter = _adapter_class()(pool_connections=_MAX_HOSTS,
+                                           pool_maxsize=self._n_connections)
+                self._made = requests.Session()
+                self._made.mount('http://', adapter)
+                self._made.mount('https://', adapter)
             return self._made
 
-    def _make_session(self) -> 'requests.Session':
-        import requests
-        import urllib3
+    def connect(self, host: str, port: int, timeout: float, clock: Clock, *,
+                guarded: bool) -> socket.socket:
+        """
+        Connect to one of the addresses of a host, all of which are checked.
 
-        connections = self
+        Parameters
+        ----------
+        host : str
+            Name or address.
+        port : int
+            Port.
+        timeout : float
+            Seconds to wait for a connection to one address.
+        clock : Clock
+            Time for all.
+        guarded : bool
+            Whether the host has to be trusted to be at a private address.
 
-        class Guarded:
-            """
-            Takes its socket from us, as urllib3's own support of SOCKS does.
-            """
+        Returns
+        -------
+        socket.socket
+            Connected.
 
-            def _new_conn(self):
-                connected = connections._connect(self.host, self.port, self.timeout,
-                                                 guarded=self.proxy is None)
-                # TLS wraps the socket in another one; both end with a duplicate that is cut.
-                self.duplicate = connected.dup()
-                connections._take(self.duplicate)
-                for option in self.socket_options or ():
-                    connected.setsockopt(*option)
-                return connected
-
-            def request(self, *args, **kwargs):
-                connections._take(getattr(self, 'duplicate', None))
-                return super().request(*args, **kwargs)
-
-            def close(self):
-                super().close()
-                if getattr(self, 'duplicate', None) is not None:
-                    self.duplicate.close()
-
-        pools = {}
-        for scheme, pool in (('http', urllib3.HTTPConnectionPool),
-                             ('https', urllib3.HTTPSConnectionPool)):
-            connection = type('Guarded', (Guarded, pool.ConnectionCls), {})
-            pools[scheme] = type(pool.__name__, (pool,), {'ConnectionCls': connection})
-
-        class Adapter(requests.adapters.HTTPAdapter):
-            def init_poolmanager(self, *args, **kwargs):
-                super().init_poolmanager(*args, **kwargs)
-                self.poolmanager.pool_classes_by_scheme = pools
-
-            def proxy_manager_for(self, proxy, **kwargs):
-                manager = super().proxy_manager_for(proxy, **kwargs)
-                if not proxy.lower().startswith('socks'):
-                    manager.pool_classes_by_scheme = pools
-                return manager
-
-        session = requests.Session()
-        adapter = Adapter(pool_connections=_MAX_HOSTS, pool_maxsize=self._n_connections)
-        session.mount('http://', adapter)
-        session.mount('https://', adapter)
-        return session
-
-    def _connect(self, host: str, port: int, timeout: float, *, guarded: bool) -> socket.socket:
-        clock = self._local.clock
+        Raises
+        ------
+        PreviewError
+            If it is not to be, or cannot be connected to.
+        """
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
@@ -312,7 +290,7 @@ class Connections:
                     raise self._refusal(host, port, address[0])
         error = None
         for family, kind, protocol, _, address in found:
-            if not clock.left or self._closed.is_set():
+            if not clock.left or self.closed:
                 break
             connection = socket.socket(family, kind, protocol)
             try:
@@ -347,7 +325,7 @@ class Connections:
     def _is_trusted(self, host: str, port: int) -> bool:
         return not self._trusted.isdisjoint(_names(host, port))
 
-    @cached_property
+    @functools.cached_property
     def _trusted(self) -> frozenset[str]:
         given = self._given_trusted
         return frozenset(name.lower() for name in (given() if callable(given) else given))
@@ -399,7 +377,94 @@ def is_private(address: str) -> bool:
     return not value.is_global or value.is_multicast or value.is_reserved
 
 
-def _shut_down(connection: socket.socket | None) -> None:
-    if connection is not None:
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
+_local = threading.local()  # .exchange: what this thread is doing
+
+
+class _Exchange:
+    """
+    A request and its answer, and the connection to cut when there is no more time for them.
+    """
+
+    def __init__(self, connections: Connections, clock: Clock):
+        self.connections = connections
+        self.clock = clock
+        self.ended: list[socket.socket] = []
+        self._connection: socket.socket | None = None
+
+    def use(self, connection: socket.socket | None) -> None:
+        self._connection = connection
+        if self.connections.closed:
+            self.cut()
+
+    def cut(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
+
+
+@functools.cache
+def _adapter_class() -> type:
+    """
+    The adapter of requests, with guarded connections; made when it is needed.
+    """
+    import requests
+    import urllib3
+
+    class Guarded:
+        """
+        Takes its socket from us, as urllib3's own support of SOCKS does.
+        """
+
+        duplicate = None
+
+        def _new_conn(self):
+            exchange = _local.exchange
+            connected = exchange.connections.connect(
+                self.host, self.port, self.timeout, exchange.clock, guarded=self.proxy is None)
+            for option in self.socket_options or ():
+                connected.setsockopt(*option)
+            # TLS wraps the socket in another one; whoever cuts this duplicate cuts both.
+            self.duplicate = connected.dup()
+            exchange.use(self.duplicate)
+            return connected
+
+        def request(self, *args, **kwargs):
+            _local.exchange.use(self.duplicate)
+            return super().request(*args, **kwargs)
+
+        def close(self):
+            super().close()
+            if self.duplicate is None:
+                return
+            # A connection is closed when an answer without a length begins, and still to be cut.
+            exchange = getattr(_local, 'exchange', None)
+            if exchange is None:
+                self.duplicate.close()
+            else:
+                exchange.ended.append(self.duplicate)
+            self.duplicate = None
+
+    pools = {}
+    for scheme, pool in (('http', urllib3.HTTPConnectionPool),
+                         ('https', urllib3.HTTPSConnectionPool)):
+        connection = type('Guarded', (Guarded, pool.ConnectionCls), {})
+        pools[scheme] = type(pool.__name__, (pool,), {'ConnectionCls': connection})
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        def init_poolmanager(self, *args, **kwargs):
+            super().init_poolmanager(*args, **kwargs)
+            self.poolmanager.pool_classes_by_scheme = pools
+
+        def proxy_manager_for(self, proxy, **kwargs):
+            manager = super().proxy_manager_for(proxy, **kwargs)
+            if not proxy.lower().startswith('socks'):
+                manager.pool_classes_by_scheme = pools
+            return manager
+
+        def close(self):
+            for manager in (self.poolmanager, *self.proxy_manager.values()):
+                for key in manager.pools.keys():  # noqa: SIM118 - it has no other iterator
+                    manager.pools[key].close()  # clearing only forgets them
+            super().close()
+
+    return Adapter

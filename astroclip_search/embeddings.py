@@ -9,7 +9,10 @@ was embedded before an interruption is kept.
 """
 
 import contextlib
+import functools
 import queue
+import threading
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,14 +20,18 @@ from typing import Any
 
 import numpy as np
 
-from . import pixels
+from . import buckets, pixels
+from .composites import compose
 from .encoder import Encoder
 from .exceptions import PreviewError
 from .previews import Fetcher
-from .references import image_key, is_path
+from .references import image_key, is_path, parts
 from .store import Store
 
 __all__ = ['Pipeline', 'image_space', 'words_space']
+
+# Threads that decode while as many others of the same host as it has connections download.
+_SPARE = 2
 
 # A batch that waits longer than this for its last images is embedded as it is.
 _PATIENCE = 2.0
@@ -160,14 +167,25 @@ class Pipeline:
             If there is no such image.
         """
         limits = {'side': side, 'max_pixels': self.max_pixels, 'max_bytes': self.max_bytes}
+        bands = parts(source)
+        if len(bands) == 1:
+            return self._read(source, objects, functools.partial(pixels.render, **limits))
+        # One after the other: of each only its small plane is kept.
+        return compose([self._read(band, objects, functools.partial(pixels.plane, **limits))
+                        for band in bands])
+
+    def _read(self, source: str, objects: dict[str, Any], read: Callable) -> Any:
         if source in objects:
-            return pixels.render(objects[source], **limits)
+            return read(objects[source])
         if is_path(source):
-            return pixels.render(source, **limits)
+            return read(source)
         if source.startswith('sha256:'):
             raise PreviewError('the array is no longer in memory', status='NO_IMAGE')
+        if buckets.is_allowed(source):
+            with buckets.opened(source) as stream:
+                return read(stream)
         with self.fetcher.open(self.resolve(source)) as content:
-            return pixels.render(content, **limits)
+            return read(content)
 
     def _prepared(self, sources: Sequence[str], objects: dict[str, Any], n_workers: int):
         """
@@ -176,42 +194,43 @@ class Pipeline:
         preprocessing = self.encoder.bundle.preprocessing
         side = max(2 * max(preprocessing.size), self.thumbnail_size)
         done: queue.SimpleQueue = queue.SimpleQueue()
+        supply = _Supply(sources, n_workers + 2 * self.batch_size,
+                         self.fetcher.limits.n_connections + _SPARE)
 
-        def prepare(source: str) -> None:
+        def work() -> None:
+            while (source := supply.take()) is not None:
+                done.put((source, prepare(source)))
+                supply.finished(source)
+
+        def prepare(source: str) -> tuple[np.ndarray, bytes] | PreviewError:
             try:
                 image = self.image(source, objects, side)
-                outcome = (pixels.resize(image, preprocessing),
-                           pixels.thumbnail(image, self.thumbnail_size))
+                return (pixels.resize(image, preprocessing),
+                        pixels.thumbnail(image, self.thumbnail_size))
             except PreviewError as error:
-                outcome = error
+                # A new one: the frames of the old one hold what was downloaded.
+                return PreviewError(error.reason, source, status=error.status)
             # One bad image, however bad, must cost its own row only.
             except Exception as error:
                 reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-                outcome = PreviewError(reason[:200], source)
-            done.put((source, outcome))
+                return PreviewError(reason[:200], source)
 
-        pending = iter(sources)
         workers = ThreadPoolExecutor(n_workers, thread_name_prefix='astroclip')
         try:
-            in_flight = 0
-            window = n_workers + 2 * self.batch_size
-            exhausted = False
-            while True:
-                while not exhausted and in_flight < window:
-                    source = next(pending, None)
-                    if source is None:
-                        exhausted = True
-                        break
-                    workers.submit(prepare, source)
-                    in_flight += 1
-                if not in_flight:
-                    return
+            for _ in range(min(n_workers, len(sources))):
+                workers.submit(work)
+            left = len(sources)
+            while left:
                 try:
-                    yield done.get(timeout=_PATIENCE)
-                    in_flight -= 1
+                    outcome = done.get(timeout=_PATIENCE)
                 except queue.Empty:
                     yield '', None
+                else:
+                    yield outcome
+                    left -= 1
+                    supply.used()
         finally:
+            supply.close()
             workers.shutdown(wait=False, cancel_futures=True)
 
     def _store(self, batch: list[tuple[str, np.ndarray, bytes]]) -> None:
@@ -219,3 +238,83 @@ class Pipeline:
         vectors = self.encoder.encode_images(np.stack([array for _, array, _ in batch]))
         self.store.put(image_space(self.encoder), keys, vectors,
                        [(key, small) for key, (_, _, small) in zip(keys, batch, strict=True)])
+
+
+class _Supply:
+    """
+    Hands out sources to the workers: of no host so many that those of the others have to wait.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Distinct sources.
+    window : int
+        Sources that are handed out and not used yet at most.
+    per_host : int
+        Sources of one host that are worked on at once at most.
+    """
+
+    def __init__(self, sources: Sequence[str], window: int, per_host: int):
+        self._hosts: dict[str, deque[str]] = defaultdict(deque)
+        for source in sources:
+            self._hosts[_host(source)].append(source)
+        self._room = window
+        self._per_host = per_host
+        self._busy: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    def take(self) -> str | None:
+        """
+        The next source, when there is one to work on; `None` at the end.
+        """
+        with self._changed:
+            while self._hosts:
+                free = [host for host in self._hosts
+                        if not host or self._busy[host] < self._per_host]
+                if not free or not self._room:
+                    self._changed.wait()
+                    continue
+                host = min(free, key=self._busy.__getitem__)
+                source = self._hosts[host].popleft()
+                if not self._hosts[host]:
+                    del self._hosts[host]
+                    self._changed.notify_all()
+                self._room -= 1
+                self._busy[host] += 1
+                return source
+        return None
+
+    def finished(self, source: str) -> None:
+        """
+        The worker is free again.
+        """
+        with self._changed:
+            self._busy[_host(source)] -= 1
+            self._changed.notify_all()
+
+    def used(self) -> None:
+        """
+        What was made of a source does not occupy memory any more.
+        """
+        with self._changed:
+            self._room += 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """
+        Hand out nothing more.
+        """
+        with self._changed:
+            self._hosts.clear()
+            self._changed.notify_all()
+
+
+def _host(source: str) -> str:
+    """
+    The host of an address, the scheme of another one, and nothing for what is on this machine.
+    """
+    source = parts(source)[0]
+    if is_path(source) or source.startswith('sha256:'):
+        return ''
+    scheme, _, rest = source.partition(':')
+    return rest[2:].partition('/')[0] if rest.startswith('//') else scheme

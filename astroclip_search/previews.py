@@ -266,8 +266,6 @@ class Fetcher:
         # A body of unknown length that was cut looks like a short one.
         if not clock.left or self._stop.is_set():
             raise self._too_slow()
-        if declared.isdigit() and len(body) < int(declared):
-            raise _TransientError(f'only {len(body)} of {declared} bytes arrived')
         if 'gzip' in response.headers.get('Content-Encoding', '') and body[:2] == b'\x1f\x8b':
             return self._unpack(body, alone, clock, stack)
         return bytes(body)

@@ -1,0 +1,178 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Servers that are wrong in every way we know of, alone and all at once: nothing is lost, no fault
+costs another row, and nothing is left over.
+
+What is expected of each fault is read from the table in the user guide.
+"""
+
+import contextlib
+import os
+import re
+import sys
+import threading
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from astroquery.exceptions import BlankResponseWarning, NoResultsWarning
+
+from astroclip_search import conf, previews
+from tests.loopback.faults import FAULTS, FaultyServer
+
+GUIDE = Path(__file__).parents[1] / 'docs' / 'user_guide' / 'status.rst'
+
+# These cost time, and are fewer in the campaign.
+SLOW = ('no answer', 'header that comes byte by byte', '100 Continue without end',
+        'body that stops', 'body that comes byte by byte', 'chunk size that comes byte by byte',
+        'Content-Length too long')
+
+# A pause for all rows of a host is no matter of one row.
+OF_THE_HOST = ('503 with a long Retry-After',)
+
+
+def table_of_the_guide():
+    """
+    Fault -> (status, regular expression of the message, whether it is tried again).
+    """
+    section = GUIDE.read_text(encoding='utf-8').partition('What servers do wrong\n')[2]
+    lines = section.partition('.. list-table::')[2].partition('\n\n    * - ')[2]
+    rows = lines.partition('\n\n')[0].split('\n    * - ')[1:]  # without the heading
+    table = {}
+    for row in rows:
+        name, status, message, again = [cell.strip() for cell in row.split('\n      -')]
+        table[name] = (status.strip('`'), re.escape(message).replace('…', '.+'), again == 'yes')
+    return table
+
+
+EXPECTED = table_of_the_guide()
+
+
+def test_the_guide_has_all_faults():
+    assert list(EXPECTED) == list(FAULTS)
+    assert {status for status, _, _ in EXPECTED.values()} == {'OK', 'ERROR', 'DENIED', 'NO_IMAGE'}
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(previews, '_BACK_OFF', 0.01)
+    with FaultyServer() as server, conf.set_temp('private_hosts',
+                                                 [server.host, server.closed_host]):
+        yield server
+    assert server.strangers == 0, 'a redirect to a private address was followed'
+
+
+def rank(search, addresses, **settings):
+    """
+    A ranking for red, and by row the status and the message.
+    """
+    table = Table({'n': np.arange(len(addresses)), 'preview': addresses})
+    settings = {'timeout': 0.3, 'row_timeout': 0.5, 'max_bytes': 1_000_000, 'retries': 1,
+                **settings}
+    with contextlib.ExitStack() as stack, warnings.catch_warnings():
+        warnings.simplefilter('ignore', BlankResponseWarning)
+        warnings.simplefilter('ignore', NoResultsWarning)
+        for name, value in settings.items():
+            stack.enter_context(conf.set_temp(name, value))
+        ranked = search.rank(table, 'red', by='image', max_images=len(addresses))
+    assert sorted(ranked['n']) == list(range(len(addresses)))  # each row once
+    return ranked, ranked[np.argsort(ranked['n'])]['clip_status', 'clip_message']
+
+
+@pytest.mark.parametrize('name', FAULTS)
+def test_each_fault_alone(search, server, name):
+    status, message, again = EXPECTED[name]
+    started = time.monotonic()
+    ranked, rows = rank(search, [server.good('red'), server.address(name)])
+    assert time.monotonic() - started < 5
+    assert rows['clip_status'][1] == status
+    assert re.fullmatch(message, rows['clip_message'][1])
+    assert rows['clip_status'][0] == 'OK' or name in OF_THE_HOST
+    assert ranked['clip_rank'].filled(0).tolist()[0] == 1 or name in OF_THE_HOST
+    asked = sum(name.replace(' ', '_') in path for path in server.log)
+    if 'refused' not in name and 'itself' not in name:
+        assert asked == 1 + again
+
+
+@pytest.mark.parametrize('rate', [0.1, 0.5, 1.0])
+def test_all_faults_at_once(search, server, rate):
+    rng = np.random.default_rng(int(rate * 10))
+    names = [name for name in FAULTS if name not in OF_THE_HOST]
+    weights = np.array([0.1 if name in SLOW else 1.0 for name in names])
+    n = 2000
+    faults = [str(name) if bad else '' for name, bad in zip(
+        rng.choice(names, n, p=weights / weights.sum()), rng.random(n) < rate, strict=True)]
+    colours = rng.choice(['red', 'green', 'blue'], n)
+    addresses = [server.address(name, i) if name else server.good(colour, i)
+                 for i, (name, colour) in enumerate(zip(faults, colours, strict=True))]
+    with watched() as growth:
+        started = time.monotonic()
+        ranked, rows = rank(search, addresses, n_connections=16, timeout=1.0, row_timeout=1.5)
+        elapsed = time.monotonic() - started
+    assert elapsed < 60
+    assert max(growth) < 100e6
+
+    wrong = Counter()
+    for name, row in zip(faults, rows, strict=True):
+        status, message, _ = EXPECTED[name] if name else ('OK', '', False)
+        if name == 'connection refused':
+            message += '|given up: the server did not answer 10 times in a row'
+        if (row['clip_status'], bool(re.fullmatch(message, row['clip_message']))) != (status, True):
+            wrong[name, row['clip_status'], row['clip_message']] += 1
+    assert wrong == {}
+
+    scores = ranked['clip_score'].filled(-9)
+    assert np.all(np.diff(scores) <= 0)
+    assert np.array_equal(ranked['clip_score'].mask, ranked['clip_status'] != 'OK')
+    good = [colours[i] for i in ranked['n'] if not faults[i]]
+    assert good == sorted(good, key='red'.__ne__) or rate == 1.0
+
+
+@contextlib.contextmanager
+def watched():
+    """
+    See that threads and sockets end, and yield how much memory was in use meanwhile.
+    """
+    before, start, growth, done = leftovers(), memory(), [0], threading.Event()
+
+    def sample():
+        while not done.wait(0.05):
+            growth.append(memory() - start)
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        yield growth
+    finally:
+        done.set()
+        sampler.join()
+    deadline = time.monotonic() + 5
+    while leftovers() > before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert leftovers() <= before, 'threads or sockets are left over'
+
+
+def leftovers():
+    """
+    Number of our threads, but for the one that is kept for large images, and of open sockets.
+    """
+    count = sum(thread.name.startswith('astroclip') and 'large' not in thread.name
+                for thread in threading.enumerate())
+    if sys.platform == 'linux':
+        for name in os.listdir('/proc/self/fd'):
+            with contextlib.suppress(OSError):  # that of the listing itself
+                count += os.readlink(f'/proc/self/fd/{name}').startswith('socket:')
+    return count
+
+
+def memory():
+    """
+    Bytes of memory in use, where the system says so.
+    """
+    if sys.platform != 'linux':
+        return 0
+    return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
