@@ -143,6 +143,25 @@ class Pictures:
         size = pipeline.thumbnail_size
         return pixels.thumbnail(pipeline.image(source, objects, size), size)
 
+    def _follow_links(self, sources: Sequence[str | None],
+                      pipeline: 'Pipeline') -> list[str | None]:
+        """
+        Sources with the addresses that links lead to in their place, `None` if to no image.
+        """
+        from . import links
+        from .references import LINK
+
+        unknown = {source for source in sources if source and source.startswith(LINK)}
+        found: dict[str, Any] = {}
+        for store in self._existing_stores():
+            found |= store.links(list(unknown - found.keys()))
+        found |= links.follow([source for source in dict.fromkeys(sources)
+                               if source in unknown and source not in found],
+                              pipeline.fetcher, max_bytes=pipeline.max_bytes)
+        found = {source: answer if isinstance(answer, str) else None
+                 for source, answer in found.items()}
+        return [found.get(source, source) for source in sources]
+
     def _fetch_each(self, sources: Sequence[str | None], action: Callable) -> list:
         """
         Something of each image, many at once, `None` where it fails.
@@ -160,6 +179,7 @@ class Pictures:
 
         # Pictures alone need no model.
         with self._pipeline(None, self._store(False)) as pipeline:
+            sources = self._follow_links(sources, pipeline)
             limit = pipeline.fetcher.limits.n_connections
             with ThreadPoolExecutor(n_workers(sources, limit)) as workers:
                 return list(workers.map(one, sources))

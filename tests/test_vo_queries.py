@@ -360,6 +360,23 @@ def test_many_rows_take_few_requests(search):
         assert vo.requests() == {'POST /tap/sync': 1}
 
 
+def test_pictures_of_a_result_that_is_not_ranked(search, vo):
+    vo.datasets[3].links = [{'semantics': '#auxiliary'}]
+    results = dal.TAPService(f'{vo.url}/tap').run_sync(ALL)
+    urls = search.get_image_urls(results)
+    assert urls['source'][0].startswith(f'datalink:{vo.url}/links?ID=')
+    assert vo.requests() == {'POST /tap/sync': 1}
+    images = search.get_images(results)
+    assert [image and image.getpixel((8, 8)).index(max(image.getpixel((8, 8))))
+            for image in images] == [0, 1, 2, None]
+    assert vo.requests()['POST /links'] == 1
+    # What a ranking has found out is not asked again.
+    search.rank(dal.TAPService(f'{vo.url}/tap').run_sync(ALL), 'red', limit=3)
+    vo.log.clear()
+    assert len(search.get_images(results, limit=3)) == 3
+    assert vo.requests() == {f'GET /files/{name}.jpg': 1 for name in 'rgb'}
+
+
 def test_private_hosts_of_strangers_are_not_asked(search, vo):
     with Vo([dataset('inside')]) as inside:
         vo.datasets[:] = [dataset('r'), Dataset('s', links=[
