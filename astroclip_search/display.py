@@ -154,12 +154,16 @@ def heading(provenance: object) -> tuple[str, str]:
     Returns
     -------
     title, note : str
-        The phrases, and what was ranked by which model; empty for a table that is not ranked.
+        The phrases and examples, and what was ranked by which model; empty for a table that is not ranked.
     """
     if not isinstance(provenance, dict):
         return '', ''
     query = provenance.get('query', [])
-    title = ' + '.join(map(str, query)) if isinstance(query, list) else str(query)
+    asked = list(map(str, query)) if isinstance(query, list) else [str(query)]
+    like = provenance.get('like')
+    if isinstance(like, list) and like:
+        asked.append(f'like {len(like)} image{"s" if len(like) > 1 else ""}')
+    title = ' + '.join(asked)
     ranked, rows, model, date = (str(provenance.get(name, '?')) for name in
                                  ('n_ranked', 'n_rows', 'model', 'date'))
     return title, f'{ranked} of {rows} rows ranked by {model} ({date[:10]})'

@@ -177,7 +177,10 @@ def test_false_alarm_is_shown():
     ({'query': 5, 'n_rows': None, 'date': 20261121},
      ('5', '? of None rows ranked by ? (20261121)')),
     ({'query': ['a', 'b'], 'n_rows': 2, 'n_ranked': 1, 'model': 'm', 'date': '2026-11-21T00:00'},
-     ('a + b', '1 of 2 rows ranked by m (2026-11-21)'))])
+     ('a + b', '1 of 2 rows ranked by m (2026-11-21)')),
+    ({'query': ['a'], 'like': ['x', 'y']}, ('a + like 2 images', '? of ? rows ranked by ? (?)')),
+    ({'query': [], 'like': ['x']}, ('like 1 image', '? of ? rows ranked by ? (?)')),
+    ({'query': ['a'], 'like': 5}, ('a', '? of ? rows ranked by ? (?)'))])
 def test_heading(provenance, expected):
     assert heading(provenance) == expected
 
