@@ -82,6 +82,10 @@ class Conf(_config.ConfigNamespace):
         'Hosts (with port, unless it is the standard one) at private or loopback addresses from '
         'which images may be downloaded.',
         cfgtype='force_list')  # without a type, a list is a choice of one
+    fsspec_protocols = _config.ConfigItem(
+        [],
+        "Protocols of fsspec, such as 's3' or 'gs', whose addresses may be read.",
+        cfgtype='force_list')
     thumbnail_size = _config.ConfigItem(
         192,
         'Long side of the thumbnails kept for the gallery, in pixels.')

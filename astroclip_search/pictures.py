@@ -45,6 +45,14 @@ class Pictures:
         -------
         Gallery
             Shown by a notebook; its ``write(path)`` makes a self-contained HTML file.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch, sample
+        >>> best = ClipSearch.rank(sample.read()[34:70], 'ring galaxy',
+        ...                        image_dir=sample.IMAGE_DIR)
+        >>> ClipSearch.gallery(best, n=6)
+        <Gallery of 6 images: 'ring galaxy'>
         """
         from .display import Gallery, heading, tiles
 
@@ -75,12 +83,20 @@ class Pictures:
         -------
         list of PIL.Image.Image or None
             One RGB image a row; `None` where there is none.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch, sample
+        >>> image, = ClipSearch.get_images(sample.read(), limit=1, image_dir=sample.IMAGE_DIR)
+        >>> image.mode, image.size
+        ('RGB', (256, 256))
         """
         _, sources, objects = self._sources(results, limit, image_dir)
         return self._fetch_each(sources, lambda pipeline, source: pipeline.image(
             source, objects, size))
 
-    def get_image_urls(self, results: Any, *, image_dir: str | Path | None = None) -> 'Table':
+    def get_image_urls(self, results: Any, *, image_dir: str | Path | None = None,
+                       colour: bool = False) -> 'Table':
         """
         Where the image of each row would come from; nothing is downloaded.
 
@@ -90,23 +106,38 @@ class Pictures:
             A result, ranked or not.
         image_dir : path-like, optional
             Folder in which image columns that hold file names are looked up.
+        colour : bool
+            Compose a colour image of the FITS files of one observation in three filters.
 
         Returns
         -------
         `~astropy.table.Table`
-            Columns ``row``, ``source``, ``url`` (address or path), ``status`` (empty if it is
-            worth a try) and ``message``.
+            Columns ``row``, ``source``, ``url`` (address or path; three for a composite),
+            ``status`` (empty if it is worth a try) and ``message``.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch, sample
+        >>> urls = ClipSearch.get_image_urls(sample.read()[4:7], image_dir=sample.IMAGE_DIR)
+        >>> urls['row', 'status', 'message'].pprint()
+        row  status          message
+        --- -------- ----------------------
+          0
+          1
+          2 NO_IMAGE the row names no image
         """
         import numpy as np
         from astropy.table import Table
 
         from .archives import open_results
         from .ranked import strings
+        from .references import parts
 
-        table, references = open_results(results, image_dir=image_dir)
+        table, references = open_results(results, image_dir=image_dir, colour=colour)
         sources = [source or '' for source in references.sources]
         return Table({'row': np.arange(len(table)), 'source': strings(sources),
-                      'url': strings([self._address(source) or source for source in sources]),
+                      'url': strings([' '.join(self._address(part) or part for part in parts(source))
+                                      for source in sources]),
                       'status': strings(references.status),
                       'message': strings(references.message)})
 

@@ -63,9 +63,10 @@ def render(source: Any, *, side: int = 512, max_pixels: int = 50_000_000,
     Parameters
     ----------
     source : bytes, path, file object, ndarray, HDU, HDUList, NDData, Cutout2D or PIL.Image.Image
-        Content of a JPEG, PNG, WebP, TIFF, GIF or FITS file; the path of one, or one that is open at
-        its beginning, of which no more is read than needed; an image HDU; or an array: ``(ny, nx)`` in any unit with the first row at the bottom, as in FITS, or
-        ``(ny, nx, 3)`` uint8 (or floats in 0..1) with the first row at the top.
+        Content of a JPEG, PNG, WebP, TIFF, GIF or FITS file; the path of one, or one that is open
+        at its beginning, of which no more is read than needed; an image HDU; or an array:
+        ``(ny, nx)`` in any unit with the first row at the bottom, as in FITS, or ``(ny, nx, 3)``
+        uint8 (or floats in 0..1) with the first row at the top.
     side : int
         The result's sides need be no longer than this, in pixels; large JPEG and FITS images are
         then read at reduced resolution.

@@ -16,8 +16,8 @@ import numpy as np
 
 from .exceptions import PreviewError
 
-__all__ = ['Plane', 'alone_if_large', 'limits', 'one_line', 'read_array', 'read_fits',
-           'science_hdu', 'science_plane', 'step_of']
+__all__ = ['Plane', 'alone_if_large', 'celestial', 'limits', 'one_line', 'read_array',
+           'read_fits', 'science_hdu', 'science_plane', 'step_of']
 
 # Extensions of FITS files that hold no picture of the sky, also numbered or with a suffix:
 # VAR_POISSON and DQ1, but not CONTINUUM.
@@ -172,7 +172,7 @@ def science_plane(hdus: list, side: int, max_pixels: int, *, in_parts: bool = Fa
 
     data = alone_if_large(height * width, read)
     header = hdu.header.copy()
-    return Plane(data, step, lambda: _celestial(header))
+    return Plane(data, step, lambda: celestial(header))
 
 
 def read_array(data: np.ndarray, holder: Any = None) -> Plane:
@@ -192,10 +192,23 @@ def read_array(data: np.ndarray, holder: Any = None) -> Plane:
         Reduced to a size that is enough for a picture.
     """
     step = step_of(data.shape, _FITS_SIDE) if data.size else 1
-    return Plane(_reduce(data, step), step, lambda: _celestial(holder))
+    return Plane(_reduce(data, step), step, lambda: celestial(holder))
 
 
-def _celestial(holder: Any) -> Any:
+def celestial(holder: Any) -> Any:
+    """
+    Where an image is on the sky.
+
+    Parameters
+    ----------
+    holder : Header, HDU, NDData or Cutout2D
+        Anything that has a header or a WCS.
+
+    Returns
+    -------
+    `~astropy.wcs.WCS` or None
+        Two celestial axes; `None` if it does not tell, or is damaged.
+    """
     from astropy.io.fits import Header
     from astropy.wcs import WCS
 
@@ -204,7 +217,10 @@ def _celestial(holder: Any) -> Any:
         wcs = getattr(holder, 'wcs', None)
         if wcs is None:
             header = holder if isinstance(holder, Header) else holder.header
-            # Nothing is fixed: that would warn, in threads that share the warning filters.
+            # Nothing is fixed, nor deprecated: that would warn, in threads that share the filters.
+            if 'RADECSYS' in header:
+                header = header.copy()
+                header['RADESYS'] = header.pop('RADECSYS')
             wcs = WCS(header, fix=False)
         wcs = wcs.celestial
     except Exception:

@@ -4,14 +4,18 @@ What is known of each row before anything is fetched: where its image is and wha
 """
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ['LINK', 'References', 'image_key']
+__all__ = ['COLOUR', 'LINK', 'References', 'composite', 'digest', 'image_key', 'is_path', 'parts']
 
 # Prefix of a source that names no image but a document that does (IVOA DataLink).
 LINK = 'datalink:'
+
+# Prefix of a source that is composed of three others.
+COLOUR = 'rgb:'
 
 
 @dataclass
@@ -38,6 +42,9 @@ class References:
         Whether a source may be a link, ``datalink:`` and an address.
     trusted : frozenset of str
         Hosts, with port, that the user has named: they may be on a private network.
+    own : dict
+        Source of a row's own image, by row, where its ``sources`` has a colour composite: it is
+        taken if the composite cannot be made.
     """
 
     sources: list[str | None]
@@ -48,6 +55,7 @@ class References:
     has_files: bool = True
     has_links: bool = False
     trusted: frozenset[str] = frozenset()
+    own: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -85,6 +93,9 @@ def image_key(source: str) -> str:
     str
         The source; for a file with its size and time, so that an edited file is read anew.
     """
+    if source.startswith(COLOUR):
+        found = parts(source)
+        return composite(*map(image_key, found)) if len(found) == 3 else source
     if is_path(source):
         try:
             state = Path(source).stat()
@@ -109,6 +120,57 @@ def is_path(source: str) -> bool:
         Sources made from files are absolute paths; addresses and digests have a scheme.
     """
     return source.startswith(('/', '\\\\')) or source[1:3] in (':\\', ':/')
+
+
+def composite(red: str, green: str, blue: str) -> str:
+    """
+    Source of a colour composite.
+
+    Parameters
+    ----------
+    red, green, blue : str
+        Sources of the FITS images that it is made of.
+
+    Returns
+    -------
+    str
+        ``rgb:`` and a JSON list of the three.
+
+    Examples
+    --------
+    >>> from astroclip_search.references import composite, parts
+    >>> composite('mast:HST/i.fits', 'mast:HST/r.fits', 'mast:HST/g.fits')
+    'rgb:["mast:HST/i.fits", "mast:HST/r.fits", "mast:HST/g.fits"]'
+    >>> parts(_)
+    ['mast:HST/i.fits', 'mast:HST/r.fits', 'mast:HST/g.fits']
+    """
+    return COLOUR + json.dumps([red, green, blue], ensure_ascii=False)
+
+
+def parts(source: str) -> list[str]:
+    """
+    Sources that a source is composed of.
+
+    Parameters
+    ----------
+    source : str
+        Source of an image.
+
+    Returns
+    -------
+    list of str
+        Three, red first, for a colour composite; the source itself for everything else.
+    """
+    if not source.startswith(COLOUR):
+        return [source]
+    try:
+        found = json.loads(source.removeprefix(COLOUR))
+    except (ValueError, RecursionError):
+        return [source]
+    if (isinstance(found, list) and len(found) == 3
+            and all(isinstance(part, str) and not part.startswith(COLOUR) for part in found)):
+        return found
+    return [source]
 
 
 def digest(content: bytes, description: str) -> str:

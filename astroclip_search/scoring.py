@@ -19,7 +19,7 @@ from .embeddings import Pipeline, image_space, words_space
 from .exceptions import PreviewError
 from .query import Query
 from .ranking import Scores, combine, order
-from .references import LINK, References, image_key, is_path
+from .references import LINK, References, image_key, is_path, parts
 from .store import Space
 
 __all__ = ['OF_ORDER', 'arrange', 'bring', 'n_workers', 'score']
@@ -273,7 +273,7 @@ def _embed(references: References, rows: list[int], words: Future | None, pipeli
     """
     missing = list(dict.fromkeys(references.sources[i] for i in rows))
     remote = [source for source in missing
-              if source not in references.objects and not is_path(source)]
+              if not all(part in references.objects or is_path(part) for part in parts(source))]
     left_out = _left_out(references, rows, words, remote, max_images)
     missing = [source for source in missing if source not in left_out]
     failures = {}
@@ -289,6 +289,13 @@ def _embed(references: References, rows: list[int], words: Future | None, pipeli
         elif source in left_out:
             references.status[i] = 'SKIPPED'
             references.message[i] = f'more than {max_images} images: call again to go on'
+    # A row whose colours cannot be had still has its own image.
+    grey = [i for i in rows if references.sources[i] in failures and i in references.own]
+    for i in grey:
+        references.message[i] = f'no colour: {failures[references.sources[i]].reason}'
+        references.status[i], references.sources[i] = 'OK', references.own.pop(i)
+    if grey:
+        _embed(references, grey, words, pipeline, max_images, show_progress)
 
 
 def _left_out(references: References, rows: list[int], words: Future | None,

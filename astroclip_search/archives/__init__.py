@@ -9,9 +9,11 @@ from typing import Any
 
 from astropy.table import Row, Table
 
+from ..buckets import expand, is_allowed
 from ..pixels import FITS_SUFFIXES
 from ..references import References
 from . import files, hips, tables, vo
+from .colour import add_composites
 
 __all__ = ['open_results']
 
@@ -20,7 +22,8 @@ _TABLE_SUFFIXES = ('.ecsv', '.csv', '.vot', '.votable', '.xml', '.parquet', '.hd
 
 def open_results(results: Any, *, image_dir: str | Path | None = None, coordinates: Any = None,
                  radius: Any = None,
-                 sky_context: str | None = None) -> tuple[Table, References]:
+                 sky_context: str | None = None,
+                 colour: bool = False) -> tuple[Table, References]:
     """
     Understand what the user has.
 
@@ -41,6 +44,8 @@ def open_results(results: Any, *, image_dir: str | Path | None = None, coordinat
     sky_context : str, optional
         Name of a HiPS, such as ``CDS/P/DSS2/color``, from which rows of a table that have no image
         get a picture of the sky at their position.
+    colour : bool
+        Compose a colour image of the FITS images of one field in three filters.
 
     Returns
     -------
@@ -54,6 +59,14 @@ def open_results(results: Any, *, image_dir: str | Path | None = None, coordinat
     astroquery.exceptions.InvalidQueryError
         If it is nothing that could be ranked.
     """
+    table, references = _open(results, image_dir, coordinates, radius, sky_context)
+    if colour:
+        add_composites(table, references)
+    return table, references
+
+
+def _open(results: Any, image_dir: str | Path | None, coordinates: Any, radius: Any,
+          sky_context: str | None) -> tuple[Table, References]:
     from astroquery.exceptions import InvalidQueryError
 
     if isinstance(results, Row):
@@ -65,6 +78,8 @@ def open_results(results: Any, *, image_dir: str | Path | None = None, coordinat
     if isinstance(results, str | Path):
         if _is_address(results):
             return _open_addresses([results])
+        if is_allowed(str(results)):
+            return files.open_files(expand(str(results), files.SUFFIXES))
         path = _path(results)
         hdu = _fits_table(path) if path.is_file() else None
         if hdu is not None or (path.suffix.lower() in _TABLE_SUFFIXES and path.is_file()):
@@ -89,7 +104,10 @@ def open_results(results: Any, *, image_dir: str | Path | None = None, coordinat
     if all(map(_is_address, results)):
         return _open_addresses(list(results))
     if all(isinstance(item, str | Path) for item in results):
-        return files.open_files([path for item in results for path in files.expand(_path(item))])
+        return files.open_files([
+            path for item in results for path in (
+                expand(item, files.SUFFIXES) if is_allowed(str(item))
+                else files.expand(_path(item)))])
     return files.open_objects(list(results))
 
 
@@ -135,7 +153,9 @@ def _path(name: str | Path) -> Path:
         raise InvalidQueryError('There is nothing to rank: the path is empty.')
     if '://' in str(name):
         raise InvalidQueryError(f'{str(name)!r} is no path: to rank addresses, give a list of '
-                                'nothing else, or a table that has them in a column jpegURL.')
+                                'nothing else, or a table that has them in a column jpegURL; to '
+                                'read an object store, add its protocol to '
+                                'conf.fsspec_protocols.')
     return Path(name).expanduser()
 
 

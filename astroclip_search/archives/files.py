@@ -14,9 +14,9 @@ from PIL import Image
 from ..pixels import FITS_SUFFIXES, IMAGE_SUFFIXES
 from ..references import References, digest
 
-__all__ = ['expand', 'is_image', 'open_files', 'open_objects']
+__all__ = ['SUFFIXES', 'expand', 'is_image', 'open_files', 'open_objects']
 
-_SUFFIXES = IMAGE_SUFFIXES + FITS_SUFFIXES
+SUFFIXES = IMAGE_SUFFIXES + FITS_SUFFIXES
 
 
 def expand(path: Path) -> list[Path]:
@@ -50,21 +50,21 @@ def expand(path: Path) -> list[Path]:
     else:
         raise InvalidQueryError(f'There is no file or folder {str(path)!r}.')
     images = sorted(file.absolute() for file in found
-                    if file.name.lower().endswith(_SUFFIXES) and file.is_file())
+                    if file.name.lower().endswith(SUFFIXES) and file.is_file())
     if not images:
         raise InvalidQueryError(f'There is no image in {str(path)!r}: looked for '
-                                f'{", ".join(_SUFFIXES)}.')
+                                f'{", ".join(SUFFIXES)}.')
     return images
 
 
-def open_files(paths: list[Path]) -> tuple[Table, References]:
+def open_files(paths: list[Path | str]) -> tuple[Table, References]:
     """
     A table of image files.
 
     Parameters
     ----------
-    paths : list of pathlib.Path
-        Absolute paths.
+    paths : list of pathlib.Path or str
+        Absolute paths, or addresses that fsspec may read.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def open_objects(items: list[Any]) -> tuple[Table, References]:
     Parameters
     ----------
     items : list
-        Arrays, HDUs, HDULists, NDData, PIL images, or paths among them.
+        Arrays, HDUs, HDULists, NDData, Cutout2D, PIL images, or paths among them.
 
     Returns
     -------

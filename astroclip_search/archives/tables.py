@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
+from ..buckets import is_allowed
 from ..datalink import BITMAP_TYPES, is_datalink, media_type
 from ..links import link
 from ..pixels import FITS_SUFFIXES, IMAGE_SUFFIXES
@@ -183,6 +184,8 @@ def _source(value: str, base: Path | None, prefix: str) -> tuple[str | None, str
 
 
 def _local(value: str, base: Path | None) -> tuple[str | None, str]:
+    if is_allowed(value, remote=True):
+        return value, ''
     if '://' in value:
         return None, 'not an http or https address'
     if base is None:
