@@ -178,10 +178,10 @@ class Fetcher:
         """
         One try: follow redirects to a body.
         """
-        target = url
+        target, posted = url, data is not None
         for _ in range(_MAX_REDIRECTS + 1):
             host = self._host(target, url)
-            if data is not None and urlsplit(target).hostname != urlsplit(url).hostname:
+            if posted and urlsplit(target).hostname != urlsplit(url).hostname:
                 raise PreviewError(f'redirected to another host ({target[:80]!r})')
             with self._turn(host, clock):
                 answer, status = self._ask(target, data, host, clock, stack)

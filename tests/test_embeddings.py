@@ -3,6 +3,7 @@
 The stages overlap, and whatever happens, finished work is kept and one bad image costs one row.
 """
 
+import dataclasses
 import io
 import threading
 import time
@@ -269,6 +270,38 @@ def test_a_batch_does_not_wait_for_a_slow_server(pipeline, server, monkeypatch):
         SOURCES[:8], {}, n_workers=8)
     assert list(failures) == ['mast:T/7.png']
     assert seen[0] - started < 0.6
+
+
+def test_a_slow_host_does_not_keep_the_others_waiting(pipeline, server):
+    """
+    Its rows come first and are more than there are workers.
+    """
+    with Mast(Archive([{}], dict.fromkeys(SOURCES, png('red'))), faults={'': 'hang'}) as slow:
+        pipeline = pipeline(limits=Limits(timeout=0.5, n_connections=2), batch_size=4)
+        hosts = [slow.url.removeprefix('http://'), server.url.removeprefix('http://')]
+        fetcher = Fetcher(pipeline.fetcher.limits, trusted=hosts)
+        pipeline = dataclasses.replace(pipeline, fetcher=fetcher, resolve=lambda source: source)
+        path = '/api/v0.1/Download/file?uri='
+        there = [f'{slow.url}{path}{source}' for source in SOURCES]
+        here = [f'{server.url}{path}{source}' for source in SOURCES]
+        finished = []
+        with fetcher:
+            started = time.monotonic()
+            failures = pipeline.embed(
+                there + here, {}, n_workers=6,
+                advance=lambda: finished.append(time.monotonic() - started))
+    assert set(failures) == set(there)
+    assert finished[len(here) - 1] < 0.5
+    assert failures[there[-1]].reason.startswith('given up')
+
+
+def test_failures_do_not_keep_what_was_downloaded(pipeline, server):
+    server.faults[''] = 'endless'
+    failures = pipeline(limits=Limits(max_bytes=1_000_000)).embed(SOURCES, {}, n_workers=4)
+    assert {error.reason for error in failures.values()} == {
+        'larger than 1000000 bytes (conf.max_bytes)'}
+    assert all(error.__traceback__ is None and error.__cause__ is None
+               for error in failures.values())
 
 
 def test_spaces_change_with_what_their_vectors_depend_on(monkeypatch):

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from astroclip_search import previews
 from astroclip_search.exceptions import PreviewError
 from astroclip_search.previews import Fetcher, Limits
 from tests.loopback.archive import Archive
@@ -352,3 +353,109 @@ def test_connections_are_used_again(server):
             with fetcher.open(address(server, name)) as content:
                 assert content == BODY
     assert server.connections == 1
+
+
+# ---- politeness --------------------------------------------------------------------------
+
+
+def together(server, names, **limits):
+    """
+    Outcomes of downloads at the same time, bodies or reasons, and the time they took.
+    """
+    with trusting(server.url, **limits) as fetcher, ThreadPoolExecutor(12) as threads:
+        def get(name):
+            try:
+                with fetcher.open(address(server, name)) as content:
+                    return content
+            except PreviewError as error:
+                return f'{error.status} {error.reason}'
+        started = time.monotonic()
+        return list(threads.map(get, names)), time.monotonic() - started
+
+
+def test_many_downloads_take_few_connections(server):
+    outcomes, _ = together(server, 'abcdefghij' * 20)
+    assert outcomes == [BODY] * 200
+    assert server.connections <= 5
+
+
+def test_connections_outlive_failures(server):
+    server.faults |= {f'T/{name}.': 'status:404' for name in 'abcde'}
+    outcomes, _ = together(server, 'abcdefghij' * 4, n_connections=2)
+    assert outcomes.count(BODY) == outcomes.count('ERROR HTTP 404') == 20
+    assert server.connections <= 2
+
+
+def test_a_pause_is_one_of_all_rows(server):
+    server.faults['T/a.'] = 'status:429:1*1'
+    with trusting(server.url, n_connections=2) as fetcher, ThreadPoolExecutor(4) as threads:
+        def get(name):
+            with fetcher.open(address(server, name)) as content:
+                return content, time.monotonic()
+        started = time.monotonic()
+        first = threads.submit(get, 'a')
+        while not server.log:
+            time.sleep(0.005)
+        time.sleep(0.1)
+        others = list(threads.map(get, 'bcdef'))
+    assert first.result()[0] == BODY
+    assert all(content == BODY and at - started >= 1 for content, at in others)
+
+
+def test_a_pause_that_is_too_long_ends_all_rows_at_once(server):
+    server.faults[''] = 'status:503:3600'
+    outcomes, elapsed = together(server, 'abcdefghij', n_connections=2)
+    assert all(outcome.startswith('ERROR HTTP 503: the server asks to wait 3') for outcome in
+               outcomes)
+    assert elapsed < 2
+    assert len(server.log) <= 2
+
+
+def test_waits_grow_and_differ(server, monkeypatch):
+    monkeypatch.setattr(previews, '_BACK_OFF', 0.1)
+    server.faults[''] = 'status:503'
+    waits = []
+    for name in 'abc':
+        server.clear()
+        with trusting(server.url, retries=2) as fetcher:
+            stop, times = fetcher._stop, []
+            monkeypatch.setattr(stop, 'wait', times.append)
+            with pytest.raises(PreviewError, match='HTTP 503'), fetcher.open(address(server, name)):
+                pass
+        assert len(server.log) == 3
+        assert 0.05 <= times[0] <= 0.15
+        assert 0.1 <= times[1] <= 0.3
+        waits += times
+    assert len(set(waits)) == 6
+
+
+def test_a_server_that_is_down_is_given_up(server):
+    server.faults[''] = 'hang'
+    outcomes, elapsed = together(server, 'abcdefghij' * 50, timeout=0.2, n_connections=5)
+    assert elapsed < 5
+    assert 10 <= len(server.log) <= 15
+    told = 'ERROR given up: the server did not answer 10 times in a row'
+    assert outcomes.count('ERROR no answer in time') == len(server.log)
+    assert outcomes.count(told) == 500 - len(server.log)
+
+
+def test_a_server_that_answers_now_and_then_is_not_given_up(server):
+    server.faults |= {f'T/{name}.': 'hang' for name in 'abcdefgh'}
+    outcomes, _ = together(server, 'abcdefghi' * 3, timeout=0.05, n_connections=1)
+    assert outcomes == (['ERROR no answer in time'] * 8 + [BODY]) * 3
+
+
+@pytest.mark.parametrize('fault', ['hang', 'drip:0.05', 'endless', 'status:503:0', 'status:429:20'])
+def test_a_query_ends(server, fault):
+    server.faults['T/a.'] = fault
+    outcomes, elapsed = together(server, 'abbbb' + 'a' * 20, n_connections=2, query_timeout=0.5,
+                                 retries=10**6, max_bytes=10**12)
+    assert elapsed < 4
+    told = ('SKIPPED the query took longer than 0.5 s (conf.query_timeout): call again to go on')
+    assert set(outcomes) <= {BODY, told}
+    assert outcomes.count(told) >= 21
+
+
+def test_a_query_without_an_end(server):
+    server.latency = 0.1
+    assert together(server, 'ab', query_timeout=0)[0] == [BODY] * 2
