@@ -135,9 +135,10 @@ class Pictures:
 
         table, references = open_results(results, image_dir=image_dir, colour=colour)
         sources = [source or '' for source in references.sources]
+        urls = [' '.join(self._address(part) or part for part in parts(source))
+                for source in sources]
         return Table({'row': np.arange(len(table)), 'source': strings(sources),
-                      'url': strings([' '.join(self._address(part) or part for part in parts(source))
-                                      for source in sources]),
+                      'url': strings(urls),
                       'status': strings(references.status),
                       'message': strings(references.message)})
 

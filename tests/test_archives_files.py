@@ -3,20 +3,26 @@
 Folders, files, arrays and whatever else a user has -> a Table and references.
 """
 
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.nddata import CCDData
+from astropy.nddata import CCDData, Cutout2D
 from astropy.table import QTable, Table
-from astroquery.exceptions import InvalidQueryError
+from astropy.wcs import WCS
+from astroquery.exceptions import BlankResponseWarning, InvalidQueryError
 from PIL import Image
 
+from astroclip_search import ClipSearchClass, buckets, conf
 from astroclip_search.archives import open_results
 from astroclip_search.archives.files import expand, open_objects
-from tests.colours import content, picture
+from astroclip_search.exceptions import PreviewError
+from astroclip_search.pixels import render
+from tests.colours import ColourEncoder, content, picture
 
 
 @pytest.fixture
@@ -193,3 +199,159 @@ def test_damaged_objects_are_like_nothing_else(tmp_path):
         first = open_objects([image, objects])[1].sources
         second = open_objects([image, objects])[1].sources
     assert not set(first) & set(second)
+
+
+# ---- cutouts -----------------------------------------------------------------------------
+
+
+def field(n=100):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = 'RA---TAN', 'DEC--TAN'
+    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = (10, 20), (n / 2, n / 2), (-1e-4, 1e-4)
+    data = np.random.default_rng(0).normal(100, 3, (n, n)).astype('f4')
+    return data, wcs
+
+
+def test_cutouts_of_astropy():
+    data, wcs = field()
+    cutouts = [Cutout2D(data, (x, 50), 30, wcs=wcs) for x in (30, 60)]
+    table, references = open_results(cutouts)
+    assert list(table['kind']) == ['Cutout2D'] * 2
+    assert len(set(references.sources)) == 2
+    for cutout in cutouts:
+        np.testing.assert_array_equal(render(cutout), render(np.array(cutout.data)))
+
+
+def test_cutouts_of_astrocut(tmp_path):
+    astrocut = pytest.importorskip('astrocut')
+    data, wcs = field()
+    fits.PrimaryHDU(data, wcs.to_header()).writeto(tmp_path / 'a.fits')
+    made = astrocut.FITSCutout(str(tmp_path / 'a.fits'), SkyCoord(10, 20, unit='deg'), 40)
+    search = ClipSearchClass(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')
+    paths = made.write_as_fits(output_dir=str(tmp_path))
+    for results in (made.fits_cutouts, made.get_image_cutouts(), paths):
+        best = search.rank(results, 'red', show_progress=False)
+        assert list(best['clip_status']) == ['OK']
+
+
+# ---- object stores -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def store():
+    fsspec = pytest.importorskip('fsspec')
+    files = fsspec.filesystem('memory')
+    with conf.set_temp('fsspec_protocols', ['memory']):
+        files.pipe({'/bucket/a.png': content('red'), '/bucket/sub/b.png': content('blue'),
+                    '/bucket/notes.txt': b'text'})
+        yield files
+        files.rm('/bucket', recursive=True)
+
+
+@pytest.mark.parametrize(('address', 'names'), [
+    ('memory://bucket', ['a.png', 'sub/b.png']), ('memory://bucket/*.png', ['a.png']),
+    ('memory://bucket/notes.txt', ['notes.txt'])])
+def test_expand_an_address(address, names, store):
+    for results in (address, [address]):
+        table, references = open_results(results)
+        assert references.sources == [f'memory:///bucket/{name}' for name in names]
+        assert table.colnames == ['filename']
+
+
+def test_rank_files_of_an_object_store(store, tmp_path):
+    store.pipe('/bucket/c.png', b'no image')
+    search = ClipSearchClass(encoder=ColourEncoder(), cache_dir=tmp_path)
+    with pytest.warns(BlankResponseWarning):
+        best = search.rank('memory://bucket', 'blue', show_progress=False)
+    assert [source.rpartition('/')[2] for source in best['clip_source']] == [
+        'b.png', 'a.png', 'c.png']
+    assert list(best['clip_status']) == ['OK', 'OK', 'ERROR']
+
+
+def test_an_address_is_read_only_where_it_is_allowed(store, tmp_path):
+    with conf.set_temp('fsspec_protocols', []):
+        with pytest.raises(InvalidQueryError, match=r'conf\.fsspec_protocols'):
+            open_results('memory://bucket')
+        table = Table({'url': ['s3://bucket/a.png']})
+        assert open_results(table)[1].sources == [None]
+        ranked = Table({'clip_source': ['memory:///bucket/a.png']})
+        assert ClipSearchClass(cache_dir=tmp_path).get_images(ranked) == [None]
+    with conf.set_temp('fsspec_protocols', ['s3', 'file']):
+        assert open_results(table)[1].sources == ['s3://bucket/a.png']
+
+
+@pytest.mark.parametrize('address', [
+    'file:///etc/passwd', 'memory://bucket/a.png', 'local:///etc/passwd', 's3::file:///etc/passwd',
+    's3://a::file:///etc/passwd', 'zip://a::s3://b', 's3://', 'gs://bucket/a.png', 'S3://a/b'])
+def test_a_table_never_names_a_file_of_this_machine(address):
+    with conf.set_temp('fsspec_protocols', ['s3', 'file', 'local', 'memory']):
+        references = open_results(Table({'preview': [address]}))[1]
+    assert references.sources == [None]
+    assert references.status == ['ERROR']
+
+
+@pytest.mark.parametrize(('address', 'match'), [
+    ('memory://bucket/none.png', 'There is no image in|cannot be read'),
+    ('memory://none/*.png', 'There is no image in'), ('nosuch://a/b', 'cannot be read')])
+def test_an_address_that_leads_to_nothing(address, match, store):
+    with (conf.set_temp('fsspec_protocols', ['memory', 'nosuch']),
+          pytest.raises(InvalidQueryError, match=match)):
+        open_results(address)
+
+
+def test_a_backend_that_is_not_installed(monkeypatch):
+    import fsspec
+
+    def absent(*args, **kwargs):
+        raise ImportError('Install s3fs to access S3')
+
+    monkeypatch.setattr(fsspec.core, 'url_to_fs', absent)
+    monkeypatch.setattr(fsspec, 'open', absent)
+    with (conf.set_temp('fsspec_protocols', ['s3']),
+          pytest.raises(InvalidQueryError, match=r's3:// needs a further package \(Install s3fs')):
+        open_results('s3://bucket/a.png')
+    with (pytest.raises(PreviewError, match='s3:// needs a further package'),
+          buckets.opened('s3://bucket/a.png')):
+        pass
+
+
+def test_public_buckets_need_no_account(monkeypatch):
+    import fsspec
+
+    asked = []
+    monkeypatch.setattr(fsspec.core, 'url_to_fs', lambda *args, **options: asked.append(options))
+    with conf.set_temp('fsspec_protocols', ['s3']):
+        for settings in ({}, {'anon': False}):
+            monkeypatch.setitem(fsspec.config.conf, 's3', settings)
+            with pytest.raises(InvalidQueryError):
+                open_results('s3://bucket/a.png')
+    assert asked == [{'anon': True}, {'anon': False}]
+
+
+class Counted(io.BytesIO):
+    n_read = 0
+
+    def read(self, size=-1):
+        data = super().read(size)
+        self.n_read += len(data)
+        return data
+
+
+def test_of_a_large_fits_file_only_some_rows_are_read():
+    data = np.random.default_rng(0).normal(100, 3, (4000, 500)).astype('f4')
+    data[1000:1100, 200:300] += 500
+    for hdus in ([fits.PrimaryHDU(data)], [fits.PrimaryHDU(), fits.ImageHDU(data, name='SCI')]):
+        stream = Counted()
+        fits.HDUList(hdus).writeto(stream)
+        stream.seek(0)
+        whole = stream.getvalue()
+        image = render(stream, side=100)
+        assert stream.n_read < data.nbytes / 3
+        np.testing.assert_array_equal(image, render(whole, side=100))
+
+
+def test_a_bitmap_is_read_up_to_the_limit():
+    stream = Counted(content('red') + bytes(10_000))
+    with pytest.raises(PreviewError, match='larger than 1000 bytes'):
+        render(stream, max_bytes=1000)
+    assert stream.n_read < 1100
