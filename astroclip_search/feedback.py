@@ -45,7 +45,7 @@ class Feedback:
             A ranked table. Only its rows are ranked, so rank without a ``limit`` first.
         text : str or sequence of str, optional
             A phrase instead of the one that the table was ranked by.
-        liked, disliked : int, sequence of int, Row, Table, or boolean array
+        liked, disliked : int, sequence of int or bool, Row, or Table
             Rows that are, or are not, as wanted: their ``clip_rank``, which the gallery shows; or
             rows themselves; or a mask of the table. Of a row that is named on both sides in turn,
             the last word counts.
@@ -72,6 +72,15 @@ class Feedback:
         ------
         astroquery.exceptions.InvalidQueryError
             If the table is not ranked, or there is no such row.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch, sample
+        >>> best = ClipSearch.rank(sample.read()[34:70], 'galaxy', image_dir=sample.IMAGE_DIR)
+        >>> better = ClipSearch.refine(best, liked=[1, 3], disliked=2)
+        >>> better = ClipSearch.refine(better, 'ring galaxy')
+        >>> len(better), len(better.meta['clip']['like']), better.meta['clip']['query']
+        (36, 2, ['ring galaxy'])
         """
         from . import ranked, scoring
         from .diversity import DUPLICATE_COSINE, group_codes

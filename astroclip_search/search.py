@@ -167,7 +167,19 @@ class ClipSearchClass(MastQueries, VoQueries, Feedback, Pictures, Vectors):
         Examples
         --------
         >>> from astroclip_search import ClipSearch, sample
-        >>> images = ClipSearch.rank('my_fits_folder', 'ring galaxy')   # doctest: +SKIP
+        >>> archive = sample.read()[34:70]
+        >>> best = ClipSearch.rank(archive, 'ring galaxy', image_dir=sample.IMAGE_DIR)
+        >>> best['clip_rank', 'target_classification', 'clip_status'][:1].pprint()
+        clip_rank target_classification clip_status
+        --------- --------------------- -----------
+                1          GALAXY; RING          OK
+
+        More like the first, each class once before any comes again:
+
+        >>> more = ClipSearch.rank(archive, like=best[0], image_dir=sample.IMAGE_DIR, limit=5,
+        ...                        group_by='target_classification')
+        >>> str(more['obs_id'][0]) == best['obs_id'][0]
+        True
         """
         from . import examples, ranked, scoring
         from .archives import open_results
@@ -236,6 +248,14 @@ class ClipSearchClass(MastQueries, VoQueries, Feedback, Pictures, Vectors):
         ------
         astroquery.exceptions.InvalidQueryError
             If the model has no reference images to measure a false-alarm rate with.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch, sample
+        >>> rings = ClipSearch.filter(sample.read()[34:70], 'ring galaxy',
+        ...                           image_dir=sample.IMAGE_DIR)
+        >>> len(rings) < 10, bool((rings['clip_false_alarm'] <= 0.01).all())
+        (True, True)
         """
         import numpy as np
 

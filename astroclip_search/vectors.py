@@ -37,6 +37,12 @@ class Vectors:
         ndarray
             Unit vectors, shape ``(n, d)``, float32; their products with those of `encode_images`
             are cosines.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch
+        >>> ClipSearch.encode_text(['ring galaxy', 'tidal tail']).shape
+        (2, 384)
         """
         return self._encoder().encode_text(check_phrases(texts, 'texts'))
 
@@ -58,6 +64,12 @@ class Vectors:
         ------
         PreviewError
             If one of them is no image.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch, sample
+        >>> ClipSearch.encode_images(sample.IMAGE_DIR / 'previews' / 'syn_0004.jpg').shape
+        (1, 384)
         """
         import numpy as np
 
@@ -91,6 +103,14 @@ class Vectors:
             Columns ``model`` (what to pass as ``model=``), ``name``, ``version``, ``licence``
             and ``size`` in MB. Any CLIP of the Hugging Face hub with two ONNX towers can be named
             too and is downloaded when it is first used.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch
+        >>> ClipSearch.list_models()['model', 'name'][:1].pprint()
+         model        name
+        ------- ---------------
+        default astroclip-small
         """
         import json
 
@@ -117,5 +137,12 @@ class Vectors:
         -------
         int
             Number of embeddings that were forgotten.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch
+        >>> n_forgotten = ClipSearch.clear_cache()
+        >>> ClipSearch.clear_cache()
+        0
         """
         return sum(store.clear() for store in self._existing_stores())

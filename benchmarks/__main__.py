@@ -7,6 +7,7 @@ import argparse
 import os
 import platform
 
+from .bench_diversity import compare_diversity
 from .bench_end_to_end import compare_end_to_end
 from .bench_import import compare_import
 from .bench_memory import compare_memory
@@ -14,7 +15,8 @@ from .bench_overhead import compare_overhead
 from .bench_rerank import compare_rerank
 
 BENCHMARKS = {'import': compare_import, 'rerank': compare_rerank, 'overhead': compare_overhead,
-              'end_to_end': compare_end_to_end, 'memory': compare_memory}
+              'diversity': compare_diversity, 'end_to_end': compare_end_to_end,
+              'memory': compare_memory}
 
 
 def main() -> int:
