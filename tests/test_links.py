@@ -82,6 +82,11 @@ def test_best_kind_of_link_first(form, better, worse):
     assert choose(rows) == choose(rows[::-1]) == f'http://a/{better}'
 
 
+def test_of_equals_the_first():
+    rows = [{'semantics': '#preview', 'access_url': f'http://a/{i}', **JPEG} for i in range(3)]
+    assert choose(rows) == 'http://a/0'
+
+
 @pytest.mark.parametrize(('row', 'accepted'), [
     ({'semantics': '#preview', **JPEG}, True),
     ({'semantics': '#preview', 'content_type': 'IMAGE/PNG; charset=binary'}, True),
@@ -300,6 +305,16 @@ def test_bad_documents(centre, ask, fault, expected):
     for found in ask(vo, sources_of(vo)).values():
         status, reason = outcome(found)
         assert (status, reason if expected[1] else None) == expected
+
+
+@pytest.mark.parametrize(('known_as', 'expected'), [('n 1', 'own'), ('n%201', 'other')])
+def test_answer_with_further_datasets(centre, ask, known_as, expected):
+    rows = [{'ID': name, 'semantics': '#preview', 'access_url': f'http://a/{address}'}
+            for name, address in (('n0', 'other'), (known_as, 'own'))]
+    vo = centre([], faults={'/links': (200, {}, votable(rows, list(rows[0])))})
+    source = link(f'{vo.url}/links?ID=n%201')
+    # If none is the one that was asked for, the service writes IDs in its own way.
+    assert ask(vo, [source]) == {source: f'http://a/{expected}'}
 
 
 def test_announced_rows_take_no_memory(centre, ask):

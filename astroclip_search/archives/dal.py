@@ -170,9 +170,9 @@ def _sia2(address: str, session: 'requests.Session') -> Any:
             # pyvo warns of all that it does not know in what services say of themselves.
             warnings.simplefilter('ignore')
             return dal.SIA2Service(address, session=session)
-    except dal.DALRateLimitError:
-        raise
-    except dal.DALAccessError:
+    except dal.DALAccessError as error:
+        if getattr(error, 'code', None) == 429:
+            raise
         return dal.SIA2Service(address, session=session, check_baseurl=False)
 
 
@@ -235,12 +235,12 @@ def _told(address: str, *, other: str = '', slow: str = '') -> Iterator[None]:
         raise
     except dal.DALQueryError as error:
         raise invalid(f'{address} does not accept the query: {_line(error)}.{other}') from error
-    except dal.DALRateLimitError as error:
-        wait = error.retry_after_seconds
-        when = f'in {wait:g} s' if wait else 'later'
-        raise exceptions.RemoteServiceError(f'{address} has had too many queries (HTTP 429): come '
-                                            f'back {when}.') from error
     except (dal.DALAccessError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        if getattr(error, 'code', None) == 429:
+            wait = getattr(error, 'retry_after_seconds', None)  # since pyvo 1.8.1
+            when = f'in {wait:g} s' if wait else 'later'
+            raise exceptions.RemoteServiceError(f'{address} has had too many queries (HTTP 429): '
+                                                f'come back {when}.') from error
         causes = list(_causes(error))
         if any(isinstance(cause, requests.Timeout | urllib3.exceptions.ReadTimeoutError)
                for cause in causes):
@@ -249,7 +249,7 @@ def _told(address: str, *, other: str = '', slow: str = '') -> Iterator[None]:
         if any(isinstance(cause, requests.ConnectionError) for cause in causes):
             raise exceptions.RemoteServiceError(f'{address} cannot be reached.') from error
         raise exceptions.RemoteServiceError(f'{address} failed: {_line(error)}.{other}') from error
-    except (TypeError, ValueError, AttributeError, UnitsError) as error:
+    except (TypeError, ValueError, UnitsError) as error:
         raise invalid(f'The query to {address} makes no sense: {_line(error)}.') from error
 
 

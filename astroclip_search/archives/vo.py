@@ -194,9 +194,7 @@ def aim(table: Table, references: References, coordinates: Any = None,
 
     centre = None if coordinates is None else position(coordinates).icrs
     wanted = None if radius is None else search_radius(radius).to_value('deg')
-    rows = [i for i, source in enumerate(references.sources)
-            if references.has_links and source is not None and source.startswith(LINK)]
-    if not rows:
+    if not references.has_links:
         return
     found = places(table)
     half = found.size / 2
@@ -210,6 +208,6 @@ def aim(table: Table, references: References, coordinates: Any = None,
         ra[here], dec[here] = centre.ra.deg, centre.dec.deg
     default = np.where(np.isfinite(half), np.minimum(half, _LARGEST), _UNKNOWN)
     radii = default if wanted is None else np.fmin(wanted, half)
-    for i in rows:
-        if np.isfinite(ra[i]) and abs(dec[i]) <= 90:
-            references.sources[i] = links.aim(references.sources[i], (ra[i], dec[i], radii[i]))
+    for i, source in enumerate(references.sources):
+        if source and source.startswith(LINK) and np.isfinite(ra[i]) and abs(dec[i]) <= 90:
+            references.sources[i] = links.aim(source, (ra[i], dec[i], radii[i]))
