@@ -7,16 +7,28 @@ First what DaCHS answers to pyvo alone, so that the tests of ClipSearch below ma
 
 import gc
 import io
+import re
 import warnings
+from types import SimpleNamespace
 
 import astropy.units as u
+import numpy as np
 import pytest
 import pyvo
 import requests
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
+from astropy.wcs import WCS
+from astroquery.exceptions import (
+    BlankResponseWarning,
+    InvalidQueryError,
+    MaxResultsWarning,
+    NoResultsWarning,
+    RemoteServiceError,
+)
 
+from astroclip_search import ClipSearch, conf
 from tests.loopback.dachs.resource import CENTRE, KINDS, publish
 from tests.loopback.dachs.server import Dachs, missing
 
@@ -118,3 +130,171 @@ class TestServer:
 def place(kind):
     """Where a star of an image is, in degrees."""
     return CENTRE[0], CENTRE[1] + 0.1 * list(KINDS).index(kind)
+
+
+def outcomes(ranked):
+    """Status and source of each kind of row; a cutout without the rest of its address."""
+    name = 'target_name' if 'target_name' in ranked.colnames else 'object'
+    return {row[name]: (row['clip_status'], re.sub(r'^http://[^/]+/|ID=[^&]*&', '',
+                                                   row['clip_source'])) for row in ranked}
+
+
+def preview(kind):
+    return f'getproduct/clip/data/{kind}.fits?preview=True'
+
+
+PREVIEWS = {kind: ('OK', preview(kind)) for kind in ('plain', 'described', 'linked', 'shared')}
+
+# pyvo result -> what becomes of its rows.
+QUERIES = {
+    'TAP': lambda services: services.tap.search(MADE),
+    'asynchronous TAP': lambda services: services.tap.run_async(MADE, delete=True),
+    'SIA2': lambda services: services.sia2.search(pos=(AROUND, 1 * u.deg)),
+    'SIA1': lambda services: services.sia1.search(pos=AROUND, size=2 * u.deg),
+}
+
+
+@pytest.fixture(scope='module')
+def services(tap, sia2, sia1):
+    return SimpleNamespace(tap=tap, sia2=sia2, sia1=sia1)
+
+
+class TestRank:
+    @pytest.mark.parametrize('query', QUERIES)
+    def test_result_of_pyvo(self, services, search, query):
+        results = QUERIES[query](services)
+        with pytest.warns(BlankResponseWarning, match=f'2 of {len(results)} images'):
+            ranked = search.rank(results, 'blue', by='image')
+        found = outcomes(ranked)
+        assert {kind: found[kind] for kind in PREVIEWS} == PREVIEWS
+        assert found['closed'][0] == 'DENIED'
+        assert found['bare'][0] == 'OK'
+        assert found['bare'][1].startswith('clip/q/dl/dlget?CIRCLE=150.000')
+        assert found['lost'] == ('ERROR', 'static/nothing.jpg')
+        assert ranked['clip_source'][0].endswith(preview('linked'))  # the blue one
+        assert set(ranked.colnames) >= set(results.to_table().colnames)
+
+    def test_spectra_are_skipped(self, tap, search):
+        results = tap.search(f"{MADE} AND target_name IN ('spectrum', 'plain')")
+        ranked = search.rank(results, 'red', by='image')
+        assert outcomes(ranked)['spectrum'][0] == 'SKIPPED'
+        assert "'spectrum'" in ranked['clip_message'][1]
+
+    def test_plain_table(self, dachs, tap, search):
+        """Only columns count: there is no DataLink service, and no host that was asked."""
+        table = tap.search(MADE).to_table()
+        with pytest.warns(NoResultsWarning):
+            ranked = search.rank(table, 'blue', by='image')
+        assert 'conf.private_hosts' in ranked['clip_message'][0]
+        with (conf.set_temp('private_hosts', [dachs.url.removeprefix('http://')]),
+              pytest.warns(BlankResponseWarning)):
+            ranked = search.rank(table, 'blue', by='image')
+        assert outcomes(ranked) == {
+            'plain': PREVIEWS['plain'],
+            'described': ('OK', 'getproduct/clip/data/described.fits'),
+            'linked': PREVIEWS['linked'],
+            'shared': PREVIEWS['shared'],
+            'closed': ('DENIED', 'getproduct/clip/data/closed.fits'),
+            'bare': ('OK', 'getproduct/clip/data/bare.fits'),
+            'lost': ('ERROR', 'static/nothing.jpg'),
+            'spectrum': ('SKIPPED', 'getproduct/clip/data/spectrum.fits'),
+        }
+        assert outcomes(ranked[:1]) == {'linked': PREVIEWS['linked']}
+
+    def test_links_of_one_dataset(self, sia1, search):
+        row = next(row for row in sia1.search(pos=AROUND, size=2 * u.deg)
+                   if row['object'] == 'linked')
+        ranked = search.rank(row.getdatalink(), 'blue', by='image')
+        assert list(ranked['semantics']) == ['#preview', '#this', '#proc']
+        assert list(ranked['clip_status']) == ['OK', 'OK', 'SKIPPED']
+
+    def test_cutout_around_a_position(self, tap, search):
+        results = tap.search(f"{MADE} AND target_name = 'bare'")
+        star = SkyCoord(results['s_ra'][0] + 0.01, results['s_dec'][0] + 0.01, unit='deg')
+        ranked = search.rank(results, 'red', by='image', coordinates=star, radius=20 * u.arcsec)
+        content = requests.get(ranked['clip_source'][0], timeout=5).content
+        with fits.open(io.BytesIO(content)) as hdus:
+            x, y = WCS(hdus[0].header).world_to_pixel(star)
+            ny, nx = hdus[0].shape
+        assert abs(x - nx / 2) < 2
+        assert abs(y - ny / 2) < 2
+        assert nx < 100
+
+    def test_second_time_nothing_is_fetched(self, dachs, tap, search):
+        results = tap.search(f"{MADE} AND target_name IN ('plain', 'described', 'linked', 'bare')")
+        first = search.rank(results, 'red', by='image')
+        before = dachs.requests()
+        second = search.rank(results, 'green', by='image')
+        assert dachs.requests() == before
+        assert outcomes(second) == outcomes(first)
+
+    def test_real_images(self, tap, tmp_path):
+        """The embedded model, on previews that it has made of real FITS files."""
+        results = tap.search("SELECT * FROM ivoa.obscore WHERE obs_collection = 'REAL'")
+        if not len(results):
+            pytest.skip('the development data are not beside the checkout')
+        ranked = ClipSearch(cache_dir=tmp_path).rank(results, 'protoplanetary disk', by='image')
+        assert set(ranked['clip_status']) == {'OK'}
+        assert ranked['target_name'][0].startswith('TWHya')
+
+
+class TestQueries:
+    def test_sia2(self, dachs, search):
+        where = SkyCoord(*place('bare'), unit='deg')
+        ranked = search.query_sia('red', service=dachs.sia2, pos=where, radius=36 * u.arcsec,
+                                  by='image')
+        assert outcomes(ranked) == {'bare': ('OK', 'clip/q/dl/dlget?CIRCLE=150.0+20.5+0.01')}
+
+    def test_sia1(self, dachs, search):
+        with pytest.warns(BlankResponseWarning):
+            ranked = search.query_sia('blue', service=dachs.sia1, version=1, pos=AROUND,
+                                      radius='1 deg', by='image')
+        found = outcomes(ranked)
+        assert found['linked'] == PREVIEWS['linked']
+        assert ranked['object'][0] == 'linked'
+        # Far from the position that was asked for, and cut out around its own centre all the same.
+        assert found['bare'][0] == 'OK'
+
+    def test_overflow_is_told(self, dachs, search):
+        with pytest.warns(MaxResultsWarning, match='more rows than the 1 '):
+            ranked = search.query_sia('red', service=dachs.sia2, pos=AROUND, maxrec=1)
+        assert len(ranked) == 1
+
+    @pytest.mark.parametrize('asynchronous', [False, True])
+    def test_tap_with_upload(self, dachs, search, asynchronous):
+        targets = Table({'number': np.arange(10), 'ra': [CENTRE[0]] * 10,
+                         'dec': CENTRE[1] + 0.1 * np.arange(10)})
+        with pytest.warns(BlankResponseWarning):
+            ranked = search.query_tap(
+                'blue', 'SELECT number, o.* FROM ivoa.obscore AS o JOIN TAP_UPLOAD.targets AS t '
+                'ON 1 = CONTAINS(POINT(t.ra, t.dec), s_region)', service=dachs.tap,
+                uploads={'targets': targets}, async_=asynchronous, by='image')
+        assert set(ranked['number']) == set(range(len(KINDS)))
+        assert ranked['target_name'][0] == 'linked'
+
+    def test_tap_asks_for_words_as_databases_do(self, dachs, search):
+        """What GAVO adds to ADQL arrives as it is."""
+        ranked = search.query_tap(
+            'blue', "SELECT * FROM ivoa.obscore WHERE 1 = ivo_hasword(obs_title, 'linked')",
+            service=dachs.tap)
+        assert outcomes(ranked) == {'linked': PREVIEWS['linked']}
+
+    def test_mistake_in_adql(self, dachs, search):
+        with pytest.raises(InvalidQueryError, match='nothing_such'):
+            search.query_tap('red', 'SELECT nothing_such FROM ivoa.obscore', service=dachs.tap)
+
+    def test_service_of_another_kind(self, dachs, search):
+        with pytest.raises(RemoteServiceError, match='404'):
+            search.query_tap('red', MADE, service=dachs.sia1)
+        with pytest.raises(InvalidQueryError, match='version=1'):
+            search.query_sia('red', service=dachs.sia1, pos=AROUND)
+
+    def test_nothing_there(self, dachs, search):
+        with pytest.warns(NoResultsWarning):
+            ranked = search.query_sia('red', service=dachs.sia2, pos=(0, 80, 0.1))
+        assert len(ranked) == 0
+
+
+def test_head_was_never_sent(dachs):
+    """DaCHS leaves it unanswered."""
+    assert {method for method, _ in dachs.requests()} == {'GET', 'POST', 'DELETE'}
