@@ -178,8 +178,9 @@ def train(config, folder, *, resume=False, encoder=None):
     begin, recent, samples_from, scenes = None, [], step, 0
     for batch in stream:
         if begin is None:  # reading the first images and captions is no training
-            begin, last = time.monotonic() - elapsed, time.monotonic()
-        progress = (time.monotonic() - begin) / 60 / settings['minutes']
+            begin, last = time.process_time() - elapsed, time.monotonic()
+        # Processor time: a machine that is busy with something else does not cut a run short.
+        progress = (time.process_time() - begin) / 60 / settings['minutes']
         if progress >= 1 or step >= settings.get('steps', math.inf):
             break
         size.value = _view_size(settings, progress)
@@ -199,12 +200,12 @@ def train(config, folder, *, resume=False, encoder=None):
             _report(folder, towers, averaged, validation, step, progress, recent, speed, scenes,
                     batch['pixels'].shape[1])
             _save(checkpoint, towers, averaged, optimizer, config, step,
-                  time.monotonic() - begin, batch['pixels'].shape[1], scenes)
+                  time.process_time() - begin, batch['pixels'].shape[1], scenes)
             last, recent, samples_from = time.monotonic(), [], step
     side = _view_size(settings, 1.0)
     speed = (step - samples_from) * settings['batch_size'] / max(time.monotonic() - last, 1e-9)
     _report(folder, towers, averaged, validation, step, 1.0, recent, speed, scenes, side)
-    _save(checkpoint, towers, averaged, optimizer, config, step, time.monotonic() - begin, side,
+    _save(checkpoint, towers, averaged, optimizer, config, step, time.process_time() - begin, side,
           scenes)
     return checkpoint
 
@@ -302,7 +303,7 @@ def main(arguments):
     parser.add_argument('--leave-out', nargs='+', metavar='SOURCE',
                         help='sources of real images that are only validated on')
     parser.add_argument('--out', required=True, help='folder for checkpoint.pt and log.jsonl')
-    parser.add_argument('--minutes', type=float, help='wall time of training')
+    parser.add_argument('--minutes', type=float, help='processor time of training')
     parser.add_argument('--resume', action='store_true')
     options = parser.parse_args(arguments)
     config = read_config(options.config, sky=options.sky, validation=options.validation,
