@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from astropy.table import MaskedColumn, Table
-from astroquery.exceptions import BlankResponseWarning, NoResultsWarning
+from astroquery.exceptions import BlankResponseWarning, LargeQueryWarning, NoResultsWarning
 
 from .encoder import Encoder
 from .query import Query
@@ -117,7 +117,7 @@ def provenance(references: References, query: Query, scores: Scores, by: str,
 
 def warn_of_rows(references: References) -> None:
     """
-    One warning for all rows that failed, none if all is well.
+    One warning for all rows that failed, one for those that were too late, none if all is well.
 
     Parameters
     ----------
@@ -136,6 +136,10 @@ def warn_of_rows(references: References) -> None:
     elif bad:
         warnings.warn(f'{bad} of {n} images could not be read; see clip_status and clip_message.',
                       BlankResponseWarning, stacklevel=3)
+    late = sum('conf.query_timeout' in message for message in references.message)
+    if good and late:
+        warnings.warn(f'There was no time for {late} of {n} images. Call again to go on, or raise '
+                      'conf.query_timeout.', LargeQueryWarning, stacklevel=3)
 
 
 def warn_of_lost(references: References, scores: Scores) -> None:

@@ -77,7 +77,9 @@ def test_model_is_read_at_the_time_of_the_call():
     ('max_images = 7', 7), ('device = cpu', 'cpu'), ('timeout = 2.5', 2.5), ('timeout = 2', 2.0),
     ('show_progress = False', False), ('mast_collections = HLA', ['HLA']),
     ('mast_collections = HST, JWST, HLA', ['HST', 'JWST', 'HLA']), ('model = a/b', 'a/b'),
-    ('mast_calib_levels = 2', ['2'])])
+    ('mast_calib_levels = 2', ['2']), ('private_hosts = localhost:8080', ['localhost:8080']),
+    ('private_hosts = a.local, b.local:81', ['a.local', 'b.local:81']),
+    ('query_timeout = 0', 0.0)])
 def test_configuration_file(tmp_path, line, value):
     folder = tmp_path / 'astropy'  # where those of all affiliated packages are
     folder.mkdir()
@@ -88,3 +90,22 @@ def test_configuration_file(tmp_path, line, value):
                           text=True, check=False, timeout=60, cwd=Path(__file__).parents[1],
                           env=os.environ | {'XDG_CONFIG_HOME': str(tmp_path)})
     assert (done.stdout, done.stderr) == (f'{value!r}\n', '')
+
+
+def test_the_guide_has_every_item_and_its_default():
+    guide = Path(__file__).parents[1] / 'docs' / 'user_guide' / 'configuration.rst'
+    rows = guide.read_text(encoding='utf-8').split('\n    * - ')[2:]
+    told = {}
+    for row in rows:
+        name, default, _ = [cell.strip().strip('`') for cell in row.split('\n      -')]
+        told[name] = default
+    assert set(told) == set(ITEMS)
+    for name, default in told.items():
+        value = getattr(Conf, name).defaultvalue
+        value = ', '.join(value) if isinstance(value, list) else value
+        if isinstance(value, bool):
+            default = default == 'True'
+        elif isinstance(value, int | float):
+            number, _, unit = default.replace(' 000', '000').partition(' ')
+            default = float(number) * {'': 1, 'MiB': 1024**2, 'million': 10**6}[unit]
+        assert value == default, name

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.table import Table
-from astroquery.exceptions import BlankResponseWarning, NoResultsWarning
+from astroquery.exceptions import BlankResponseWarning, LargeQueryWarning, NoResultsWarning
 
 from astroclip_search import conf, previews
 from tests.loopback.faults import FAULTS, FaultyServer
@@ -176,3 +176,14 @@ def memory():
     if sys.platform != 'linux':
         return 0
     return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+
+
+def test_a_query_that_takes_too_long_is_gone_on_with(search, server):
+    addresses = [server.good('red', i) for i in range(10)] + [
+        server.address('no answer', i) for i in range(30)]
+    with pytest.warns(LargeQueryWarning, match='There was no time for 30 of 40 images. Call again'):
+        _, rows = rank(search, addresses, timeout=30.0, row_timeout=60.0, query_timeout=1.0,
+                       n_connections=2)
+    assert rows['clip_status'].tolist() == ['OK'] * 10 + ['SKIPPED'] * 30
+    assert set(rows['clip_message'][10:]) == {
+        'the query took longer than 1 s (conf.query_timeout): call again to go on'}
