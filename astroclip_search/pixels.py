@@ -96,7 +96,9 @@ def plane(source: Any, *, side: int = 512, max_pixels: int = 50_000_000,
 
     Parameters
     ----------
-    source, side, max_pixels, max_bytes
+    source : object
+        As for `render`.
+    side, max_pixels, max_bytes : int
         As for `render`.
 
     Returns

@@ -138,7 +138,9 @@ def science_plane(hdus: list, side: int, max_pixels: int, *, in_parts: bool = Fa
     ----------
     hdus : list of HDUs
         A FITS file.
-    side, max_pixels, in_parts
+    side, max_pixels : int
+        As for `read_fits`.
+    in_parts : bool
         As for `read_fits`.
 
     Returns

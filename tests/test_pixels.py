@@ -23,7 +23,7 @@ from PIL import Image
 from astroclip_search import planes
 from astroclip_search.bundle import Preprocessing
 from astroclip_search.exceptions import PreviewError
-from astroclip_search.pixels import render, resize, thumbnail
+from astroclip_search.pixels import plane, render, resize, thumbnail
 
 SHARED_FITS = Path(__file__).parents[2] / 'shared' / 'data' / 'fits.tar.gz'
 
@@ -466,3 +466,49 @@ def test_a_thumbnail_is_a_small_jpeg_and_leaves_the_image_alone():
     image = gradient(size=(400, 200))
     small = Image.open(io.BytesIO(thumbnail(image, 100)))
     assert (small.format, small.size, image.size) == ('JPEG', (100, 50), (400, 200))
+
+
+# ---- what is decided, and must not change by accident --------------------------------------
+
+
+def test_the_first_of_two_chips_is_shown():
+    hdus = [fits.PrimaryHDU()]
+    for version in (1, 2):
+        hdus += [fits.ImageHDU(sky(x=20 * version), name='SCI', ver=version),
+                 fits.ImageHDU(sky(), name='ERR', ver=version)]
+    assert brightest(render(content(hdus))) == (20, 14)
+
+
+def test_three_planes_are_a_cube_and_no_colours():
+    data = np.stack([sky(x=10), sky(x=40), sky(x=70)])
+    image = render(content([fits.PrimaryHDU(data)]))
+    assert brightest(image) == (40, 14)
+    assert np.ptp(np.asarray(image, int), axis=-1).max() == 0
+
+
+def test_a_camera_that_was_turned_is_not_asked():
+    data = np.asarray(gradient())
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: turned by 90 degrees
+    for form in ('JPEG', 'PNG', 'WEBP'):
+        image = render(saved(Image.fromarray(data), form, exif=exif))
+        assert image.size == (80, 60)
+        assert np.abs(np.asarray(image, float) - data).mean() < 6
+
+
+def test_the_orientation_of_a_tiff_belongs_to_the_format():
+    image = render(saved(gradient(), 'TIFF', tiffinfo={0x0112: 6}))
+    assert image.size == (60, 80)
+
+
+def test_a_bitmap_has_no_plane():
+    with pytest.raises(PreviewError, match='not a FITS image'):
+        plane(saved(gradient(), 'PNG'))
+
+
+@pytest.mark.parametrize('source', [
+    sky(), fits.PrimaryHDU(sky()), content([fits.PrimaryHDU(sky())]), sky() * u.Jy])
+def test_the_plane_of_a_picture_is_what_is_drawn(source):
+    found = plane(source)
+    np.testing.assert_array_equal(found.data, sky())
+    assert found.wcs() is None or found.wcs().naxis == 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from astroclip_search.exceptions import PreviewError
-from astroclip_search.references import References, digest, image_key, is_path
+from astroclip_search.references import References, composite, digest, image_key, is_path
 
 
 def test_an_edited_file_has_another_key(tmp_path):
@@ -44,6 +44,18 @@ def test_arrays_are_told_apart_by_content_and_form():
         array, array.reshape(6, 4), array.view(np.int8), array + np.uint8(1))}
     assert len(keys) == 4
     assert all(key.startswith('sha256:') for key in keys)
+
+
+def test_an_edited_part_changes_the_key_of_a_composite(tmp_path):
+    files = [tmp_path / f'{name}.fits' for name in 'abc']
+    for file in files:
+        file.write_bytes(b'one')
+    source = composite(*map(str, files))
+    first = image_key(source)
+    files[2].write_bytes(b'three')
+    assert image_key(source) != first
+    assert image_key(composite('mast:a', 'mast:b', 'mast:c')) == composite('mast:a', 'mast:b',
+                                                                            'mast:c')
 
 
 def test_a_reference_per_row():
