@@ -28,7 +28,7 @@ It is **experimental**: see the numbers below, and compare them with the baselin
 | licence | {licence} |
 
 ## Training
-{samples:,} views in {steps:,} steps and {minutes:.0f} minutes on two shared CPU cores, one seed.
+{samples:,} views in {steps:,} steps and {minutes:.0f} processor minutes on two shared CPU cores, one seed.
 {synthetic_scenes:,} rendered scenes of {kinds} kinds with exact captions{real}.
 No image or text of a third party is in this bundle.
 
