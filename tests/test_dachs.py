@@ -128,7 +128,7 @@ class TestServer:
 
 
 def place(kind):
-    """Where a star of an image is, in degrees."""
+    """The centre of an image, in degrees."""
     return CENTRE[0], CENTRE[1] + 0.1 * list(KINDS).index(kind)
 
 
@@ -145,7 +145,7 @@ def preview(kind):
 
 PREVIEWS = {kind: ('OK', preview(kind)) for kind in ('plain', 'described', 'linked', 'shared')}
 
-# pyvo result -> what becomes of its rows.
+# How pyvo is asked for the same rows.
 QUERIES = {
     'TAP': lambda services: services.tap.search(MADE),
     'asynchronous TAP': lambda services: services.tap.run_async(MADE, delete=True),

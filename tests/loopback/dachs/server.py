@@ -6,6 +6,7 @@ It is the program that Debian packages, on a database of its own, in a folder of
 port of the loopback interface. Nothing outside of that folder is read, written or started.
 """
 
+import contextlib
 import os
 import random
 import re
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -140,10 +142,18 @@ class Dachs:
         return f'{self.url}/clip/q/i/siap.xml?'
 
     def requests(self):
-        """Return what was asked so far, as pairs of method and path with query."""
-        files = sorted((self._root / 'gavo/logs').glob('web.log*'))
-        text = ''.join(file.read_text(encoding='utf-8', errors='replace') for file in files)
-        return re.findall(r'"([A-Z]+) (\S+) HTTP/', text)
+        """Return what was asked and answered so far, as pairs of method and path with query."""
+        # Requests are in the log in the order of their answers, but a moment later.
+        mark = f'/static/mark-{time.monotonic_ns()}'
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(self.url + mark, timeout=_PATIENCE).close()
+        asked = []
+        while ('GET', mark) not in asked:
+            files = sorted((self._root / 'gavo/logs').glob('web.log*'))
+            text = ''.join(file.read_text(encoding='utf-8', errors='replace') for file in files)
+            asked = re.findall(r'"([A-Z]+) (\S+) HTTP/', text)
+            time.sleep(0.01)
+        return [(method, path) for method, path in asked if not path.startswith('/static/mark-')]
 
     def close(self):
         """Stop the server and forget its folder."""
