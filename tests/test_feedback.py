@@ -326,6 +326,13 @@ def test_refine_what_is_in_memory(search, folder):
     assert not search._cache_path().exists()
 
 
+@pytest.mark.parametrize('cache', [True, False])
+def test_refine_finds_where_the_embeddings_are(search, folder, cache):
+    search.rank([picture('red')], 'red', cache=not cache)
+    ranked = search.rank(folder, 'red', cache=cache)
+    assert names(search.refine(ranked, 'blue'))[0] == 'blue'
+
+
 def test_rows_that_failed_stay_last(search, folder):
     (folder / 'broken.png').write_bytes(b'broken')
     with pytest.warns(BlankResponseWarning):
