@@ -198,7 +198,8 @@ def _session() -> 'requests.Session':
     session = Session()
     for scheme in ('http://', 'https://'):
         session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
-    session.headers['User-Agent'] = f'astroclip_search/{__version__} {http.USER_AGENT}'
+    pyvo = http.create_session().headers['User-Agent']
+    session.headers['User-Agent'] = f'astroclip_search/{__version__} {pyvo}'
     return session
 
 
@@ -236,7 +237,8 @@ def _told(address: str, *, other: str = '', slow: str = '') -> Iterator[None]:
     except dal.DALQueryError as error:
         raise invalid(f'{address} does not accept the query: {_line(error)}.{other}') from error
     except (dal.DALAccessError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        if getattr(error, 'code', None) == 429:
+        code = getattr(error, 'code', None)
+        if code == 429:
             wait = getattr(error, 'retry_after_seconds', None)  # since pyvo 1.8.1
             when = f'in {wait:g} s' if wait else 'later'
             raise exceptions.RemoteServiceError(f'{address} has had too many queries (HTTP 429): '
@@ -248,7 +250,9 @@ def _told(address: str, *, other: str = '', slow: str = '') -> Iterator[None]:
                                           f'{slow}') from error
         if any(isinstance(cause, requests.ConnectionError) for cause in causes):
             raise exceptions.RemoteServiceError(f'{address} cannot be reached.') from error
-        raise exceptions.RemoteServiceError(f'{address} failed: {_line(error)}.{other}') from error
+        failed = f'failed with HTTP {code}' if code else 'failed'
+        raise exceptions.RemoteServiceError(f'{address} {failed}: {_line(error)}.'
+                                            f'{other}') from error
     except (TypeError, ValueError, UnitsError) as error:
         raise invalid(f'The query to {address} makes no sense: {_line(error)}.') from error
 
