@@ -340,6 +340,13 @@ def test_cutouts_around_the_position(search, vo):
         '10.0 -5.0 0.025', '10.01 -5.0 0.025', '10.0 -5.01 0.025', '90.0 -5.0 0.025'}
 
 
+def test_cutouts_of_tap_around_a_position(search, vo):
+    del vo.datasets[0].files['jpg'], vo.datasets[1:]
+    best = search.query_tap('red', ALL, service=f'{vo.url}/tap', coordinates=CENTRE,
+                            radius='0.01 deg')
+    assert parse_qs(urlsplit(best['clip_source'][0]).query)['CIRCLE'] == ['10.0 -5.0 0.01']
+
+
 def test_cutout_outside_of_the_image(search, vo):
     vo.datasets[:] = [dataset('a')]
     del vo.datasets[0].files['jpg']
