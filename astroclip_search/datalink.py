@@ -23,7 +23,7 @@ from .exceptions import PreviewError
 from .pixels import FITS_SUFFIXES, IMAGE_SUFFIXES
 
 __all__ = ['BITMAP_TYPES', 'Document', 'FITS_TYPES', 'Nested', 'call', 'choose', 'column_text',
-           'columns',           'is_datalink', 'media_type', 'parse', 'services', 'standard']
+           'columns', 'fault_status', 'is_datalink', 'media_type', 'parse', 'services', 'standard']
 
 BITMAP_TYPES = ('image/jpeg', 'image/jpg', 'image/png', 'image/webp', 'image/tiff', 'image/gif')
 FITS_TYPES = ('image/fits', 'application/fits', 'image/x-fits', 'application/x-fits')
@@ -149,7 +149,7 @@ def parse(content: bytes, address: str) -> Document:
                            address) from failure
     said = _line(error.content or '')
     raise PreviewError('the DataLink service ' + (f'says: {said}' if said else 'reports an error'),
-                       address, status=_fault(said))
+                       address, status=fault_status(said))
 
 
 def _harmless(content: bytes, address: str) -> bytes:
@@ -298,7 +298,7 @@ def _obstacle(row: dict[str, str], max_bytes: int) -> tuple[str, str] | None:
     Why a link cannot be followed.
     """
     if message := row.get('error_message'):
-        return _fault(message), _line(message)
+        return fault_status(message), _line(message)
     # DataLink 1.1, section 3.2.11; readable is what some services had before that.
     if row.get('link_authorized', row.get('readable', '')).lower() in ('false', 'f', '0'):
         return 'DENIED', 'the link is not open to the public'
@@ -431,14 +431,25 @@ def _join(base: str, address: str) -> str:
     return joined if joined.lower().startswith(('http://', 'https://')) else ''
 
 
-def _fault(message: str) -> str:
+def fault_status(message: str) -> str:
     """
-    Status of a row by the standard's name of an error (DataLink 1.1, section 3.4).
+    Status of a row with an error message.
+
+    Parameters
+    ----------
+    message : str
+        An ``error_message``, which begins with the standard's name of the fault (DataLink 1.1,
+        section 3.4); some services say ``DefaultFault`` where a permission is missing.
+
+    Returns
+    -------
+    str
+        ``NO_IMAGE``, ``DENIED`` or ``ERROR``.
     """
-    name = message.partition(':')[0].strip().lower()
-    if name == 'notfoundfault':
+    message = message.strip().lower()
+    if message.startswith('notfoundfault'):
         return 'NO_IMAGE'
-    return 'DENIED' if name in ('authenticationfault', 'authorizationfault') else 'ERROR'
+    return 'DENIED' if re.search('permission|authori[sz]|authenti', message) else 'ERROR'
 
 
 def _line(text: object) -> str:

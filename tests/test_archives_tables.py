@@ -262,7 +262,7 @@ def test_faults_of_a_datalink_document():
                    'error_message': ['NotFoundFault: no such file',
                                      'DefaultFault: you do not have permission', '']})
     found = references(table)
-    assert found.status == ['ERROR', 'DENIED', '']
+    assert found.status == ['NO_IMAGE', 'DENIED', '']
     assert found.message[0] == "the archive says 'NotFoundFault: no such file'"
 
 

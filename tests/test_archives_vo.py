@@ -272,6 +272,18 @@ def found_images():
                                        'dataproduct_type': 'cube'})]
 
 
+def test_records_of_a_result():
+    results = recorded(dal.SIAResults, 'sia', 'dataset.xml')
+    for records in (results[0], [results[0]], list(results), [results[0], results[0]]):
+        table, found = open_results(records)
+        assert len(table) == (len(records) if isinstance(records, list) else 1)
+        assert states(found)[0] == ('http://example.com/querydata/image.fits', '')
+    links = recorded(dal.SIA2Results, 'sia2', 'dataset.xml')
+    table, found = open_results(list(links))
+    assert found.has_links
+    assert table.colnames == links.to_table().colnames
+
+
 @pytest.mark.parametrize('pair', [False, True])
 def test_images_that_were_discovered(pair):
     table, found = open_results((found_images(), ['a service failed']) if pair else found_images())

@@ -31,7 +31,7 @@ def open_results(results: Any, *, image_dir: str | Path | None = None, coordinat
     ----------
     results : Table, QTable, Row, DALResults, path, address, array, HDU, image, or a list
         A query result of astroquery (`~astropy.table.Table`) or pyvo (anything with
-        ``to_table``, and what ``pyvo.discover`` finds), a table file, an image file, a folder, a
+        ``to_table``, records of it, and what ``pyvo.discover`` finds), a table file, an image file, a folder, a
         glob pattern, ``http``, ``https`` or ``mast:`` addresses of images, arrays, HDUs, NDData or
         PIL images. A FITS file that holds tables and no image is a table file.
     image_dir : path-like, optional
@@ -71,8 +71,10 @@ def _open(results: Any, image_dir: str | Path | None, coordinates: Any, radius: 
 
     if isinstance(results, Row):
         results = results.table[results.index:results.index + 1]
-    found = vo.discovered(results)
-    asked, results = results, results if found is None else found
+    asked = results
+    for understand in (vo.discovered, vo.selected):
+        found = understand(results)
+        results = results if found is None else found
     if hasattr(results, 'to_table') and not isinstance(results, Table):
         results = results.to_table()
     if isinstance(results, str | Path):

@@ -16,6 +16,7 @@ from astropy.table import Table
 from ..buckets import is_allowed
 from ..datalink import BITMAP_TYPES, is_datalink, media_type
 from ..links import link
+from ..datalink import fault_status
 from ..pixels import FITS_SUFFIXES, IMAGE_SUFFIXES
 from ..references import LINK, References
 from . import services
@@ -290,8 +291,7 @@ def _tell_faults(table: Table, found: dict[str, list[str]], sources: list[str | 
     for name in found.get('fault', ()):
         for i, fault in enumerate(text_column(table, name)):
             if fault and sources[i] is None:
-                denied = re.search('permission|authoris|authoriz|authentic', fault.lower())
-                status[i] = 'DENIED' if denied else 'ERROR'
+                status[i] = fault_status(fault)
                 message[i] = f'the archive says {fault[:200]!a}'
 
 

@@ -8,7 +8,7 @@ that know about its rows (IVOA DataLink). What the columns alone say is found in
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +21,7 @@ from ..references import LINK, References
 from .columns import recognise, text_column
 from .sky import places
 
-__all__ = ['add_links', 'aim', 'discovered', 'is_result']
+__all__ = ['add_links', 'aim', 'discovered', 'is_result', 'selected']
 
 _DATALINK = 'ivo://ivoa.net/std/datalink'
 
@@ -80,6 +80,34 @@ def discovered(results: Any) -> Table | None:
     return table
 
 
+def selected(results: Any) -> Table | None:
+    """
+    The table of records that were taken out of a result of pyvo.
+
+    Parameters
+    ----------
+    results : object
+        A `pyvo.dal.Record`, a list of them, or anything else.
+
+    Returns
+    -------
+    `~astropy.table.Table` or None
+        The columns of the records; where these have names of their own, as in SIA 1, also
+        ``access_url`` and ``access_format``. `None` if it is something else.
+    """
+    records = results if isinstance(results, list | tuple) else [results]
+    if not records or not all(isinstance(record, Mapping) and hasattr(record, 'getdataurl')
+                              for record in records):
+        return None
+    names = dict.fromkeys(name for record in records for name in record)
+    table = Table({name: _column([record.get(name) for record in records]) for name in names})
+    for name, values in (('access_url', [record.getdataurl() for record in records]),
+                         ('access_format', [record.getdataformat() for record in records])):
+        if name not in names and any(values):
+            table[name] = _column(values)
+    return table
+
+
 def _column(values: list[Any]) -> Column:
     """
     A column of numbers or text; absent numbers are masked, absent text is empty.
@@ -87,6 +115,10 @@ def _column(values: list[Any]) -> Column:
     values = [None if value is np.ma.masked else value for value in values]
     if any(isinstance(value, str) for value in values) or all(value is None for value in values):
         return Column(['' if value is None else str(value) for value in values], dtype=str)
+    if any(np.ndim(value) for value in values):  # arrays, which may differ in length
+        objects = np.empty(len(values), dtype=object)
+        objects[:] = [None if value is None else np.asarray(value) for value in values]
+        return Column(objects)
     mask = [value is None for value in values]
     try:
         return MaskedColumn([0 if value is None else value for value in values], mask=mask)
