@@ -154,7 +154,8 @@ def heading(provenance: object) -> tuple[str, str]:
     Returns
     -------
     title, note : str
-        The phrases and examples, and what was ranked by which model; empty for a table that is not ranked.
+        The phrases and examples, and what was ranked by which model; empty for a table that is
+        not ranked.
     """
     if not isinstance(provenance, dict):
         return '', ''

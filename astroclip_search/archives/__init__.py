@@ -31,9 +31,10 @@ def open_results(results: Any, *, image_dir: str | Path | None = None, coordinat
     ----------
     results : Table, QTable, Row, DALResults, path, address, array, HDU, image, or a list
         A query result of astroquery (`~astropy.table.Table`) or pyvo (anything with
-        ``to_table``, records of it, and what ``pyvo.discover`` finds), a table file, an image file, a folder, a
-        glob pattern, ``http``, ``https`` or ``mast:`` addresses of images, arrays, HDUs, NDData or
-        PIL images. A FITS file that holds tables and no image is a table file.
+        ``to_table``, records of it, and what ``pyvo.discover`` finds), a table file, an image
+        file, a folder, a glob pattern, ``http``, ``https`` or ``mast:`` addresses of images,
+        arrays, HDUs, NDData or PIL images. A FITS file that holds tables and no image is a table
+        file.
     image_dir : path-like, optional
         Folder in which image columns that hold file names are looked up.
     coordinates : str or `~astropy.coordinates.SkyCoord`, optional
@@ -67,8 +68,6 @@ def open_results(results: Any, *, image_dir: str | Path | None = None, coordinat
 
 def _open(results: Any, image_dir: str | Path | None, coordinates: Any, radius: Any,
           sky_context: str | None) -> tuple[Table, References]:
-    from astroquery.exceptions import InvalidQueryError
-
     if isinstance(results, Row):
         results = results.table[results.index:results.index + 1]
     asked = results
@@ -96,8 +95,15 @@ def _open(results: Any, image_dir: str | Path | None, coordinates: Any, radius: 
         if sky_context is not None:
             hips.fill(results, references, sky_context)
         return results, references
-    if files.is_image(results):
-        results = [results]
+    return _open_list([results] if files.is_image(results) else results)
+
+
+def _open_list(results: Any) -> tuple[Table, References]:
+    """
+    Addresses, paths or images.
+    """
+    from astroquery.exceptions import InvalidQueryError
+
     if not isinstance(results, list | tuple):
         raise InvalidQueryError(f'A {type(results).__name__} cannot be ranked: give a table, '
                                 'a query result, a path, an image, or a list of images.')

@@ -14,9 +14,8 @@ import numpy as np
 from astropy.table import Table
 
 from ..buckets import is_allowed
-from ..datalink import BITMAP_TYPES, is_datalink, media_type
+from ..datalink import BITMAP_TYPES, fault_status, is_datalink, media_type
 from ..links import link
-from ..datalink import fault_status
 from ..pixels import FITS_SUFFIXES, IMAGE_SUFFIXES
 from ..references import LINK, References
 from . import services
