@@ -3,6 +3,7 @@
 Example images of any kind -> references, and their embeddings.
 """
 
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,7 +52,10 @@ def open_examples(images: Any, name: str, *, image_dir: str | Path | None = None
     """
     # An HDUList is an image although it is a list.
     several = isinstance(images, list | tuple) and not is_image(images)
-    parts = [_open(item, image_dir) for item in (images if several else [images])]
+    items = list(images) if several else [images]
+    if any(isinstance(item, Integral) for item in items):
+        raise invalid(f'{name} takes images or rows: to point at ranks of a table, use refine.')
+    parts = [_open(item, image_dir) for item in items]
     sources = [source for part in parts for source in part.sources]
     status = [status for part in parts for status in part.status]
     message = [message for part in parts for message in part.message]

@@ -99,7 +99,10 @@ def check_query(text: str | Iterable[str] | None, *,
     astroquery.exceptions.InvalidQueryError
         If one of them makes no sense.
     """
-    phrases = check_phrases(text) if text is not None or like is None else []
+    if text is None and like is None:
+        raise invalid('text must be a phrase such as "tidal tail", or a list of phrases; or give '
+                      'like, an example image.')
+    phrases = check_phrases(text) if text is not None else []
     negatives = check_phrases(negative, 'negative') if negative is not None else []
     if by not in ('both', 'image', 'text'):
         raise invalid(f"by must be 'both', 'image' or 'text', not {by!r}.")

@@ -152,7 +152,7 @@ def test_words_count_only_with_a_phrase(reference, serve):
     ({}, 'text must be a phrase'), ({'unlike': content('red')}, 'text must be a phrase'),
     ({'like': content('red'), 'by': 'text'}, "by='both' or by='image'"),
     ({'like': []}, 'like has 0 images'), ({'like': [content('red')] * 101}, 'like has 101 images'),
-    ({'like': 5}, 'cannot be ranked'), ({'like': 'nothing.jpg'}, 'no file or folder'),
+    ({'like': 5}, 'use refine'), ({'like': 'nothing.jpg'}, 'no file or folder'),
     ({'text': 'red', 'weights': {'liked': 1}}, 'keys text, negative, like, unlike, image, words'),
     ({'text': 'red', 'weights': {'like': -1}}, "The weight 'like' must be"),
     ({'text': 'red', 'weights': {'like': float('nan')}}, "The weight 'like' must be"),

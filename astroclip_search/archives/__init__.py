@@ -105,7 +105,7 @@ def _open_list(results: Any) -> tuple[Table, References]:
     from astroquery.exceptions import InvalidQueryError
 
     if not isinstance(results, list | tuple):
-        raise InvalidQueryError(f'A {type(results).__name__} cannot be ranked: give a table, '
+        raise InvalidQueryError(f'{type(results).__name__!r} cannot be ranked: give a table, '
                                 'a query result, a path, an image, or a list of images.')
     if not results:
         raise InvalidQueryError('There is nothing to rank: the list is empty.')
