@@ -7,9 +7,9 @@ The tree is the diagram; data flows one way through it::
     text ------------------------------------------------> encoder.encode_text --+
                                                                                   |
     query -> archives -> Table -> references -> previews -> pixels -> embeddings -+-> ranking
-             (MAST, any table,    (row ->       (refs ->    (bytes,   (-> (n, d),      -> Table
-              files, arrays)       image ref)    bytes)      FITS      kept in      -> display
-                                                             -> RGB)   store)
+             (MAST, the VO,       (row ->       (refs ->    (bytes,   (-> (n, d),      -> Table
+              any table, files,    image ref,    bytes)      FITS      kept in      -> display
+              arrays)              links)                    -> RGB)   store)
 
 `~astroclip_search.ClipSearch` is a ready instance, as in astroquery::
 
