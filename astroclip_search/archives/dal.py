@@ -170,7 +170,8 @@ def _sia2(address: str, session: 'requests.Session') -> Any:
             # pyvo warns of all that it does not know in what services say of themselves.
             warnings.simplefilter('ignore')
             return dal.SIA2Service(address, session=session)
-    except dal.DALAccessError as error:
+    # AttributeError: pyvo 1.6 stumbles over a capability without a standard identifier.
+    except (dal.DALAccessError, AttributeError) as error:
         if getattr(error, 'code', None) == 429:
             raise
         return dal.SIA2Service(address, session=session, check_baseurl=False)
