@@ -37,6 +37,9 @@ html_static_path = []
 html_sidebars = {page: [] for page in ('getting_started', 'model_card', 'development', 'citation',
                                        'changes')}
 
+html_static_path = ['_static']
+html_css_files = ['tables.css']
+
 # The public names are few, so they are one page each.
 automodapi_toctreedirnm = 'reference/api'
 automodapi_inheritance_diagram = False
