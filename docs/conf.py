@@ -32,13 +32,11 @@ html_theme_options |= {
     'footer_start': ['copyright'],
     'footer_end': ['sphinx-version'],
 }
-html_static_path = []
+html_static_path = ['_static']
+html_css_files = ['tables.css']
 # Pages without pages below them need no list of those.
 html_sidebars = {page: [] for page in ('getting_started', 'model_card', 'development', 'citation',
                                        'changes')}
-
-html_static_path = ['_static']
-html_css_files = ['tables.css']
 
 # The public names are few, so they are one page each.
 automodapi_toctreedirnm = 'reference/api'
