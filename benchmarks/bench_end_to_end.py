@@ -38,7 +38,8 @@ class EndToEnd:
         from astroclip_search.archives import open_results
 
         self.stack = contextlib.ExitStack()
-        self.stack.enter_context(archive_server(COUNT + 4, size=self.size, latency=LATENCY))
+        self.server = self.stack.enter_context(
+            archive_server(COUNT + 4, size=self.size, latency=LATENCY))
         table = Observations.query_criteria(project='HST')
         self.table = table[:COUNT]  # the last four are special
         self.search = ClipSearch(cache_dir=self.stack.enter_context(
@@ -65,7 +66,8 @@ class EndToEnd:
     def time_fetch(self):
         from astroclip_search.previews import Fetcher, Limits
 
-        with (Fetcher(Limits(n_connections=self.conf.n_connections)) as fetcher,
+        with (Fetcher(Limits(n_connections=self.conf.n_connections),
+                      trusted=[self.server.removeprefix('http://')]) as fetcher,
               ThreadPoolExecutor(self.conf.n_connections) as workers):
             def fetch(url):
                 with fetcher.open(url) as content:
