@@ -22,7 +22,9 @@ _DEMO_TEXT = 'protoplanetary disk'
 _SHOWN = ('clip_rank', 'clip_score', 'clip_false_alarm', 'clip_status', 'target_name', 'filename',
           'obs_collection', 'instrument_name', 'obs_title')
 _TEXT_HELP = 'what the image shows; "" if --like says it all'
-_FORMATS = {'.ecsv': 'ascii.ecsv', '.csv': 'ascii.csv', '.vot': 'votable'}
+_FORMATS = {'.ecsv': {'format': 'ascii.ecsv'}, '.csv': {'format': 'ascii.csv'},
+            # astropy 8.0 writes the default, TABLEDATA, past the end of its buffer.
+            '.vot': {'format': 'votable', 'tabledata_format': 'binary2'}}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -209,7 +211,7 @@ def _report(search, best: 'Table', arguments: argparse.Namespace) -> int:
         print(_printable(clip['selection']))
     if arguments.out:
         # A string, as the VOTable writer of astropy 7.0 does not know paths.
-        best.write(str(arguments.out), format=_FORMATS[arguments.out.suffix], overwrite=True)
+        best.write(str(arguments.out), overwrite=True, **_FORMATS[arguments.out.suffix])
         print(f'table: {arguments.out}')
     if arguments.gallery:
         print(f'gallery: {search.gallery(best, n=arguments.limit).write(arguments.gallery)}')

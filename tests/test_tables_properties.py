@@ -196,14 +196,23 @@ def test_added_columns_agree(rank, table):
 def written(table, how):
     """A table written and read again, or why the format cannot hold it."""
     stream = io.BytesIO() if how != 'ascii.ecsv' else io.StringIO()
+    # astropy 8.0 writes TABLEDATA past the end of its buffer, for example for one string of 219
+    # characters, and may take the process down later.
+    options = {'tabledata_format': 'binary2'} if how == 'votable' else {}
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of what a format cannot keep
         try:
-            table.write(stream, format=how)
+            table.write(stream, format=how, **options)
             stream.seek(0)
             return Table.read(stream.getvalue() if how == 'ascii.ecsv' else stream, format=how)
         except Exception as error:
             return error
+
+
+def keeps(table, again):
+    """Whether a format can hold a table: ECSV makes a line feed of a carriage return."""
+    return isinstance(again, Table) and not any(
+        '\r' in str(value) for name in table.colnames for value in np.ravel(table[name]))
 
 
 @settings(max_examples=60, deadline=None)
@@ -212,7 +221,7 @@ def written(table, how):
 def test_round_trip(how, rank, data):
     table = data.draw(tables(plain=how != 'ascii.ecsv'))
     assume(len(table) and rankable(table))
-    assume(isinstance(written(table, how), Table))
+    assume(keeps(table, written(table, how)))
     ranked = rank(table)
     again = written(ranked, how)
     assert isinstance(again, Table)
