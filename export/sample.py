@@ -29,17 +29,17 @@ QUALITY = 75
 
 # (kind, seeds): chosen by eye, so that each picture is a fair example of its kind.
 PICTURES = {
-    'spiral': (1, 5, 7), 'barred_spiral': (5, 7), 'elliptical': (6, 1), 'lenticular': (9,),
-    'edge_on': (0, 4, 2), 'irregular': (1, 7), 'merger': (7, 9), 'ring_galaxy': (3, 5),
-    'galaxy_cluster': (7, 9), 'lens': (4, 9), 'globular_cluster': (2, 3, 6), 'open_cluster': (0, 3),
-    'star_field': (10,), 'planetary_nebula': (1, 7, 8), 'emission_nebula': (0, 1, 11),
-    'dark_nebula': (7, 9), 'reflection_nebula': (3, 8), 'supernova_remnant': (3, 10),
-    'protoplanetary_disk': (1, 10), 'proplyd': (7, 10), 'jet': (2,), 'radio_galaxy': (3, 2),
-    'comet': (4, 7), 'planet': (0, 7), 'moon': (8,), 'quasar': (7, 23), 'saturated_star': (1,),
-    'artifact': (0,), 'spectrum': (8,), 'plot': (5,), 'calibration': (1,), 'sun': (2,),
-    'deep_field': (2, 9), 'cirrus': (9,), 'supernova': (6,), 'coronagraph': (11,),
-    'blank_sky': (1,), 'asteroid': (0,), 'eclipse': (1,), 'earth': (14,), 'night_landscape': (8,),
-    'all_sky_map': (1,),
+    'spiral': (1, 5, 7), 'barred_spiral': (7, 5), 'elliptical': (6, 12), 'lenticular': (4,),
+    'edge_on': (1, 8, 4), 'irregular': (1, 7), 'merger': (9, 1), 'ring_galaxy': (3, 5),
+    'galaxy_cluster': (7, 0), 'lens': (7, 12), 'globular_cluster': (9, 3, 2),
+    'open_cluster': (0, 11), 'star_field': (3,), 'planetary_nebula': (3, 10, 12),
+    'emission_nebula': (2, 8, 9), 'dark_nebula': (1, 5), 'reflection_nebula': (5, 7),
+    'supernova_remnant': (3, 12), 'protoplanetary_disk': (11, 1), 'proplyd': (0, 7), 'jet': (2,),
+    'radio_galaxy': (2, 4), 'comet': (2, 7), 'planet': (5, 2), 'moon': (7,), 'quasar': (6, 7),
+    'saturated_star': (1,), 'artifact': (0,), 'spectrum': (1,), 'plot': (1,), 'calibration': (0,),
+    'sun': (4,), 'deep_field': (0, 12), 'cirrus': (4,), 'supernova': (0,), 'coronagraph': (1,),
+    'blank_sky': (1,), 'asteroid': (0,), 'eclipse': (1,), 'earth': (4,), 'night_landscape': (2,),
+    'all_sky_map': (3,),
 }
 
 # Rows whose picture cannot be had: (kind in words only, jpegURL or None, dataRights).
