@@ -309,6 +309,8 @@ def evaluate(model_folder, *, sky=(), validation=(), real=None, towers=None, con
     result = {'metrics': {'tables': tables}}
     if real:
         queries = tomllib.loads(QUERIES.read_text(encoding='utf-8'))
+        for section in ('everywhere', 'not_sky', 'paraphrases'):
+            queries.pop(section, None)
         data = {**(config or read_config(None))['data'], 'real': real}
         pairs, held_out = split_folder(data)
         details = []

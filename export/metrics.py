@@ -1,11 +1,167 @@
 """
 Metrics of rankings: one column of scores per query, one row per image.
+
+Images of equal score are in no order. The area under the curve counts such a pair as one
+half, the average precision takes them in at once (both as scikit-learn does), the measures of
+the first places are means over all orders, and the first positive is where it is on average.
+So nothing depends on the order of the rows.
 """
 
 import numpy as np
 
-__all__ = ['area_difference', 'area_under_curve', 'average_precision', 'random_retrieval',
-           'retrieval']
+__all__ = ['METRICS', 'area_difference', 'area_under_curve', 'average_precision', 'bootstrap',
+           'interval', 'measure', 'random_retrieval', 'retrieval', 'strata_of']
+
+#: What `measure` computes, in order. R@k is the number of positives among the first k, divided by
+#: k or, if that is less, the number of positives; MRR one over the rank of the first positive.
+METRICS = ('AUC', 'AP', 'P@10', 'nDCG@10', 'R@1', 'R@5', 'R@10', 'MRR')
+
+
+def measure(scores, positive):
+    """
+    Score rankings, one per query.
+
+    Parameters
+    ----------
+    scores : `numpy.ndarray` of float, shape (n, queries)
+        Score of each image for each query.
+    positive : `numpy.ndarray` of bool, shape (n, queries)
+        Truth.
+
+    Returns
+    -------
+    values : `numpy.ndarray` of float, shape (queries, len(METRICS))
+        NaN for a query without positives or without negatives.
+    """
+    order = np.argsort(-scores, axis=0)
+    groups = _groups(np.take_along_axis(scores, order, 0).T)
+    return _measure_sorted(groups, np.take_along_axis(positive, order, 0).T)
+
+
+def _groups(scores):
+    """Number the groups of equal scores along the last axis; scores descend."""
+    groups = np.zeros(scores.shape, np.int32)
+    np.cumsum(scores[:, 1:] != scores[:, :-1], axis=1, out=groups[:, 1:])
+    return groups
+
+
+def _measure_sorted(groups, hits):
+    """Compute all metrics of rankings that are rows, best first, with groups of equal scores."""
+    length = hits.shape[1]
+    place = np.arange(length)
+    new = np.diff(groups, axis=1, prepend=-1) != 0
+    first = np.maximum.accumulate(np.where(new, place, 0), axis=1)
+    last = np.diff(groups, axis=1, append=-1) != 0
+    last = np.minimum.accumulate(np.where(last, place, length)[:, ::-1], axis=1)[:, ::-1]
+    found = np.cumsum(hits, axis=1)
+    count = found[:, -1].astype(float)
+    within = np.take_along_axis(found, last, 1)
+    before = np.take_along_axis(found - hits, first, 1)
+    # The share of positives in its group stands for an image: the mean over the group's orders.
+    share = (within - before) / (last - first + 1)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        # A negative loses to the positives above it, and half to those beside it.
+        lost = np.where(hits, 0, (before + within) / 2).sum(1)
+        area = lost / (count * (length - count))
+        precision = (hits * within / (last + 1)).sum(1) / count
+        gain = 1 / np.log2(np.arange(min(10, length)) + 2)
+        ideal = np.concatenate([[0], np.cumsum(gain)])
+        ndcg = share[:, :10] @ gain / ideal[np.minimum(count, len(gain)).astype(int)]
+        recalls = [share[:, :k].sum(1) / np.minimum(k, count) for k in (1, 5, 10)]
+        top = hits.argmax(1)[:, None]
+        start, end, some = (np.take_along_axis(array, top, 1)[:, 0]
+                            for array in (first, last, within - before))
+        reciprocal = 1 / (start + (end - start + 2) / (some + 1))
+    values = np.stack([area, precision, share[:, :10].mean(1), ndcg, *recalls, reciprocal], axis=1)
+    values[(count == 0) | (count == length)] = np.nan
+    return values
+
+
+def strata_of(positive, sources=None):
+    """
+    Sort images into strata: the rarest class that each belongs to, per source.
+
+    Parameters
+    ----------
+    positive : `numpy.ndarray` of bool, shape (n, queries)
+        Truth.
+    sources : sequence of str, optional
+        Source of each image.
+
+    Returns
+    -------
+    strata : `numpy.ndarray` of int, shape (n,)
+        Number of the stratum of each image.
+    """
+    size = np.where(positive, positive.sum(0), len(positive) + 1)
+    rarest = np.where(positive.any(1), size.argmin(1), -1)
+    source = np.unique(sources, return_inverse=True)[1] if sources is not None else 0
+    return np.unique(rarest + (positive.shape[1] + 1) * source, return_inverse=True)[1]
+
+
+def draw_rows(strata, draws, rng):
+    """Draw bootstrap samples: rows with replacement inside each stratum, shape (draws, n)."""
+    rows = np.empty((draws, len(strata)), np.int32)
+    for number in np.unique(strata):
+        members = np.flatnonzero(strata == number)
+        rows[:, members] = members[rng.integers(len(members), size=(draws, len(members)))]
+    return rows
+
+
+def bootstrap(scores, positive, *, strata=None, draws=200, seed=0):
+    """
+    Score bootstrap samples of the images, the same images for all queries.
+
+    Parameters
+    ----------
+    scores : `numpy.ndarray` of float, shape (n, queries)
+        Score of each image for each query.
+    positive : `numpy.ndarray` of bool, shape (n, queries)
+        Truth.
+    strata : `numpy.ndarray` of int, shape (n,), optional
+        Images are drawn within each stratum; by default those of `strata_of`.
+    draws : int, optional
+        Number of samples.
+    seed : int, optional
+        Two calls with one seed and the same strata draw the same images.
+
+    Returns
+    -------
+    values : `numpy.ndarray` of float, shape (draws, queries, len(METRICS))
+        As `measure`. The variance of training and of wording is not in it.
+    """
+    strata = strata_of(positive) if strata is None else strata
+    rows = draw_rows(strata, draws, np.random.default_rng(seed))
+    length = len(strata)
+    counts = np.zeros((draws, length), np.int32)
+    np.add.at(counts, (np.arange(draws)[:, None], rows), 1)
+    values = np.empty((draws, scores.shape[1], len(METRICS)))
+    for query in range(scores.shape[1]):
+        order = np.argsort(-scores[:, query])
+        groups = _groups(scores[order, query][None])[0]
+        # Each sample has as many images as there are, so that repeats fill whole rows.
+        chosen = np.repeat(np.tile(np.arange(length), draws), counts[:, order].ravel())
+        chosen = chosen.reshape(draws, length)
+        values[:, query] = _measure_sorted(groups[chosen], positive[order, query][chosen])
+    return values
+
+
+def interval(samples):
+    """
+    Return the central 95 %.
+
+    Parameters
+    ----------
+    samples : `numpy.ndarray` of float, shape (draws, ...)
+        Bootstrap values; NaN is left out.
+
+    Returns
+    -------
+    low, high : `numpy.ndarray` of float, shape (...)
+        Percentiles 2.5 and 97.5.
+    """
+    low, high = np.nanpercentile(samples, [2.5, 97.5], axis=0)
+    return low, high
 
 
 def area_under_curve(scores, positive):
@@ -22,14 +178,9 @@ def area_under_curve(scores, positive):
     Returns
     -------
     area : float
-        The chance that a positive scores above a negative; of equal scores the
-        later image counts as the lower one.
+        The chance that a positive scores above a negative; equal scores count one half.
     """
-    ranks = np.empty(len(scores))
-    ranks[np.argsort(-scores, kind='stable')] = np.arange(len(scores), 0, -1)
-    count = int(positive.sum())
-    area = ranks[positive].sum() - count * (count + 1) / 2
-    return float(area / (count * (len(scores) - count)))
+    return float(measure(scores[:, None], positive[:, None])[0, 0])
 
 
 def average_precision(scores, positive):
@@ -41,15 +192,14 @@ def average_precision(scores, positive):
     scores : `numpy.ndarray` of float, shape (n,)
         Score of each image.
     positive : `numpy.ndarray` of bool, shape (n,)
-        Truth, with at least one positive.
+        Truth, with at least one positive and one negative.
 
     Returns
     -------
     precision : float
-        The mean, over positives, of the precision down to that positive.
+        The mean, over positives, of the precision down to that positive and its equals.
     """
-    hits = positive[np.argsort(-scores, kind='stable')]
-    return float((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean())
+    return float(measure(scores[:, None], positive[:, None])[0, 1])
 
 
 def retrieval(scores, positive):
@@ -69,13 +219,7 @@ def retrieval(scores, positive):
         Means over queries: area under the ROC curve, average precision, and the
         fraction of positives among the first ten.
     """
-    rows = [
-        (area_under_curve(score, truth), average_precision(score, truth),
-         truth[np.argsort(-score, kind='stable')[:10]].mean())
-        for score, truth in zip(scores.T, positive.T, strict=True)
-        if 0 < truth.sum() < len(truth)
-    ]
-    return [float(value) for value in np.mean(rows, axis=0)]
+    return [float(value) for value in np.nanmean(measure(scores, positive)[:, :3], axis=0)]
 
 
 def random_retrieval(positive, *, draws=20):
@@ -117,11 +261,7 @@ def area_difference(first, second, positive, *, draws=200):
     low, high : float
         The central 95 %. The variance of training and of the wording is not in it.
     """
-    rng = np.random.default_rng(0)
-    values = []
-    for _ in range(draws):
-        rows = rng.integers(len(positive), size=len(positive))
-        pair = [retrieval(scores[rows], positive[rows])[0] for scores in (first, second)]
-        values.append(pair[0] - pair[1])
-    low, high = np.percentile(values, [2.5, 97.5])
+    areas = [np.nanmean(bootstrap(scores, positive, draws=draws)[:, :, 0], axis=1)
+             for scores in (first, second)]
+    low, high = interval(areas[0] - areas[1])
     return float(low), float(high)
