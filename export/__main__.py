@@ -13,6 +13,7 @@ STEPS = {
     'quantise': 'export.quantise',
     'bundle': 'export.bundle',
     'evaluate': 'export.evaluate',
+    'calibration': 'export.calibration',
     'sample': 'export.sample',
 }
 
