@@ -13,7 +13,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 
 from export.pairs import to_square
 
-__all__ = ['SIDE', 'features', 'fit', 'label_scores', 'probabilities']
+__all__ = ['SIDE', 'features', 'label_scores', 'measure_all', 'probabilities']
 
 #: Side of the images that features are measured on.
 SIDE = 128
@@ -105,74 +105,74 @@ def _peaks(grey):
     return values
 
 
-def fit(images, kinds, *, trees=300, seed=0):
+def measure_all(images):
     """
-    Train the baseline on synthetic scenes.
+    Measure many images.
 
     Parameters
     ----------
     images : sequence of `numpy.ndarray` of uint8
-        Scenes.
+        RGB images of any shapes.
+
+    Returns
+    -------
+    table : `numpy.ndarray` of float32, shape (n, k)
+        See `features`.
+    """
+    return np.stack([features(image) for image in images])
+
+
+def probabilities(measured, kinds, others, count, *, trees=300, seed=0):
+    """
+    Teach a forest the kinds of synthetic scenes and classify other images.
+
+    Parameters
+    ----------
+    measured : `numpy.ndarray` of float32, shape (n, k)
+        Features of scenes.
     kinds : `numpy.ndarray` of int, shape (n,)
         Their kinds.
+    others : `numpy.ndarray` of float32, shape (m, k)
+        Features of the images to classify.
+    count : int
+        Number of kinds.
     trees, seed : int, optional
         Size and seed of the forest.
 
     Returns
     -------
-    forest : `sklearn.ensemble.ExtraTreesClassifier`
-        Fitted.
-    """
-    forest = ExtraTreesClassifier(trees, min_samples_leaf=2, random_state=seed)
-    return forest.fit(np.stack([features(image) for image in images]), kinds)
-
-
-def probabilities(forest, images, count):
-    """
-    Classify images.
-
-    Parameters
-    ----------
-    forest : `sklearn.ensemble.ExtraTreesClassifier`
-        From `fit`.
-    images : sequence of `numpy.ndarray` of uint8
-        Images.
-    count : int
-        Number of kinds.
-
-    Returns
-    -------
-    table : `numpy.ndarray` of float64, shape (n, count)
+    table : `numpy.ndarray` of float64, shape (m, count)
         Probability of each kind.
     """
-    table = np.zeros((len(images), count))
-    table[:, forest.classes_] = forest.predict_proba(np.stack([features(im) for im in images]))
+    forest = ExtraTreesClassifier(trees, min_samples_leaf=2, random_state=seed)
+    forest.fit(measured, kinds)
+    table = np.zeros((len(others), count))
+    table[:, forest.classes_] = forest.predict_proba(others)
     return table
 
 
-def label_scores(training, truth, images, *, trees=300, seed=0):
+def label_scores(measured, truth, others, *, trees=300, seed=0):
     """
     Teach a forest the labels of real images and apply it to others.
 
     Parameters
     ----------
-    training : sequence of `numpy.ndarray` of uint8
-        Labelled images.
+    measured : `numpy.ndarray` of float32, shape (n, k)
+        Features of labelled images.
     truth : `numpy.ndarray` of bool, shape (n, labels)
         Their labels.
-    images : sequence of `numpy.ndarray` of uint8
-        Images to score.
+    others : `numpy.ndarray` of float32, shape (m, k)
+        Features of the images to score.
     trees, seed : int, optional
         Size and seed of the forest.
 
     Returns
     -------
-    scores : `numpy.ndarray` of float64, shape (len(images), labels)
-        Probability of each label; zero for one that no training image has.
+    scores : `numpy.ndarray` of float64, shape (m, labels)
+        Probability of each label; zero for one that no labelled image has.
     """
     forest = ExtraTreesClassifier(trees, min_samples_leaf=2, random_state=seed)
-    forest.fit(np.stack([features(image) for image in training]), truth)
-    found = forest.predict_proba(np.stack([features(image) for image in images]))
+    found = forest.fit(measured, truth).predict_proba(others)
     found = found if isinstance(found, list) else [found]
-    return np.stack([table[:, 1] if table.shape[1] == 2 else np.full(len(images), truth[0, i])
+    return np.stack([table[:, 1] if table.shape[1] == 2 else np.full(len(others), truth[0, i])
                      for i, table in enumerate(found)], axis=1).astype(float)

@@ -79,14 +79,13 @@ def test_a_bundle_that_is_too_large_is_an_error(checkpoint, towers, tmp_path, mo
 
 
 def test_evaluation_stands_beside_chance_and_baseline(made, shards, config, manifest, checkpoint,
-                                                      towers, tmp_path, monkeypatch):
+                                                      towers, tmp_path):
     queries = tmp_path / 'configs' / 'queries.toml'
     queries.parent.mkdir()
     queries.write_text('[test]\ngalaxy = ["a galaxy", "elliptical"]\n'
                        'spectrum = ["a spectrum", "spectrum"]\n', encoding='utf-8')
-    monkeypatch.setattr('export.evaluate.QUERIES', queries)
     result = evaluate(made, sky=[shards], validation=[shards], real=str(manifest), towers=towers,
-                      config=config, training_scenes=168)
+                      config=config, training_scenes=168, queries=queries)
     tables = {table['title']: table for table in result['metrics']['tables']}
     assert set(tables) == {'Synthetic scenes never trained on', 'Phrases never trained on',
                            'What eight bits cost',

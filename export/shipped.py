@@ -1,0 +1,91 @@
+"""
+A bundle as the product runs it.
+"""
+
+import numpy as np
+from PIL import Image
+
+from astroclip_search.bundle import open_bundle
+from astroclip_search.encoder import open_encoder
+from astroclip_search.pixels import resize
+from astroclip_search.ranking import normalise
+
+__all__ = ['Shipped']
+
+
+class Shipped:
+    """
+    A bundle, through the product's own encoder and preprocessing.
+
+    Parameters
+    ----------
+    name : str or path-like
+        Folder, ``'default'``, or an id of the hub.
+
+    Attributes
+    ----------
+    bundle : `astroclip_search.bundle.Bundle`
+        What was opened.
+    """
+
+    def __init__(self, name):
+        self.bundle = open_bundle(str(name))
+        self._encoder = open_encoder(self.bundle, device='cpu', n_threads=1)
+
+    def images(self, images):
+        """
+        Embed images.
+
+        Parameters
+        ----------
+        images : sequence of `numpy.ndarray` of uint8
+            RGB, of any shapes.
+
+        Returns
+        -------
+        vectors : `numpy.ndarray` of float32, shape (n, d)
+            Unit vectors.
+        """
+        parts = []
+        for start in range(0, len(images), 64):
+            pixels = np.stack([resize(Image.fromarray(image), self.bundle.preprocessing)
+                               for image in images[start:start + 64]])
+            parts.append(self._encoder.encode_images(pixels))
+        return np.concatenate(parts)
+
+    def texts(self, texts, *, templates=None):
+        """
+        Embed phrases in the joint space.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Phrases.
+        templates : sequence of str, optional
+            Sentences that each is averaged over; by default those of the bundle.
+
+        Returns
+        -------
+        vectors : `numpy.ndarray` of float32, shape (n, d)
+            Unit vectors.
+        """
+        templates = templates or self.bundle.prompt_templates
+        vectors = self._encoder.encode_text([template.replace('{}', text)
+                                             for template in templates for text in texts])
+        return normalise(vectors.reshape(len(templates), len(texts), -1).mean(0))
+
+    def words(self, texts):
+        """
+        Embed phrases in the sentence space.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Phrases, titles.
+
+        Returns
+        -------
+        vectors : `numpy.ndarray` of float32, shape (n, d)
+            Unit vectors.
+        """
+        return self._encoder.encode_words(list(texts))
