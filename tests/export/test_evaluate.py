@@ -237,6 +237,18 @@ def test_paraphrases_floors_and_all_sources(made, manifest, config, tmp_path, mo
     assert result['metrics']['sources'][EVERYWHERE]['images'] == 40
 
 
+def test_a_model_of_others_has_no_weights_but_is_measured(made, manifest, tmp_path):
+    foreign = tmp_path / 'foreign'
+    shutil.copytree(made, foreign)
+    for name in ('astroclip.json', 'background.npz', 'golden.npz', 'README.md'):
+        (foreign / name).unlink()
+    result = evaluate(foreign, real=manifest, all_rows=True, draws=5)
+    assert 'ranking' not in result
+    methods = set(result['metrics']['sources']['test']['methods'])
+    assert {'this model', 'BM25', 'MiniLM'} <= methods
+    assert 'both' not in methods
+
+
 def test_a_broken_evaluation_is_told_and_fails(made, manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(module, 'control', lambda scores, positive: (np.ones(8), ['all is one']))
     out = tmp_path / 'metrics.json'

@@ -159,6 +159,13 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     assert (inside / 200 < 0.99).all()
 
 
+def test_an_interval_is_shifted_by_the_bias_of_resampling():
+    samples = np.random.default_rng(0).normal(0.6, 0.05, (4000, 2))
+    low, high = interval(samples, np.array([0.5, 0.95]))
+    assert low == pytest.approx([0.402, 0.852], abs=0.01)
+    assert high == pytest.approx([0.598, 1.0], abs=0.01)
+
+
 def test_chance_is_one_half_and_the_prevalence():
     truth = np.arange(1000)[:, None] % 10 == 0
     area, precision, first = random_retrieval(truth)
