@@ -288,6 +288,7 @@ class Store:
             oldest = time.time() - self.max_age if self.max_age > 0 else 0.0
             for start in range(0, len(missing), _QUERY_KEYS):
                 part = missing[start:start + _QUERY_KEYS]
+                # As above, question marks only.
                 marks = ','.join('?' * len(part))
                 found.update((_key(source), _key(address)) for source, address in self._execute(
                     'SELECT source, address FROM links WHERE created >= ? '  # noqa: S608

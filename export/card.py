@@ -2,7 +2,7 @@
 The model card: what the model is, was trained on, and scores, in its own numbers.
 """
 
-__all__ = ['model_card']
+__all__ = ['markdown_table', 'model_card']
 
 _HEAD = """---
 license: bsd-3-clause
@@ -67,7 +67,7 @@ def model_card(description):
     metrics = description['metrics']
     if not metrics:
         parts.append('\n## Measured\nNothing yet: this bundle was made before evaluation.\n')
-    parts += [f"\n## {table['title']}\n{table['text']}\n\n{_table(table)}"
+    parts += [f"\n## {table['title']}\n{table['text']}\n\n{markdown_table(table)}"
               for table in metrics.get('tables', ())]
     ranking = description['ranking']
     parts.append(
@@ -79,8 +79,20 @@ def model_card(description):
     return ''.join(parts)
 
 
-def _table(table):
-    """Return a Markdown table; numbers with three decimals, integers as they are."""
+def markdown_table(table):
+    """
+    Write a table in Markdown; numbers with three decimals, integers as they are.
+
+    Parameters
+    ----------
+    table : dict
+        ``columns`` and ``rows``.
+
+    Returns
+    -------
+    text : str
+        Lines of Markdown.
+    """
     lines = ['| ' + ' | '.join(table['columns']) + ' |', '|' + '---|' * len(table['columns'])]
     for row in table['rows']:
         cells = [f'{cell:.3f}' if isinstance(cell, float) else str(cell) for cell in row]

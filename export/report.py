@@ -5,6 +5,8 @@ Numbers as a reader wants them: a Markdown file and plots.
 from html import escape
 from pathlib import Path
 
+from export.card import markdown_table
+
 __all__ = ['VERDICTS', 'dots', 'markdown', 'write']
 
 #: What is said of a query, in the order of the report.
@@ -32,7 +34,7 @@ def markdown(result):
     if metrics['broken']:
         parts += ['\n**The evaluation is broken: ', '; '.join(metrics['broken']), '.**\n']
     for table in metrics['tables']:
-        parts.append(f"\n## {table['title']}\n\n{table['text']}\n\n{_table(table)}")
+        parts.append(f"\n## {table['title']}\n\n{table['text']}\n\n{markdown_table(table)}")
     for place, concepts in metrics['concepts'].items():
         parts.append(f'\n## Concepts: {place}\n\n')
         parts += [f"- {VERDICTS[verdict]}: {', '.join(queries)}.\n"
@@ -40,14 +42,6 @@ def markdown(result):
     if 'ranking' in result:
         parts.append(f"\n## Ranking weights\n\n{result['ranking']}\n")
     return ''.join(parts)
-
-
-def _table(table):
-    lines = ['| ' + ' | '.join(table['columns']) + ' |', '|' + '---|' * len(table['columns'])]
-    for row in table['rows']:
-        cells = [f'{cell:.3f}' if isinstance(cell, float) else str(cell) for cell in row]
-        lines.append('| ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines) + '\n'
 
 
 def dots(title, rows, *, chance=None):

@@ -147,7 +147,10 @@ def test_samples_keep_the_size_of_every_class_and_source():
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     rng = np.random.default_rng(4)
     truth = np.arange(120)[:, None] % 6 == 0
-    draw = lambda: truth + rng.normal(size=truth.shape)  # noqa: E731
+
+    def draw():
+        return truth + rng.normal(size=truth.shape)
+
     exact = np.mean([measure(draw(), truth)[0] for _ in range(2000)], axis=0)
     inside = np.zeros(2)
     for seed in range(200):
