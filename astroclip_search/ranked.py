@@ -18,7 +18,7 @@ from .query import Query
 from .ranking import WEIGHTS, Scores
 from .references import References
 
-__all__ = ['COLUMNS', 'provenance', 'ranked_table', 'strings', 'warn_of_lost',
+__all__ = ['COLUMNS', 'circumstances', 'provenance', 'ranked_table', 'strings', 'warn_of_lost',
            'warn_of_rows']
 
 COLUMNS = ('clip_rank', 'clip_score', 'clip_image', 'clip_text', 'clip_false_alarm',
@@ -104,14 +104,35 @@ def provenance(references: References, query: Query, scores: Scores, by: str,
     dict
         For ``meta['clip']``; written by ECSV as it is.
     """
-    from . import __version__
-
     return {'query': query.phrases, 'negative': query.negatives, 'like': query.like.sources,
             'unlike': query.unlike.sources, 'weights': {**WEIGHTS, **query.weights}, 'by': by,
-            'model': encoder.bundle.name, 'revision': encoder.bundle.revision,
+            **circumstances(references, np.isfinite(scores.score), encoder)}
+
+
+def circumstances(references: References, done: np.ndarray, encoder: Encoder) -> dict:
+    """
+    By which model, when and of how many rows, as plain data.
+
+    Parameters
+    ----------
+    references : References
+        The rows, with their final status.
+    done : ndarray
+        Whether a row has a score, shape ``(n,)``.
+    encoder : Encoder
+        The model.
+
+    Returns
+    -------
+    dict
+        Part of ``meta['clip']``.
+    """
+    from . import __version__
+
+    return {'model': encoder.bundle.name, 'revision': encoder.bundle.revision,
             'version': __version__,
             'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-            'n_rows': len(references), 'n_ranked': int(np.isfinite(scores.score).sum()),
+            'n_rows': len(references), 'n_ranked': int(done.sum()),
             'status': dict(collections.Counter(references.status))}
 
 

@@ -16,13 +16,14 @@ from astroquery.exceptions import InputWarning, LargeQueryWarning
 from . import links
 from .diversity import N_COMPARED, duplicates, take_turns
 from .embeddings import Pipeline, image_space, words_space
+from .encoder import Encoder
 from .exceptions import PreviewError
 from .query import Query
 from .ranking import Scores, combine, order
 from .references import LINK, References, image_key, is_path, parts
 from .store import Space
 
-__all__ = ['OF_ORDER', 'arrange', 'bring', 'n_workers', 'score']
+__all__ = ['OF_ORDER', 'arrange', 'bring', 'n_workers', 'score', 'warn_of_length']
 
 _TWIN, _LOST = 'nearly the same picture as rank', 'its embedding is not kept any more'
 OF_ORDER = (_TWIN, _LOST)
@@ -63,7 +64,7 @@ def score(references: References, query: Query, *, by: str, pipeline: Pipeline, 
     """
     encoder, background = pipeline.encoder, pipeline.encoder.bundle.background
     image, image_background = np.full(len(references), np.nan, np.float32), None
-    _warn_of_length(query.phrases + query.negatives, encoder)
+    warn_of_length(query.phrases + query.negatives, encoder)
     if by == 'both' and not query.phrases:
         by = 'image'
     stopped = threading.Event()
@@ -159,7 +160,8 @@ def bring(references: References, pipeline: Pipeline, *, words: Future | None = 
     pipeline : Pipeline
         Model, store and downloads.
     words : Future, optional
-        How well the words of the rows fit, waited for only if there are too many images.
+        How well the words of the rows fit, waited for only if there are too many images. Without
+        it the first images are brought.
     max_images : int, optional
         Images that are downloaded at most.
     show_progress : bool
@@ -301,19 +303,22 @@ def _embed(references: References, rows: list[int], words: Future | None, pipeli
 def _left_out(references: References, rows: list[int], words: Future | None,
               remote: list[str], max_images: int) -> set[str]:
     """
-    Sources that are too many: those whose rows' words fit the query least.
+    Sources that are too many: those whose rows' words fit the query least, or the last.
     """
     if len(remote) <= max_images:
         return set()
-    text, _ = words.result()
-    best: dict[str | None, float] = {}
-    for i, value in zip(rows, np.nan_to_num(text, nan=-2.0)[rows].tolist(), strict=True):
-        source = references.sources[i]
-        best[source] = max(best.get(source, -2.0), value)
-    warnings.warn(f'{len(remote)} images would have to be downloaded: only the {max_images} whose '
-                  'words fit best are. Call again to go on, or raise max_images.',
-                  LargeQueryWarning, stacklevel=6)
-    return set(sorted(remote, key=lambda source: -best[source])[max_images:])
+    taken = f'the first {max_images}'
+    if words is not None:
+        taken = f'the {max_images} whose words fit best'
+        text, _ = words.result()
+        best: dict[str | None, float] = {}
+        for i, value in zip(rows, np.nan_to_num(text, nan=-2.0)[rows].tolist(), strict=True):
+            source = references.sources[i]
+            best[source] = max(best.get(source, -2.0), value)
+        remote = sorted(remote, key=lambda source: -best[source])
+    warnings.warn(f'{len(remote)} images would have to be downloaded: only {taken} are. Call again '
+                  'to go on, or raise max_images.', LargeQueryWarning, stacklevel=6)
+    return set(remote[max_images:])
 
 
 @contextlib.contextmanager
@@ -349,7 +354,17 @@ def n_workers(sources: Sequence[str | None], n_connections: int) -> int:
     return n_connections * min(len(hosts), 4) + min(2, os.cpu_count() or 1)
 
 
-def _warn_of_length(phrases: list[str], encoder) -> None:
+def warn_of_length(phrases: Sequence[str], encoder: Encoder) -> None:
+    """
+    One warning for each phrase that the model cannot read to its end.
+
+    Parameters
+    ----------
+    phrases : sequence of str
+        What the user typed.
+    encoder : Encoder
+        The model.
+    """
     for phrase in phrases:
         if encoder.n_tokens(phrase) > encoder.bundle.context_length:
             warnings.warn(f'The phrase {phrase[:40]!r}... is longer than the '
