@@ -165,6 +165,9 @@ class Bundle:
         Sentences around a phrase whose embeddings are averaged.
     ranking_weights : tuple of float or None
         Fitted weights of picture and words, or `None` for a model without them.
+    logit_scale : float
+        What cosines are multiplied by before a softmax makes probabilities of them: the factor
+        that the model was trained with, or 100, which CLIP was (Radford et al. 2021, sec. 2.5).
     """
 
     name: str
@@ -177,6 +180,7 @@ class Bundle:
     info: dict = field(default_factory=dict)
     prompt_templates: tuple[str, ...] = ('{}',)
     ranking_weights: tuple[float, float] | None = None
+    logit_scale: float = 100.0
 
     def onnx_file(self, tower: str, device: str) -> Path:
         """
@@ -348,13 +352,21 @@ def _describe(name: str, path: Path) -> Bundle:
                   padding='siglip' in str(model.get('model_type', '')).lower(),
                   pad_token=_token(tokens.get('pad_token')), info=info,
                   prompt_templates=tuple(info.get('prompt_templates', ['{}'])),
-                  ranking_weights=_weights(info.get('ranking')))
+                  ranking_weights=_weights(info.get('ranking')),
+                  logit_scale=_scale(info.get('logit_scale', Bundle.logit_scale)))
 
 
 def _weights(ranking: dict | None) -> tuple[float, float] | None:
     if not ranking:
         return None
     return float(ranking['image_weight']), float(ranking['text_weight'])
+
+
+def _scale(value: object) -> float:
+    scale = float(value)
+    if not 0 < scale < float('inf'):
+        raise ValueError(f'logit_scale {value}')
+    return scale
 
 
 def _token(value: object) -> str | None:

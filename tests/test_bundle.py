@@ -57,6 +57,11 @@ def test_a_good_bundle_says_all_that_is_needed(path):
     assert open_bundle(str(path)) is bundle
 
 
+def test_a_bundle_may_say_its_logit_scale(path):
+    change(path / 'astroclip.json', logit_scale=31.5)
+    assert open_bundle(str(path)).logit_scale == 31.5
+
+
 def test_background_vectors_are_unit_vectors(path):
     background = open_bundle(str(path)).background
     assert background.image.dtype == background.words.dtype == np.float32
@@ -72,6 +77,7 @@ def test_a_bundle_of_others_needs_neither_checksums_nor_background(path):
     assert bundle.background.image is None
     assert bundle.background.words is None
     assert bundle.ranking_weights is None
+    assert bundle.logit_scale == 100, 'the one of CLIP'
     assert bundle.prompt_templates == ('{}',)
     before = bundle.revision
     open_bundle.cache_clear()
@@ -188,7 +194,9 @@ def test_files_outside_the_bundle_are_not_read(path, file):
 @pytest.mark.parametrize('info', [
     {'files': ['config.json']}, {'files': None}, {'files': {'config.json': None}},
     {'files': {'null\0character': ''}}, {'ranking': {'image_weight': 1}},
-    {'ranking': {'image_weight': 'much', 'text_weight': 1}}, {'prompt_templates': 3}])
+    {'ranking': {'image_weight': 'much', 'text_weight': 1}}, {'prompt_templates': 3},
+    {'logit_scale': 0}, {'logit_scale': 'much'}, {'logit_scale': None},
+    {'logit_scale': float('nan')}, {'logit_scale': float('inf')}])
 def test_a_description_of_the_wrong_form(path, info):
     change(path / 'astroclip.json', **info)
     refused(path, 'makes no sense|is corrupt|is incomplete')
