@@ -14,11 +14,11 @@ import torch
 from PIL import Image, ImageFilter, ImageOps
 
 from export import pairs as real_pairs
-from export.sky import KINDS, caption, names
+from export.sky import KINDS, caption, names, synonyms
 from export.sky.camera import colour_table
 from export.text import CaptionBank, SentenceEncoder
 
-__all__ = ['Batches', 'SkyShards', 'augment', 'read_shard', 'split_folder']
+__all__ = ['Batches', 'SkyShards', 'augment', 'first_shards', 'read_shard', 'split_folder']
 
 
 def read_shard(path):
@@ -44,6 +44,33 @@ def read_shard(path):
         return shard['images'], shard['kind'].astype(np.int64), attributes
 
 
+def first_shards(folders, *, count=4):
+    """
+    Read the kinds and attributes of the first shards of some folders.
+
+    Parameters
+    ----------
+    folders : list of path-like
+        Folders with ``sky-*.npz``.
+    count : int, optional
+        Shards read of each folder.
+
+    Returns
+    -------
+    kinds : list of int
+        Index of the kind.
+    attributes : list of dict
+        Attributes of each scene.
+    """
+    kinds, attributes = [], []
+    for folder in folders:
+        for path in sorted(Path(folder).glob('sky-*.npz'))[:count]:
+            _, found, described = read_shard(path)
+            kinds += found.tolist()
+            attributes += described
+    return kinds, attributes
+
+
 class SkyShards:
     """
     Scenes of folders that may be growing, with captions.
@@ -55,6 +82,8 @@ class SkyShards:
         holds anything gives three quarters of the draws.
     bank : `export.text.CaptionBank`
         Where captions are embedded.
+    vocabulary : `export.attributes.Vocabulary`
+        Numbers of the attributes.
     captions_per_scene : int, optional
         Captions drawn for each scene when its shard is read.
     limit : int, optional
@@ -63,9 +92,10 @@ class SkyShards:
         Seed of the captions.
     """
 
-    def __init__(self, folders, bank, *, captions_per_scene=2, limit=150_000, seed=0):
+    def __init__(self, folders, bank, vocabulary, *, captions_per_scene=2, limit=150_000, seed=0):
         self._folders = [Path(folder) for folder in folders]
         self._bank = bank
+        self._vocabulary = vocabulary
         self._captions_per_scene = captions_per_scene
         self._limit = limit
         self._rng = np.random.default_rng(seed)
@@ -102,7 +132,9 @@ class SkyShards:
                          for kind, attribute in zip(kinds, attributes, strict=True)
                          for _ in range(self._captions_per_scene)]
                 rows = self._bank.add(texts).reshape(len(kinds), -1)
-                loaded.append((images, kinds, rows))
+                tokens = [self._vocabulary.encode(kind, attribute)
+                          for kind, attribute in zip(kinds, attributes, strict=True)]
+                loaded.append((images, kinds, rows, tokens))
                 read += 1
                 self._trim()
         return read
@@ -131,18 +163,21 @@ class SkyShards:
             Index of the kind.
         texts : `numpy.ndarray` of int64, shape (count,)
             Caption rows in the bank.
+        attributes : list of list of int
+            Tokens that are true of each scene.
         """
         *earlier, best = [shards for shards in self._shards if shards]
         earlier = [shard for shards in earlier for shard in shards]
-        images, kinds, texts = [], [], []
+        images, kinds, texts, attributes = [], [], [], []
         for _ in range(count):
             shards = best if not earlier or rng.random() < 0.75 else earlier
-            scenes, labels, rows = shards[rng.integers(len(shards))]
+            scenes, labels, rows, tokens = shards[rng.integers(len(shards))]
             i = rng.integers(len(scenes))
             images.append(scenes[i])
             kinds.append(labels[i])
             texts.append(rows[i, rng.integers(rows.shape[1])])
-        return images, np.array(kinds, np.int64), np.array(texts, np.int64)
+            attributes.append(tokens[i])
+        return images, np.array(kinds, np.int64), np.array(texts, np.int64), attributes
 
 
 def augment(pixels, size, rng, *, strength=1.0):
@@ -217,14 +252,17 @@ class Batches(torch.utils.data.IterableDataset):
         Configuration of the run, see ``configs/default.toml``.
     size : `multiprocessing.Value`
         Side of the views to make, changed by the trainer as it proceeds.
+    vocabulary : `export.attributes.Vocabulary`
+        Numbers of the attributes.
     start : int, optional
         Number of the first batch: a resumed run draws new batches.
     encoder : `export.text.SentenceEncoder`, optional
         Encoder of captions; by default MiniLM.
     """
 
-    def __init__(self, config, size, *, start=0, encoder=None):
+    def __init__(self, config, size, vocabulary, *, start=0, encoder=None):
         self._config = config
+        self._vocabulary = vocabulary
         self._size = size
         self._start = start
         self._encoder = encoder
@@ -239,14 +277,15 @@ class Batches(torch.utils.data.IterableDataset):
             ``pixels`` uint8 (n, s, s, 3); ``texts`` float32 (n, 384) sentence
             embeddings; ``caption`` int64 (n,) equal for equal captions; ``kind``
             int64 (n,), -1 for real images of unknown kind; ``classes`` float32 (kinds, 384) one
-            class phrase of each kind.
+            class phrase of each kind; ``attributes`` int64 (n, a) true tokens, padded with -1.
         """
         torch.set_num_threads(1)
         data, train = self._config['data'], self._config['train']
         rng = np.random.default_rng([train['seed'], self._start])
         bank = CaptionBank(self._encoder or SentenceEncoder())
-        class_rows = [bank.add(list(names(kind))) for kind in KINDS]
-        sky = SkyShards(data['sky'], bank, captions_per_scene=data['captions_per_scene'],
+        phrases = [(names(kind), synonyms(kind)) for kind in KINDS]
+        sky = SkyShards(data['sky'], bank, self._vocabulary,
+                        captions_per_scene=data['captions_per_scene'],
                         limit=data['scenes_in_memory'], seed=self._start)
         if not sky.rescan(shards=2):
             raise FileNotFoundError(f"no shard of the synthetic sky in {data['sky']}")
@@ -255,20 +294,25 @@ class Batches(torch.utils.data.IterableDataset):
         number = self._start
         while True:
             size = self._size.value
-            images, kinds, texts = sky.draw(train['batch_size'] - count_real, rng)
+            images, kinds, texts, tokens = sky.draw(train['batch_size'] - count_real, rng)
             views = [augment(image, size, rng, strength=0.6) for image in images]
             if count_real:
                 images, real_kinds, rows = real.draw(count_real, rng)
                 views += [augment(image, size, rng) for image in images]
                 texts = np.concatenate([texts, rows])
                 kinds = np.concatenate([kinds, real_kinds])
-            classes = np.array([rows[rng.integers(len(rows))] for rows in class_rows])
+            classes = bank.add([said[rng.integers(len(said))] for ways in phrases
+                                for said in [ways[rng.integers(len(ways))]]])
+            attributes = np.full((len(views), max(map(len, tokens), default=0)), -1, np.int64)
+            for row, found in zip(attributes, tokens, strict=False):
+                row[:len(found)] = found
             yield {
                 'pixels': torch.from_numpy(np.stack(views)),
                 'texts': torch.from_numpy(bank.vectors(texts)),
                 'caption': torch.from_numpy(texts),
                 'kind': torch.from_numpy(kinds),
                 'classes': torch.from_numpy(bank.vectors(classes)),
+                'attributes': torch.from_numpy(attributes),
                 'scenes': len(sky),
             }
             number += 1

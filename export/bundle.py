@@ -80,7 +80,7 @@ def bundle(checkpoint, towers, out, *, real=None, words=None, metrics=None):
         If the bundle would exceed `LIMIT`.
     """
     towers, out = Path(towers), Path(out)
-    tower, projection, info = load_checkpoint(checkpoint)
+    tower, text_map, info = load_checkpoint(checkpoint)
     size = info['progress']['size']
     (out / 'onnx').mkdir(parents=True, exist_ok=True)
     for name in ('vision_model_quantized.onnx', 'text_model_quantized.onnx'):
@@ -88,7 +88,7 @@ def bundle(checkpoint, towers, out, *, real=None, words=None, metrics=None):
     _write_tokenizer(out)
     _write_configs(out, size, info)
     encoder = SentenceEncoder()
-    np.savez_compressed(out / 'golden.npz', **golden(tower, encoder, projection, size))
+    np.savez_compressed(out / 'golden.npz', **golden(tower, encoder, text_map, size))
     np.savez_compressed(out / 'background.npz', **background(
         out, size, data={**info['config']['data'], 'real': real}, words=words,
     ))
@@ -106,7 +106,7 @@ def bundle(checkpoint, towers, out, *, real=None, words=None, metrics=None):
     return total
 
 
-def golden(tower, encoder, projection, size):
+def golden(tower, encoder, text_map, size):
     """
     Make the self-test from the float32 model in torch.
 
@@ -116,7 +116,7 @@ def golden(tower, encoder, projection, size):
         Trained image tower.
     encoder : `export.text.SentenceEncoder`
         Frozen sentence encoder.
-    projection : `torch.Tensor`, shape (384, d)
+    text_map : `export.text.TextMap`
         Learned text map.
     size : int
         Side of the images.
@@ -136,7 +136,7 @@ def golden(tower, encoder, projection, size):
     ids, mask = encoder.tokenize(GOLDEN_TEXTS)
     with torch.no_grad():
         images = tower(normalise(torch.from_numpy(pixels))).numpy()
-        joint, sentence = TextTower(encoder, projection)(ids, mask)
+        joint, sentence = TextTower(encoder, text_map)(ids, mask)
     return {'pixels': pixels, 'image_embeds': images, 'texts': np.array(GOLDEN_TEXTS),
             'text_embeds': joint.numpy(), 'sentence_embeds': sentence.numpy()}
 

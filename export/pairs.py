@@ -27,7 +27,8 @@ from export.descriptions import (
     object_kind,
     sentences,
 )
-from export.sky import names
+from export.sky import names, synonyms
+from export.sky.captions import label_synonyms
 
 __all__ = ['PHRASES', 'Pair', 'group', 'load_pixels', 'read_manifest', 'row_words', 'split',
            'to_square']
@@ -36,8 +37,8 @@ __all__ = ['PHRASES', 'Pair', 'group', 'load_pixels', 'read_manifest', 'row_word
 MAX_SIDE = 4096
 
 _CREDIT = re.compile(r'\s*(Credit( and Copyright| & Copyright)?:?|Drawing Credit.*)\s*$')
-#: Share of the label phrases, the title and the sentences among the captions drawn.
-_SHARES = {'labels': 0.45, 'title': 0.2, 'sentences': 0.35}
+#: Share of label phrases, other words for them, title and sentences among the captions drawn.
+_SHARES = {'labels': 0.25, 'synonyms': 0.25, 'title': 0.2, 'sentences': 0.3}
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,25 @@ def _phrases(row, labels):
     return tuple(dict.fromkeys(phrases))
 
 
+def _synonyms(row, labels):
+    """Return the many ways to say what the labels say."""
+    found = []
+    for name in labels:
+        kind = KINDS_OF_LABELS.get(name) or WORDS_OF_LABELS.get(name)
+        found += label_synonyms(name) or (synonyms(kind) if kind else ())
+    if not found and (kind := _kind(row, labels)):
+        found += synonyms(kind)
+    return tuple(dict.fromkeys(found))
+
+
 def _captions(row, labels):
     """Yield (text, weight) for one manifest row."""
     phrases = _phrases(row, labels)
     for text in phrases:
         yield text, _SHARES['labels'] / len(phrases)
+    others = _synonyms(row, labels)
+    for text in others:
+        yield text, _SHARES['synonyms'] / len(others)
     title = _CREDIT.sub('', row.get('title') or '').strip()
     if row['source'] == 'apod':
         if title:

@@ -3,8 +3,8 @@ The text tower: the all-MiniLM-L6-v2 sentence encoder and a learned map.
 
 The sentence encoder stays frozen, so that a row's own words and a query can be
 compared without training, and the embedding of a caption need be computed only
-once. The joint space is reached through one square matrix that starts as the
-identity.
+once. The joint space is reached through a square matrix that starts as the
+identity, and a small network beside it that starts as nothing.
 
 References
 ----------
@@ -14,6 +14,7 @@ Reimers & Gurevych 2019, "Sentence-BERT" (arXiv:1908.10084); Wang et al. 2020,
 """
 
 import importlib.util
+import math
 import os
 from pathlib import Path
 
@@ -25,7 +26,8 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')
 os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1')
 
-__all__ = ['MAX_TOKENS', 'CaptionBank', 'SentenceEncoder', 'TextTower', 'minilm_folder']
+__all__ = ['MAX_TOKENS', 'CaptionBank', 'SentenceEncoder', 'TextMap', 'TextTower',
+           'minilm_folder']
 
 #: Longest token sequence; longer texts are truncated, in training as at run time.
 MAX_TOKENS = 64
@@ -148,6 +150,67 @@ class SentenceEncoder(torch.nn.Module):
         return out / np.linalg.norm(out, axis=1, keepdims=True).clip(1e-9)
 
 
+class TextMap(torch.nn.Module):
+    """
+    Learned map from the space of sentences into that shared with images.
+
+    ``x A + B gelu(C x)``: a matrix, the identity at first, and a network of one
+    hidden layer, zero at first, for what no matrix can do: bring phrases together
+    that have little in common but their meaning.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension of the joint space.
+    width : int
+        Hidden units.
+    dimension : int, optional
+        Dimension of sentences.
+    """
+
+    def __init__(self, dim, width, dimension=384):
+        super().__init__()
+        self.matrix = torch.nn.Parameter(torch.eye(dimension, dim))
+        self.inner = torch.nn.Linear(dimension, width)
+        self.outer = torch.nn.Linear(width, dim, bias=False)
+        torch.nn.init.zeros_(self.outer.weight)
+
+    def forward(self, sentences):
+        """
+        Map sentence embeddings.
+
+        Parameters
+        ----------
+        sentences : `torch.Tensor` of float32, shape (n, 384)
+            Unit vectors.
+
+        Returns
+        -------
+        text_embeds : `torch.Tensor` of float32, shape (n, d)
+            Unit vectors.
+        """
+        # Components of a unit vector are small: the hidden layer wants them of order one.
+        hidden = torch.nn.functional.gelu(self.inner(sentences * math.sqrt(sentences.shape[-1])))
+        return torch.nn.functional.normalize(sentences @ self.matrix + self.outer(hidden), dim=-1)
+
+    @torch.no_grad()
+    def encode(self, sentences):
+        """
+        Map sentence embeddings without gradients.
+
+        Parameters
+        ----------
+        sentences : `numpy.ndarray` of float32, shape (n, 384)
+            Unit vectors.
+
+        Returns
+        -------
+        text_embeds : `numpy.ndarray` of float32, shape (n, d)
+            Unit vectors.
+        """
+        return self(torch.from_numpy(np.ascontiguousarray(sentences))).numpy()
+
+
 class TextTower(torch.nn.Module):
     """
     Sentence encoder followed by the learned map into the joint space.
@@ -156,14 +219,14 @@ class TextTower(torch.nn.Module):
     ----------
     sentence_encoder : `SentenceEncoder`
         Frozen encoder of dimension 384.
-    projection : `torch.Tensor`, shape (384, d)
+    text_map : `TextMap`
         Learned map.
     """
 
-    def __init__(self, sentence_encoder, projection):
+    def __init__(self, sentence_encoder, text_map):
         super().__init__()
         self.sentence_encoder = sentence_encoder
-        self.projection = torch.nn.Parameter(projection.detach().clone(), requires_grad=False)
+        self.text_map = text_map
 
     def forward(self, input_ids, attention_mask):
         """
@@ -182,8 +245,7 @@ class TextTower(torch.nn.Module):
             Unit vectors of the sentence encoder alone.
         """
         sentence = self.sentence_encoder(input_ids, attention_mask)
-        joint = torch.nn.functional.normalize(sentence @ self.projection, dim=-1)
-        return joint, sentence
+        return self.text_map(sentence), sentence
 
 
 class CaptionBank:
@@ -220,9 +282,13 @@ class CaptionBank:
         """
         new = sorted(set(captions) - self._index.keys())
         if new:
-            vectors = self._encoder.encode(new, half=True).astype(np.float16)
-            self._index.update({text: len(self._index) + i for i, text in enumerate(new)})
-            self._vectors = np.concatenate([self._vectors, vectors])
+            first, end = len(self._index), len(self._index) + len(new)
+            if end > len(self._vectors):
+                grown = np.empty((2 * end, self._vectors.shape[1]), np.float16)
+                grown[:first] = self._vectors[:first]
+                self._vectors = grown
+            self._vectors[first:end] = self._encoder.encode(new, half=True)
+            self._index.update(zip(new, range(first, end), strict=True))
         return np.array([self._index[text] for text in captions], np.int64)
 
     def vectors(self, indices):

@@ -117,10 +117,10 @@ def main(arguments):
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     out = Path(options.out)
-    tower, projection, info = load_checkpoint(options.checkpoint)
+    tower, text_map, info = load_checkpoint(options.checkpoint)
     size = info['progress']['size']
     export_vision(tower, size, out / 'onnx' / 'vision_model.onnx')
-    text = TextTower(SentenceEncoder(), projection).eval()
+    text = TextTower(SentenceEncoder(), text_map).eval()
     export_text(text, out / 'onnx' / 'text_model.onnx')
     (out / 'training.json').write_text(json.dumps(info, indent=1), encoding='utf-8')
 

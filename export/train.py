@@ -5,7 +5,8 @@ Sentence embeddings of captions come ready from `export.batches`, so that a step
 costs one pass of the image tower. Logits are those of `open_clip.loss.ClipLoss`;
 targets are soft, because a batch holds several scenes of one kind and several
 equal captions. A second cross-entropy classifies images of known kind against class
-phrases, which is the zero-shot task itself.
+phrases, which is the zero-shot task itself; a third reads all attributes of a scene
+from the features of its image.
 """
 
 import argparse
@@ -23,9 +24,10 @@ from open_clip.loss import ClipLoss
 from timm.utils import ModelEmaV3
 from torch.nn import functional
 
-from export.batches import Batches
+from export.attributes import AttributeHead, Vocabulary
+from export.batches import Batches, first_shards
 from export.sky import KINDS
-from export.text import SentenceEncoder
+from export.text import SentenceEncoder, TextMap
 from export.validation import Validation
 from export.vision import ImageTower, normalise
 
@@ -42,32 +44,16 @@ class Towers(torch.nn.Module):
     ----------
     model, train : dict
         Sections of the configuration.
+    vocabulary : `export.attributes.Vocabulary`
+        Attributes of scenes.
     """
 
-    def __init__(self, model, train):
+    def __init__(self, model, train, vocabulary):
         super().__init__()
         self.image = ImageTower(model['network'], model['dim'])
-        self.projection = torch.nn.Parameter(torch.eye(384, model['dim']))
+        self.text = TextMap(model['dim'], model['text_width'])
+        self.attributes = AttributeHead(self.image.trunk.get_classifier().in_features, vocabulary)
         self.log_scale = torch.nn.Parameter(torch.tensor(math.log(train['scale_init'])))
-
-    def forward(self, pixels, sentences):
-        """
-        Embed images and captions in the joint space.
-
-        Parameters
-        ----------
-        pixels : `torch.Tensor` of float32, shape (n, 3, s, s)
-            Normalised pixels.
-        sentences : `torch.Tensor` of float32, shape (m, 384)
-            Sentence embeddings.
-
-        Returns
-        -------
-        image_embeds, text_embeds : `torch.Tensor` of float32, shape (n, d), (m, d)
-            Unit vectors.
-        """
-        texts = functional.normalize(sentences @ self.projection, dim=-1)
-        return self.image(pixels), texts
 
 
 def soft_targets(caption, kind, same_kind):
@@ -114,7 +100,9 @@ def loss(towers, batch, settings):
     scale = towers.log_scale.exp().clamp(max=settings['scale_max'])
     pixels = normalise(batch['pixels']).contiguous(memory_format=torch.channels_last)
     count = len(pixels)
-    images, texts = towers(pixels, torch.cat([batch['texts'], batch['classes']]))
+    features = towers.image.features(pixels)
+    images = towers.image.embed(features)
+    texts = towers.text(torch.cat([batch['texts'], batch['classes']]))
     per_image, per_text = ClipLoss().get_logits(images, texts[:count], scale)
     targets = soft_targets(batch['caption'], batch['kind'], settings['same_kind'])
     targets = targets / targets.sum(1, keepdim=True)
@@ -126,8 +114,9 @@ def loss(towers, batch, settings):
         value = value + settings['class_weight'] * functional.cross_entropy(
             logits, batch['kind'][known], label_smoothing=0.05
         )
-    identity = torch.eye(*towers.projection.shape)
-    return value + settings['identity_weight'] * (towers.projection - identity).square().sum()
+    value = value + settings['attribute_weight'] * towers.attributes(features, batch['attributes'])
+    matrix = towers.text.matrix
+    return value + settings['identity_weight'] * (matrix - torch.eye(*matrix.shape)).square().sum()
 
 
 def train(config, folder, *, resume=False, encoder=None):
@@ -156,13 +145,15 @@ def train(config, folder, *, resume=False, encoder=None):
     settings = config['train']
     torch.manual_seed(settings['seed'])
     torch.set_num_threads(settings['threads'])
-    towers = Towers(config['model'], settings)
+    state = torch.load(checkpoint, map_location='cpu', weights_only=True) if resume else None
+    vocabulary = (Vocabulary(json.loads(state['info'])['attributes']) if resume
+                  else Vocabulary.of(*first_shards(config['data']['sky'])))
+    towers = Towers(config['model'], settings, vocabulary)
     towers.image.to(memory_format=torch.channels_last)
     averaged = ModelEmaV3(towers, decay=settings['average_decay'], use_warmup=True)
     optimizer = _optimizer(towers, settings)
     step, elapsed = 0, 0.0
     if resume:
-        state = torch.load(checkpoint, map_location='cpu', weights_only=True)
         towers.load_state_dict(state['towers'])
         averaged.module.load_state_dict(state['averaged'])
         optimizer.load_state_dict(state['optimizer'])
@@ -172,7 +163,7 @@ def train(config, folder, *, resume=False, encoder=None):
     validation = Validation(config, encoder or SentenceEncoder())
     size = multiprocessing.Value('i', _view_size(settings, elapsed / 60 / settings['minutes']))
     stream = torch.utils.data.DataLoader(
-        Batches(config, size, start=step, encoder=encoder), batch_size=None,
+        Batches(config, size, vocabulary, start=step, encoder=encoder), batch_size=None,
         num_workers=0 if encoder else 1, prefetch_factor=None if encoder else 6,
     )
     begin, recent, samples_from, scenes = None, [], step, 0
@@ -199,25 +190,26 @@ def train(config, folder, *, resume=False, encoder=None):
             speed = (step - samples_from) * settings['batch_size'] / (time.monotonic() - last)
             _report(folder, towers, averaged, validation, step, progress, recent, speed, scenes,
                     batch['pixels'].shape[1])
-            _save(checkpoint, towers, averaged, optimizer, config, step,
+            _save(checkpoint, towers, averaged, optimizer, config, vocabulary, step,
                   time.process_time() - begin, batch['pixels'].shape[1], scenes)
             last, recent, samples_from = time.monotonic(), [], step
     side = _view_size(settings, 1.0)
     speed = (step - samples_from) * settings['batch_size'] / max(time.monotonic() - last, 1e-9)
     _report(folder, towers, averaged, validation, step, 1.0, recent, speed, scenes, side)
-    _save(checkpoint, towers, averaged, optimizer, config, step, time.process_time() - begin, side,
-          scenes)
+    _save(checkpoint, towers, averaged, optimizer, config, vocabulary, step,
+          time.process_time() - begin, side, scenes)
     return checkpoint
 
 
 def _optimizer(towers, settings):
-    matrices = [p for p in towers.image.parameters() if p.ndim > 1]
-    vectors = [p for p in towers.image.parameters() if p.ndim <= 1]
+    learned = [*towers.image.parameters(), *towers.attributes.parameters()]
+    matrices = [p for p in learned if p.ndim > 1]
+    vectors = [p for p in learned if p.ndim <= 1]
     rate, decay = settings['learning_rate'], settings['weight_decay']
     groups = [
         {'params': matrices, 'lr': rate, 'weight_decay': decay},
         {'params': vectors, 'lr': rate, 'weight_decay': 0.0},
-        {'params': [towers.projection], 'lr': settings['projection_learning_rate'],
+        {'params': list(towers.text.parameters()), 'lr': settings['text_learning_rate'],
          'weight_decay': 0.0},
         {'params': [towers.log_scale], 'lr': settings['scale_learning_rate'], 'weight_decay': 0.0},
     ]
@@ -250,8 +242,8 @@ def _report(folder, towers, averaged, validation, step, progress, recent, speed,
                    ' '.join(f'{key} {value:.3f}' for key, value in numbers.items())), flush=True)
 
 
-def _save(path, towers, averaged, optimizer, config, step, seconds, side, scenes):
-    info = {'config': config, 'kinds': list(KINDS),
+def _save(path, towers, averaged, optimizer, config, vocabulary, step, seconds, side, scenes):
+    info = {'config': config, 'kinds': list(KINDS), 'attributes': vocabulary.tokens,
             'progress': {'step': step, 'seconds': seconds, 'size': side, 'scenes': int(scenes),
                          'samples': step * config['train']['batch_size']}}
     state = {'towers': towers.state_dict(), 'averaged': averaged.module.state_dict(),

@@ -69,17 +69,17 @@ class Validation:
             ``top1`` and ``top5`` on synthetic scenes and, per source of real
             images, the mean area under the ROC curve over labels.
         """
-        projection = towers.projection.detach().numpy()
         numbers = {}
         if self._images:
             squares = np.stack([real_pairs.to_square(image, size) for image in self._images])
-            prototypes = np.stack([unit(vectors @ projection).mean(0) for vectors in self._phrases])
+            prototypes = np.stack([towers.text.encode(vectors).mean(0)
+                                   for vectors in self._phrases])
             order = np.argsort(-towers.image.encode(squares) @ unit(prototypes).T, axis=1)
             numbers['top1'] = float((order[:, 0] == self._kinds).mean())
             numbers['top5'] = float((order[:, :5] == self._kinds[:, None]).any(1).mean())
         if self._real:
             squares = np.stack([real_pairs.to_square(row[0], size) for row in self._real])
-            scores = towers.image.encode(squares) @ unit(self._label_vectors @ projection).T
+            scores = towers.image.encode(squares) @ towers.text.encode(self._label_vectors).T
             sources = np.array([row[1] for row in self._real])
             for source in np.unique(sources):
                 members = np.flatnonzero(sources == source)

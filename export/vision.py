@@ -8,6 +8,8 @@ import numpy as np
 import timm
 import torch
 
+from export.text import TextMap
+
 __all__ = ['MEAN', 'STD', 'ImageTower', 'load_checkpoint', 'normalise']
 
 #: Mean and standard deviation of the input channels, in units of full scale.
@@ -45,7 +47,39 @@ class ImageTower(torch.nn.Module):
         image_embeds : `torch.Tensor` of float32, shape (n, d)
             Unit vectors.
         """
-        return torch.nn.functional.normalize(self.trunk(pixel_values), dim=-1)
+        return self.embed(self.features(pixel_values))
+
+    def features(self, pixel_values):
+        """
+        Compute what the linear head is applied to.
+
+        Parameters
+        ----------
+        pixel_values : `torch.Tensor` of float32, shape (n, 3, s, s)
+            Normalised pixels.
+
+        Returns
+        -------
+        features : `torch.Tensor` of float32, shape (n, f)
+            Pooled features.
+        """
+        return self.trunk.forward_head(self.trunk.forward_features(pixel_values), pre_logits=True)
+
+    def embed(self, features):
+        """
+        Apply the linear head.
+
+        Parameters
+        ----------
+        features : `torch.Tensor` of float32, shape (n, f)
+            Pooled features.
+
+        Returns
+        -------
+        image_embeds : `torch.Tensor` of float32, shape (n, d)
+            Unit vectors.
+        """
+        return torch.nn.functional.normalize(self.trunk.get_classifier()(features), dim=-1)
 
     @torch.no_grad()
     def encode(self, squares, *, batch_size=128):
@@ -105,8 +139,8 @@ def load_checkpoint(path):
     -------
     tower : `ImageTower`
         In evaluation mode.
-    projection : `torch.Tensor` of float32, shape (384, d)
-        Text map.
+    text_map : `export.text.TextMap`
+        In evaluation mode.
     info : dict
         Configuration and progress of the run.
     """
@@ -114,9 +148,9 @@ def load_checkpoint(path):
     info = json.loads(state['info'])
     model = info['config']['model']
     tower = ImageTower(model['network'], model['dim'])
-    averaged = state['averaged']
-    tower.load_state_dict({
-        name.removeprefix('image.'): value
-        for name, value in averaged.items() if name.startswith('image.')
-    })
-    return tower.eval(), averaged['projection'].float(), info
+    text_map = TextMap(model['dim'], model['text_width'])
+    for module, prefix in ((tower, 'image.'), (text_map, 'text.')):
+        module.load_state_dict({name.removeprefix(prefix): value
+                                for name, value in state['averaged'].items()
+                                if name.startswith(prefix)})
+    return tower.eval(), text_map.eval(), info

@@ -6,9 +6,19 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ['HELD_OUT', 'caption', 'names']
+__all__ = ['HELD_OUT', 'caption', 'label_synonyms', 'names', 'synonyms']
 
 _PHRASES = tomllib.loads(Path(__file__).with_name('phrases.toml').read_text(encoding='utf-8'))
+
+# Many more ways to say what the class phrases and the details say, one file for each field.
+_SYNONYMS: dict[str, dict[str, Any]] = {'names': {}, 'details': {}}
+for _file in ('galaxies', 'nebulae', 'solar'):
+    _found = tomllib.loads(Path(__file__).with_name('synonyms').joinpath(f'{_file}.toml').read_text(
+        encoding='utf-8'))
+    for _section, _known in _SYNONYMS.items():
+        _known.update(_found.get(_section, {}))
+_LABELS = tomllib.loads(Path(__file__).with_name('synonyms').joinpath('labels.toml').read_text(
+    encoding='utf-8'))['names']
 
 HELD_OUT: dict[str, tuple[str, ...]] = {
     kind: tuple(phrases) for kind, phrases in _PHRASES['held_out'].items()}
@@ -60,13 +70,29 @@ def names(kind: str) -> tuple[str, ...]:
     return tuple(_PHRASES['names'][kind])
 
 
+def synonyms(kind: str) -> tuple[str, ...]:
+    """Return phrases that are true of every scene of a kind, in the many ways people talk.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind.
+    """
+    return tuple(_SYNONYMS['names'].get(kind, ())) or names(kind)
+
+
+def label_synonyms(label: str) -> tuple[str, ...]:
+    """Return phrases that are true of real images with a label; none for an unknown label."""
+    return tuple(_LABELS.get(label, ()))
+
+
 def details(kind: str, attributes: dict[str, Any]) -> list[list[str]]:
     """Return the groups of more precise phrases that are true for these attributes."""
-    return _matching('details', kind, attributes)
+    return _matching(_PHRASES['details'], kind, attributes)
 
 
 def _matching(section, kind, attributes):
-    known = _PHRASES[section].get(kind, {})
+    known = section.get(kind, {})
     values = {name: str(value).lower() if isinstance(value, bool | int) else value
               for name, value in attributes.items()}
     return [known[name][value] for name, value in values.items()
@@ -138,13 +164,19 @@ def caption(kind: str, attributes: dict[str, Any], rng: np.random.Generator) -> 
     if rng.random() < 0.04 and kind in _PHRASES['catalogue']:
         return pick(_PHRASES['catalogue'][kind])
     draw = rng.random()
+    if rng.random() < 0.35:
+        # As people talk: no template fits every one of these.
+        finer = _matching(_SYNONYMS['details'], kind, attributes)
+        if finer and rng.random() < (0.7 if kind in SPECIFIC else 0.4):
+            return pick(pick(finer))
+        return pick(synonyms(kind))
     precisely = precise and draw < (0.8 if kind in SPECIFIC else 0.42)
     if precisely:
         phrase = pick(pick(precise))
     else:
         also = _PHRASES['also'].get(kind)
         phrase = pick(also) if also and rng.random() < 0.15 else pick(general)
-    parts = _matching('clauses', kind, attributes)
+    parts = _matching(_PHRASES['clauses'], kind, attributes)
     if parts and rng.random() < 0.3:
         chosen = rng.permutation(len(parts))[: rng.integers(1, 4)]
         return _compose(pick(general), [pick(parts[i]) for i in chosen], rng)

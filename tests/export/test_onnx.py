@@ -45,10 +45,10 @@ def test_batch_normalisation_is_folded(towers):
 
 
 def test_text_tower(towers, checkpoint, encoder):
-    _, projection, _ = load_checkpoint(checkpoint)
+    _, text_map, _ = load_checkpoint(checkpoint)
     ids, mask = encoder.tokenize(TEXTS)
     with torch.no_grad():
-        wanted = TextTower(encoder, projection)(ids, mask)
+        wanted = TextTower(encoder, text_map)(ids, mask)
     feed = {'input_ids': ids.numpy(), 'attention_mask': mask.numpy()}
     for file, least in (('text_model.onnx', 0.99999), ('text_model_quantized.onnx', 0.998)):
         model = session(towers / 'onnx' / file)

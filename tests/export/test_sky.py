@@ -1,14 +1,28 @@
 """The synthetic sky: reproducible pictures, captions that are true, shards that appear whole."""
 
 import json
+import re
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip('scipy', reason='the synthetic sky needs scipy: install the extra [export]')
 
-from export.sky import HELD_OUT, KINDS, Scene, caption, main, names, render, write_shard
-from export.sky.captions import details, with_article
+from export import sky
+from export.sky import (
+    HELD_OUT,
+    KINDS,
+    Scene,
+    caption,
+    main,
+    names,
+    render,
+    synonyms,
+    write_shard,
+)
+from export.sky.captions import details, label_synonyms, with_article
 from export.sky.sheet import contact_sheet
 
 
@@ -166,6 +180,59 @@ def test_held_out_phrases_are_never_used():
                 text = caption(kind, attributes, rng).lower()
                 assert text
                 assert not any(phrase in text for phrase in held_out)
+
+
+def content_words(text):
+    """Words that carry meaning, without the endings of plurals."""
+    words = set(re.findall('[a-z0-9]+', text.lower())) - set(
+        'a an the of in with and its it to that is are by from on at for or as has whose '
+        'around'.split())
+    return frozenset(word[:-3] + 'y' if word.endswith('ies') else word.rstrip('s')
+                     for word in words)
+
+
+def all_synonyms():
+    """Yield every phrase of the files of synonyms with its file and key."""
+    for path in sorted((Path(sky.__file__).parent / 'synonyms').glob('*.toml')):
+        content = tomllib.loads(path.read_text(encoding='utf-8'))
+        for key, phrases in content['names'].items():
+            yield from ((path.stem, key, phrase) for phrase in phrases)
+        for kind, groups in content.get('details', {}).items():
+            yield from ((path.stem, f'{kind}.{name}={value}', phrase)
+                        for name, values in groups.items()
+                        for value, phrases in values.items() for phrase in phrases)
+
+
+def test_synonyms_are_many_and_name_what_exists():
+    found = list(all_synonyms())
+    assert len(found) > 6000
+    for path, key, phrase in found:
+        assert phrase == phrase.strip(' .')
+        if path == 'labels':
+            assert phrase in label_synonyms(key)
+        else:
+            assert key.partition('.')[0] in KINDS, key
+    assert min(len(synonyms(kind)) for kind in KINDS) > 40
+
+
+def test_synonyms_of_a_detail_follow_the_picture():
+    rng = np.random.default_rng(0)
+    two, three = ({caption('spiral', {'n_arms': arms}, rng) for _ in range(1500)}
+                  for arms in (2, 3))
+    twofold = {phrase for _, key, phrase in all_synonyms() if key == 'spiral.n_arms=2'}
+    assert len(twofold & two) > 5
+    assert not twofold & three
+
+
+def test_no_synonym_comes_near_a_phrase_that_tests_use():
+    """What a model is tested with must not have been among its words."""
+    queries = Path(sky.__file__).parent.parent / 'configs' / 'queries.toml'
+    paraphrases = tomllib.loads(queries.read_text(encoding='utf-8'))['paraphrases']
+    tested = {content_words(phrase) for phrases in [*paraphrases.values(), *HELD_OUT.values()]
+              for phrase in phrases}
+    near = [phrase for _, _, phrase in all_synonyms() for other in tested
+            if len(content_words(phrase) & other) >= 0.67 * len(content_words(phrase) | other)]
+    assert not near
 
 
 def test_details_of_unknown_attributes_are_ignored():

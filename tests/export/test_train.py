@@ -12,11 +12,14 @@ pytest.importorskip('torch', reason='export/ needs torch: install the extra [exp
 import torch
 
 from export.__main__ import main as run_step
+from export.attributes import Vocabulary
 from export.batches import Batches, SkyShards, augment
 from export.sky import KINDS, write_shard
 from export.text import CaptionBank
 from export.train import Towers, loss, soft_targets, train
 from export.vision import load_checkpoint, normalise
+
+VOCABULARY = Vocabulary(['.mosaic=False', '.mosaic=True', 'spiral.n_arms=2', 'spiral.n_arms=3'])
 
 
 def test_captions_are_embedded_once(encoder):
@@ -39,22 +42,23 @@ def test_growing_folders_are_read_and_the_last_preferred(tmp_path, encoder):
     old, new = tmp_path / 'old', tmp_path / 'new'
     new.mkdir()
     write_shard(old, 0, 4, size=32)
-    sky = SkyShards([old, new], CaptionBank(encoder))
+    sky = SkyShards([old, new], CaptionBank(encoder), Vocabulary(['.mosaic=True']))
     assert sky.rescan() == 1
     assert sky.rescan() == 0
     write_shard(new, 100, 4, size=40)
     assert sky.rescan() == 1
     assert len(sky) == 8
-    images, kinds, texts = sky.draw(400, np.random.default_rng(0))
+    images, kinds, texts, tokens = sky.draw(400, np.random.default_rng(0))
     assert np.mean([len(image) == 40 for image in images]) == pytest.approx(0.75, abs=0.08)
     assert set(kinds) <= {seed % len(KINDS) for seed in (0, 1, 2, 3, 100, 101, 102, 103)}
     assert texts.shape == (400,)
+    assert {tuple(found) for found in tokens} <= {(), (0,)}
 
 
 def test_memory_is_bounded(tmp_path, encoder):
     for first in (0, 10, 20):
         write_shard(tmp_path, first, 4, size=32)
-    sky = SkyShards([tmp_path], CaptionBank(encoder), limit=8)
+    sky = SkyShards([tmp_path], CaptionBank(encoder), Vocabulary([]), limit=8)
     assert sky.rescan(shards=5) == 3
     assert len(sky) == 8
 
@@ -75,11 +79,13 @@ def test_soft_targets():
 
 
 def test_batches_mix_synthetic_and_real(config, encoder):
-    stream = iter(Batches(config, multiprocessing.Value('i', 32), encoder=encoder))
+    stream = iter(Batches(config, multiprocessing.Value('i', 32), VOCABULARY, encoder=encoder))
     batch = next(stream)
     assert batch['pixels'].shape == (16, 32, 32, 3)
     assert batch['texts'].shape == (16, 384)
     assert batch['classes'].shape == (len(KINDS), 384)
+    assert (batch['attributes'][-5:] == -1).all()
+    assert (batch['attributes'][:11, 0] >= 0).all()
     assert (batch['kind'] == -1).sum() == 5  # three in ten are real, of no kind that is known
     assert not torch.equal(batch['pixels'], next(stream)['pixels'])
 
@@ -87,14 +93,14 @@ def test_batches_mix_synthetic_and_real(config, encoder):
 def test_missing_shards_are_said(config, encoder, tmp_path):
     config = {**config, 'data': {**config['data'], 'sky': [str(tmp_path)]}}
     with pytest.raises(FileNotFoundError, match='no shard of the synthetic sky'):
-        next(iter(Batches(config, multiprocessing.Value('i', 32), encoder=encoder)))
+        next(iter(Batches(config, multiprocessing.Value('i', 32), VOCABULARY, encoder=encoder)))
 
 
 def test_the_loss_can_be_learned(config, encoder):
     torch.manual_seed(0)
     settings = {**config['train'], 'scale_init': 10.0}
-    towers = Towers(config['model'], settings)
-    batch = next(iter(Batches(config, multiprocessing.Value('i', 32), encoder=encoder)))
+    towers = Towers(config['model'], settings, VOCABULARY)
+    batch = next(iter(Batches(config, multiprocessing.Value('i', 32), VOCABULARY, encoder=encoder)))
     optimizer = torch.optim.AdamW(towers.parameters(), 1e-2)
     values = []
     for _ in range(12):
@@ -112,8 +118,9 @@ def test_a_run_leaves_a_checkpoint_and_a_log(checkpoint):
     assert rows[-1]['step'] == 3
     assert np.isfinite(rows[-1]['loss'])
     assert {'top1', 'top5', 'test'} == set(rows[-1]['validation'])
-    tower, projection, info = load_checkpoint(checkpoint)
-    assert projection.shape == (384, 384)
+    tower, text_map, info = load_checkpoint(checkpoint)
+    assert text_map.matrix.shape == (384, 384)
+    assert 'spiral.n_arms=2' in info['attributes']
     assert info['progress']['samples'] == 48
     assert info['kinds'] == list(KINDS)
     vectors = tower.encode(np.zeros((2, 32, 32, 3), np.uint8))
