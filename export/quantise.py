@@ -29,7 +29,7 @@ def quantise_text(source, target):
     Matrix products become ``MatMulNBits``, with one scale for each 64 weights and activations
     quantised row by row as they come. `onnxruntime.quantization.quantize_dynamic` would take one
     range for the activations of a whole batch: a text's embedding would depend on its neighbours,
-    and be farther from torch's. The learned text map, last in the graph and small, stays float32.
+    and be farther from torch's.
 
     Parameters
     ----------
@@ -44,14 +44,12 @@ def quantise_text(source, target):
 
     model = onnx.load(str(source))
     _store_table(model.graph)
-    products = [node.name for node in model.graph.node if node.op_type == 'MatMul']
     # Accuracy level 4: products of int8 with int8, summed in int32.
     settings = DefaultWeightOnlyQuantConfig(block_size=64, is_symmetric=True, accuracy_level=4,
                                             bits=8)
     level = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)  # it reports each product
-    quantiser = MatMulNBitsQuantizer(model, bits=8, algo_config=settings,
-                                     nodes_to_exclude=products[-1:])
+    quantiser = MatMulNBitsQuantizer(model, bits=8, algo_config=settings)
     quantiser.process()
     logging.getLogger().setLevel(level)
     quantiser.model.save_model_to_file(str(target), use_external_data_format=False)

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer
+from torch.nn import functional
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')
@@ -98,7 +99,7 @@ class SentenceEncoder(torch.nn.Module):
         hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
         pooled = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
-        return torch.nn.functional.normalize(pooled, dim=-1)
+        return functional.normalize(pooled, dim=-1)
 
     def tokenize(self, texts):
         """
@@ -189,9 +190,11 @@ class TextMap(torch.nn.Module):
         text_embeds : `torch.Tensor` of float32, shape (n, d)
             Unit vectors.
         """
-        # Components of a unit vector are small: the hidden layer wants them of order one.
-        hidden = torch.nn.functional.gelu(self.inner(sentences * math.sqrt(sentences.shape[-1])))
-        return torch.nn.functional.normalize(sentences @ self.matrix + self.outer(hidden), dim=-1)
+        # Components of a unit vector are small: the hidden layer wants them of order one. The bias
+        # is added apart, so that ONNX has a plain product that can be stored in eight bits.
+        inner = functional.linear(sentences * math.sqrt(sentences.shape[-1]), self.inner.weight)
+        hidden = functional.gelu(inner + self.inner.bias)
+        return functional.normalize(sentences @ self.matrix + self.outer(hidden), dim=-1)
 
     @torch.no_grad()
     def encode(self, sentences):
