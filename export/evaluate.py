@@ -17,15 +17,9 @@ from astroclip_search.ranking import standardise
 from export import pairs as real_pairs
 from export.collection import Cache, Collection
 from export.metrics import METRICS, bootstrap, interval, measure
+from export.precision import Exact, real_row, real_table, scenes_table
 from export.report import VERDICTS, write
-from export.scenes import (
-    SCENES,
-    Classical,
-    precision_table,
-    read_scenes,
-    shards,
-    synthetic_tables,
-)
+from export.scenes import SCENES, Classical, read_scenes, shards, synthetic_tables
 from export.shipped import Shipped
 from export.tasks import EVERYWHERE, read_queries, tasks_of
 from export.text import SentenceEncoder
@@ -393,6 +387,7 @@ def evaluate(model_folder, *, sky=(), validation=(), real=None, towers=None, con
     """
     cache = Cache(cache)
     model = Shipped(model_folder)
+    exact = Exact(towers, model.bundle) if towers else None
     classical = Classical(sky, training_scenes, cache)
     metrics = {'bundle': {'name': model.bundle.name, 'revision': model.bundle.revision},
                'reading': READING, 'tables': [], 'sources': {}, 'queries': [], 'paraphrases': [],
@@ -400,23 +395,23 @@ def evaluate(model_folder, *, sky=(), validation=(), real=None, towers=None, con
     result = {'metrics': metrics}
     if shards(validation):
         metrics['tables'] += synthetic_tables(model, classical, validation, cache)
-        if towers:
+        if exact:
             scenes = read_scenes(validation, SCENES)
-            metrics['tables'].append(precision_table(model, towers, *scenes))
+            metrics['tables'].append(scenes_table(model, exact, *scenes))
     if real:
         collection = Collection(real, cache)
         judged = np.ones(len(collection.pairs), bool)
         if not all_rows:
             judged = collection.held_out((config or read_config(None))['data'])
         questions = read_queries(queries)
-        _judge(model, classical, collection, judged, questions, draws, result)
+        _judge(model, exact, classical, collection, judged, questions, draws, result)
     cache.save()
     return result
 
 
-def _judge(model, classical, collection, judged, questions, draws, result):
+def _judge(model, exact, classical, collection, judged, questions, draws, result):
     """Add the tables of real images to a result."""
-    metrics, results, other_words = result['metrics'], {}, []
+    metrics, results, other_words, eight_bits = result['metrics'], {}, [], []
     sources = np.array([pair.source for pair in collection.pairs])
     for task in tasks_of(collection.pairs, np.flatnonzero(judged), questions):
         others = np.flatnonzero(~judged & (sources == task.source))
@@ -424,6 +419,9 @@ def _judge(model, classical, collection, judged, questions, draws, result):
                   in _pixel_scores(model, classical, collection, task, others).items()}
         metrics['tables'].append(_real(task, scored, len(others), metrics['broken']))
         pictures = scored['this model']
+        if exact:
+            images = [real_pairs.load_pixels(collection.pairs[i].file) for i in task.rows]
+            eight_bits.append(real_row(exact, images, task, pictures.scores))
         if task.source and any(collection.pairs[i].obs_title for i in task.rows):
             by_words, table, ranking = _by_words(model, collection, task, pictures, draws)
             scored.update({name: one for name, one in by_words.items() if name != 'image'})
@@ -443,6 +441,8 @@ def _judge(model, classical, collection, judged, questions, draws, result):
         metrics['queries'] += details
         metrics['concepts'][task.name] = {
             word: [row['query'] for row in details if row['verdict'] == word] for word in VERDICTS}
+    if eight_bits:
+        metrics['tables'].append(real_table(eight_bits))
     if other_words:
         metrics['tables'].append({
             'title': 'Other words for the same', 'rows': other_words,

@@ -1,28 +1,20 @@
 """
-Synthetic scenes: the baseline that learns from them, zero-shot naming, unseen phrases, and what
-quantisation costs.
+Synthetic scenes: the baseline that learns from them, zero-shot naming, unseen phrases.
 """
 
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
-from tokenizers import Tokenizer
 
-from astroclip_search.pixels import resize
 from astroclip_search.ranking import normalise as unit
 from export import baseline
 from export.batches import read_shard
 from export.collection import stamp
 from export.metrics import random_retrieval, retrieval
-from export.quantise import parity
 from export.sky import HELD_OUT, KINDS, names
 from export.tasks import truth_of
-from export.to_onnx import session
-from export.vision import normalise
 
-__all__ = ['SCENES', 'Classical', 'precision_table', 'read_scenes', 'shards', 'synthetic_tables']
+__all__ = ['SCENES', 'Classical', 'read_scenes', 'shards', 'synthetic_tables']
 
 #: Most held-out scenes that are judged.
 SCENES = 2100
@@ -202,53 +194,3 @@ def synthetic_tables(model, classical, validation, cache):
                  ['random', *random_retrieval(held_out)]],
     }
     return [zero_shot, words]
-
-
-def precision_table(model, towers, images, kinds):
-    """
-    Compare the quantised towers with those of float32.
-
-    Parameters
-    ----------
-    model : `export.shipped.Shipped`
-        The bundle.
-    towers : path-like
-        Folder with the float32 ONNX towers.
-    images : list of `numpy.ndarray` of uint8
-        Scenes.
-    kinds : `numpy.ndarray` of int
-        Their kinds.
-
-    Returns
-    -------
-    table : dict
-        For the model card.
-    """
-    phrases = [names(kind)[0] for kind in KINDS]
-    squares = np.stack([resize(Image.fromarray(image), model.bundle.preprocessing)
-                        for image in images])
-    vision = session(Path(towers) / 'onnx' / 'vision_model.onnx')
-    exact_images = np.concatenate([
-        vision.run(None, {'pixel_values': normalise(torch.from_numpy(part)).numpy()})[0]
-        for part in np.array_split(squares, -(-len(squares) // 32))
-    ])
-    tokenizer = Tokenizer.from_file(str(model.bundle.path / 'tokenizer.json'))
-    tokens = tokenizer.encode_batch(phrases)
-    exact_texts = session(Path(towers) / 'onnx' / 'text_model.onnx').run(['text_embeds'], {
-        'input_ids': np.array([e.ids for e in tokens], np.int64),
-        'attention_mask': np.array([e.attention_mask for e in tokens], np.int64),
-    })[0]
-    truth = kinds[:, None] == np.arange(len(KINDS))
-    rows = []
-    got_images, got_texts = model.images(images), model.texts(phrases, templates=['{}'])
-    for name, image_vectors, text_vectors in (('float32', exact_images, exact_texts),
-                                              ('as shipped', got_images, got_texts)):
-        cosines = [parity(image_vectors, exact_images), parity(text_vectors, exact_texts)]
-        rows.append([name, *(numbers[key] for numbers in cosines for key in ('mean', 'min')),
-                     *retrieval(image_vectors @ text_vectors.T, truth)])
-    return {
-        'title': 'What eight bits cost', 'rows': rows,
-        'columns': ['', 'image cosine, mean', 'min', 'text cosine, mean', 'min', *_COLUMNS],
-        'text': f'{len(images)} held-out scenes, one phrase for each kind; cosines to the '
-                'embeddings in float32.',
-    }

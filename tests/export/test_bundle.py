@@ -88,7 +88,7 @@ def test_evaluation_stands_beside_chance_and_baseline(made, shards, config, mani
                       config=config, training_scenes=168, queries=queries)
     tables = {table['title']: table for table in result['metrics']['tables']}
     assert set(tables) == {'Synthetic scenes never trained on', 'Phrases never trained on',
-                           'What eight bits cost',
+                           'What eight bits cost', 'What eight bits cost on real images',
                            'Real images: test', 'Picture and words: rows of test', 'Query by query'}
     scenes = {row[0]: row[1:] for row in tables['Synthetic scenes never trained on']['rows']}
     assert scenes['classical baseline'][0] > 0.9  # it has seen these very scenes
@@ -98,6 +98,10 @@ def test_evaluation_stands_beside_chance_and_baseline(made, shards, config, mani
     exact, shipped = tables['What eight bits cost']['rows']
     assert exact[1:5] == pytest.approx([1, 1, 1, 1], abs=1e-5)
     assert 0.98 < min(shipped[1:5]) < 1
+    name, wanted, got, lost, verdict = tables['What eight bits cost on real images']['rows'][0]
+    assert (name, lost) == ('test', wanted - got)
+    assert verdict == ('kept' if lost <= 0.005 else 'lost')
+    assert got == pytest.approx(real['this model'][1])
     words = {row[0]: row[1:] for row in tables['Picture and words: rows of test']['rows']}
     assert words['words'][1] > 0.9  # the titles of these rows name the class
     assert words['both'][1] >= words['words'][1]
