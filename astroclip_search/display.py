@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 import numpy as np
 from astropy.table import Table
 
-__all__ = ['Gallery', 'Tile', 'heading', 'tiles']
+__all__ = ['Gallery', 'Tile', 'gathered', 'heading', 'names', 'tiles']
 
 _STYLE = """
 .acs{font:13px/1.4 system-ui,sans-serif;color:#1b1f24;background:#fff;padding:8px}
@@ -32,9 +32,10 @@ justify-content:center;text-align:center;padding:8px;box-sizing:border-box}
 .acs li{border-color:#30363d}.acs .none{background:#161b22}.acs small,.acs p{color:#9198a1}}
 """
 
-_NAME_COLUMNS = ('target_name', 'target', 'object', 'obs_id', 'obsid', 'filename', 'index')
-_DETAIL_COLUMNS = ('obs_collection', 'facility_name', 'instrument_name', 'filters', 'obs_title',
-                   'title')
+_NAME_COLUMNS = ('clip_name', 'target_name', 'target', 'object', 'obs_id', 'obsid', 'filename',
+                 'index')
+_DETAIL_COLUMNS = ('clip_phrase', 'obs_collection', 'facility_name', 'instrument_name', 'filters',
+                   'obs_title', 'title')
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,57 @@ def heading(provenance: object) -> tuple[str, str]:
     return title, f'{ranked} of {rows} rows ranked by {model} ({date[:10]})'
 
 
+def gathered(table: Table) -> Table:
+    """
+    A description with one line for each image.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Any table.
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        The first line of each image, with all its phrases in ``clip_phrase``; or the table itself
+        if it is no description.
+    """
+    if not {'clip_row', 'clip_phrase'} <= set(table.colnames):
+        return table
+    rows, first = np.unique(table['clip_row'], return_index=True)
+    lines = table[np.sort(first)]
+    phrases = [_text(phrase) for phrase in table['clip_phrase']]
+    said: dict[int, list[str]] = {row: [] for row in rows.tolist()}
+    for row, phrase in zip(table['clip_row'].tolist(), phrases, strict=True):
+        said[row].append(phrase)
+    lines['clip_phrase'] = [', '.join(filter(None, said[row])) for row in
+                            lines['clip_row'].tolist()]
+    if 'clip_rank' in lines.colnames:
+        del lines['clip_rank']  # of a phrase, not of the image
+    return lines
+
+
+def names(table: Table) -> list[str]:
+    """
+    What the images of a table are called.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Any table.
+
+    Returns
+    -------
+    list of str
+        Target, identifier or file name of each row, empty where it has none.
+    """
+    column = next((column for column in _NAME_COLUMNS if column in table.colnames), None)
+    if column is None:
+        return [''] * len(table)
+    found = [_text(value) for value in table[column]]
+    return [PurePath(name).name for name in found] if column == 'filename' else found
+
+
 def tiles(table: Table, jpegs: Sequence[bytes | None], links: Sequence[str]) -> list[Tile]:
     """
     The tiles of a table's rows.
@@ -188,16 +240,14 @@ def tiles(table: Table, jpegs: Sequence[bytes | None], links: Sequence[str]) -> 
     list of Tile
         One a row.
     """
-    name = next((column for column in _NAME_COLUMNS if column in table.colnames), None)
     details = [column for column in _DETAIL_COLUMNS if column in table.colnames]
     made = []
-    for i, (jpeg, link) in enumerate(zip(jpegs, links, strict=True)):
+    for i, (name, jpeg, link) in enumerate(zip(names(table), jpegs, links, strict=True)):
         row = {column: _text(table[column][i]) for column in table.colnames
-               if column in details or column == name or column.startswith('clip_')}
+               if column in details or column.startswith('clip_')}
         made.append(Tile(
             rank=int(row['clip_rank']) if row.get('clip_rank') else None,
-            name=(PurePath(row[name]).name if name == 'filename' else row.get(name))
-            or f'row {i + 1}',
+            name=name or f'row {i + 1}',
             details=' · '.join(filter(None, (row[column] for column in details)))[:160],
             scores=_scores(row),
             status=': '.join(filter(None, (row.get('clip_status'), row.get('clip_message')))),
@@ -214,6 +264,8 @@ def _text(value: object) -> str:
 
 def _scores(row: dict[str, str]) -> str:
     parts = []
+    if row.get('clip_class') and row.get('clip_probability'):
+        parts.append(f'{row["clip_class"]} {float(row["clip_probability"]):.0%}')
     if row.get('clip_score'):
         parts.append(f'score {float(row["clip_score"]):.2f}')
     if row.get('clip_false_alarm'):

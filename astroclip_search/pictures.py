@@ -27,7 +27,7 @@ class Pictures:
     ``_named_hosts`` and ``_address``.
     """
 
-    def gallery(self, results: Any, n: int = 24, *,
+    def gallery(self, results: Any, n: int | None = 24, *,
                 image_dir: str | Path | None = None) -> 'Gallery':
         """
         Thumbnails of the first rows.
@@ -35,9 +35,9 @@ class Pictures:
         Parameters
         ----------
         results : `~astropy.table.Table` or anything that `rank` takes
-            Usually a ranked table.
-        n : int
-            Rows that are shown.
+            Usually a ranked table; of a description each image is shown once.
+        n : int or None
+            Rows that are shown; `None` shows all.
         image_dir : path-like, optional
             Folder in which image columns that hold file names are looked up.
 
@@ -54,8 +54,12 @@ class Pictures:
         >>> ClipSearch.gallery(best, n=6)
         <Gallery of 6 images: 'ring galaxy'>
         """
-        from .display import Gallery, heading, tiles
+        from astropy.table import Table
 
+        from .display import Gallery, gathered, heading, tiles
+
+        if isinstance(results, Table):
+            results = gathered(results)
         table, sources, objects = self._sources(results, n, image_dir)
         jpegs = self._fetch_each(sources, lambda pipeline, source: self._thumbnail(
             pipeline, source, objects))

@@ -106,10 +106,10 @@ def provenance(references: References, query: Query, scores: Scores, by: str,
     """
     return {'query': query.phrases, 'negative': query.negatives, 'like': query.like.sources,
             'unlike': query.unlike.sources, 'weights': {**WEIGHTS, **query.weights}, 'by': by,
-            **circumstances(references, np.isfinite(scores.score), encoder)}
+            **circumstances(references, int(np.isfinite(scores.score).sum()), encoder)}
 
 
-def circumstances(references: References, done: np.ndarray, encoder: Encoder) -> dict:
+def circumstances(references: References, n_ranked: int, encoder: Encoder) -> dict:
     """
     By which model, when and of how many rows, as plain data.
 
@@ -117,8 +117,8 @@ def circumstances(references: References, done: np.ndarray, encoder: Encoder) ->
     ----------
     references : References
         The rows, with their final status.
-    done : ndarray
-        Whether a row has a score, shape ``(n,)``.
+    n_ranked : int
+        Number of rows that have a score.
     encoder : Encoder
         The model.
 
@@ -132,7 +132,7 @@ def circumstances(references: References, done: np.ndarray, encoder: Encoder) ->
     return {'model': encoder.bundle.name, 'revision': encoder.bundle.revision,
             'version': __version__,
             'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-            'n_rows': len(references), 'n_ranked': int(done.sum()),
+            'n_rows': len(references), 'n_ranked': n_ranked,
             'status': dict(collections.Counter(references.status))}
 
 

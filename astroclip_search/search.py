@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from .descriptions import Descriptions
 from .feedback import Feedback
 from .phrases import check_count, check_fraction, check_query, check_weights, invalid
 from .pictures import Pictures
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ['ClipSearch', 'ClipSearchClass']
 
 
-class ClipSearchClass(MastQueries, VoQueries, Feedback, Pictures, Vectors):
+class ClipSearchClass(MastQueries, VoQueries, Feedback, Descriptions, Pictures, Vectors):
     """
     Search archives, results and files for what the images show.
 
