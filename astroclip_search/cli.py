@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Command line: ``astroclip-search demo | query | rank | models | clear-cache``.
+Command line: ``astroclip-search demo | query | rank | describe | classify | ...``.
 """
 
 import argparse
@@ -21,6 +21,10 @@ __all__ = ['main']
 _DEMO_TEXT = 'protoplanetary disk'
 _SHOWN = ('clip_rank', 'clip_score', 'clip_false_alarm', 'clip_status', 'target_name', 'filename',
           'obs_collection', 'instrument_name', 'obs_title')
+_DESCRIBED = ('clip_row', 'clip_name', 'clip_phrase', 'clip_score', 'clip_false_alarm',
+              'clip_status')
+_CLASSIFIED = ('clip_class', 'clip_probability', 'clip_status', 'target_name', 'filename',
+               'obs_collection', 'instrument_name', 'obs_title')
 _TEXT_HELP = 'what the image shows; "" if --like says it all'
 _FORMATS = {'.ecsv': {'format': 'ascii.ecsv'}, '.csv': {'format': 'ascii.csv'},
             # astropy 8.0 writes the default, TABLEDATA, past the end of its buffer.
@@ -89,18 +93,42 @@ def _parser() -> argparse.ArgumentParser:
     _add_output(query)
 
     rank = commands.add_parser('rank', help='rank a table file, a folder, or image files')
-    rank.add_argument('results', nargs='+', metavar='RESULT',
-                      help='table with preview URLs (ECSV, CSV, VOTable), folder, or image files')
+    _add_results(rank)
     rank.add_argument('text', help=_TEXT_HELP)
-    rank.add_argument('--image-dir', help='folder of the images that the table names')
     rank.set_defaults(run=_rank)
     _add_output(rank)
+
+    describe = commands.add_parser('describe', help='say what images show')
+    _add_results(describe)
+    describe.add_argument('--phrase', dest='phrases', action='append', metavar='TEXT',
+                          help='choose from these phrases, not from the vocabulary')
+    describe.add_argument('--limit', type=int, default=5, help='phrases of each image')
+    describe.set_defaults(run=_describe)
+    _add_files(describe)
+
+    classify = commands.add_parser('classify', help='sort images into classes')
+    _add_results(classify)
+    classify.add_argument('--class', dest='classes', action='append', required=True,
+                          metavar='[NAME=]PHRASE',
+                          help='phrase of a class, after its name if it shall have another; '
+                               'phrases of one name are averaged')
+    classify.add_argument('--false-alarm-rate', type=float, metavar='RATE',
+                          help='add the class none, which leaves this fraction of unrelated '
+                               'images to the others')
+    classify.set_defaults(run=_classify)
+    _add_files(classify)
 
     models = commands.add_parser('models', help='list the models on this machine')
     models.set_defaults(run=_models)
     clear = commands.add_parser('clear-cache', help='forget all embeddings')
     clear.set_defaults(run=_clear_cache)
     return parser
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('results', nargs='+', metavar='RESULT',
+                        help='table with preview URLs (ECSV, CSV, VOTable), folder, or image files')
+    parser.add_argument('--image-dir', help='folder of the images that the table names')
 
 
 def _add_output(parser: argparse.ArgumentParser, gallery: str | None = None) -> None:
@@ -117,6 +145,10 @@ def _add_output(parser: argparse.ArgumentParser, gallery: str | None = None) -> 
                         help='show the best of each group first, such as proposal_id')
     parser.add_argument('--fold-duplicates', action='store_true',
                         help='show what is nearly the same picture as a better one last')
+    _add_files(parser, gallery)
+
+
+def _add_files(parser: argparse.ArgumentParser, gallery: str | None = None) -> None:
     parser.add_argument('--model', help='name, folder or Hugging Face id of another model')
     parser.add_argument('--out', type=_table_file, metavar='FILE',
                         help='write the table to this file (.ecsv, .csv, .vot)')
@@ -181,10 +213,31 @@ def _query(arguments: argparse.Namespace) -> int:
 
 def _rank(arguments: argparse.Namespace) -> int:
     search = _search(arguments)
-    results = arguments.results[0] if len(arguments.results) == 1 else arguments.results
-    best = search.rank(results, _text(arguments), image_dir=arguments.image_dir,
+    best = search.rank(_results(arguments), _text(arguments), image_dir=arguments.image_dir,
                        **_options(arguments))
     return _report(search, best, arguments)
+
+
+def _describe(arguments: argparse.Namespace) -> int:
+    search = _search(arguments)
+    lines = search.describe(_results(arguments), arguments.phrases, limit=arguments.limit,
+                            image_dir=arguments.image_dir)
+    return _report(search, lines, arguments, _DESCRIBED)
+
+
+def _classify(arguments: argparse.Namespace) -> int:
+    search = _search(arguments)
+    classes: dict[str, list[str]] = {}
+    for said in arguments.classes:
+        name, _, phrase = said.partition('=')
+        classes.setdefault(name, []).append(phrase or name)
+    classified = search.classify(_results(arguments), classes, image_dir=arguments.image_dir,
+                                 false_alarm_rate=arguments.false_alarm_rate)
+    return _report(search, classified, arguments, _CLASSIFIED)
+
+
+def _results(arguments: argparse.Namespace) -> str | list[str]:
+    return arguments.results[0] if len(arguments.results) == 1 else arguments.results
 
 
 def _models(arguments: argparse.Namespace) -> int:
@@ -201,8 +254,9 @@ def _clear_cache(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _report(search, best: 'Table', arguments: argparse.Namespace) -> int:
-    shown = best[[name for name in _SHOWN if name in best.colnames]]
+def _report(search, best: 'Table', arguments: argparse.Namespace,
+            columns: Sequence[str] = _SHOWN) -> int:
+    shown = best[[name for name in columns if name in best.colnames]]
     print(_printable('\n'.join(shown.pformat(max_lines=-1, max_width=-1))))
     clip = best.meta['clip']
     counts = ', '.join(f'{n} {status}' for status, n in sorted(clip['status'].items()))
@@ -214,7 +268,7 @@ def _report(search, best: 'Table', arguments: argparse.Namespace) -> int:
         best.write(str(arguments.out), overwrite=True, **_FORMATS[arguments.out.suffix])
         print(f'table: {arguments.out}')
     if arguments.gallery:
-        print(f'gallery: {search.gallery(best, n=arguments.limit).write(arguments.gallery)}')
+        print(f'gallery: {search.gallery(best, n=None).write(arguments.gallery)}')
     return 0 if clip['n_ranked'] else 1
 
 

@@ -103,6 +103,61 @@ def test_rank_table_and_write(folder, colours, command, out):
     assert command('rank', out, 'blue', '--image-dir', folder)[0] == 0
 
 
+def test_describe(folder, colours, command):
+    Table({'image': ['red.png', '', 'blue.png'], 'target_name': ['M 1', 'M 2', 'M 3']}).write(
+        folder / 'in.ecsv')
+    code, out, err = command('describe', 'in.ecsv', '--image-dir', folder, '--phrase', 'red',
+                             '--phrase', 'blue', '--limit', 1, '--out', 'lines.ecsv',
+                             '--gallery', 'g.html')
+    assert code == 0
+    assert [line.partition(':')[0] for line in err] == ['AstropyUserWarning']
+    assert out[0].split() == ['clip_row', 'clip_name', 'clip_phrase', 'clip_score',
+                              'clip_false_alarm', 'clip_status']
+    assert [line.split()[3] for line in out[2:5]] == ['red', '--', 'blue']
+    assert out[6] == '3 rows (1 NO_IMAGE, 2 OK); model colours colours'
+    assert out[7:] == ['table: lines.ecsv', 'gallery: g.html']
+    assert Table.read('lines.ecsv')['clip_name'].tolist() == ['M 1', 'M 2', 'M 3']
+    assert (folder / 'g.html').read_text().count('<li>') == 3
+
+
+def test_describe_from_the_vocabulary(folder, colours, command):
+    code, out, _ = command('describe', 'red.png', 'blue.png')
+    assert code == 0
+    assert len(out) == 2 + 2 * 5 + 2
+
+
+def test_classify(folder, colours, command):
+    code, out, err = command('classify', '.', '--class', 'warm=red', '--class', 'cold=blue',
+                             '--class', 'cold=green', '--out', 'classes.csv')
+    assert (code, err) == (0, [])
+    assert out[0].split()[:3] == ['clip_class', 'clip_probability', 'clip_status']
+    assert [line.split()[0] for line in out[2:5]] == ['cold', 'cold', 'warm']
+    assert 'clip_p_warm' in Table.read('classes.csv', format='ascii.csv').colnames
+    code, out, err = command('classify', 'red.png', '--class', 'red', '--class', 'dark blue')
+    assert out[2].split()[0] == 'red'
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['describe', 'nothing.png'], "There is no file or folder 'nothing.png'"),
+    (['describe', 'red.png', '--phrase', ' '], 'phrases has no word'),
+    (['describe', 'red.png', '--limit', '0'], 'limit must be'),
+    (['classify', 'red.png', '--class', 'red'], 'classes has 1 class'),
+    (['classify', 'red.png', '--class', '=red', '--class', 'b'], 'classes has no word'),
+    (['classify', 'red.png', '--class', 'a', '--class', 'b', '--false-alarm-rate', '0.1'],
+     'has no reference images'),
+])
+def test_errors_of_describe_and_classify(folder, colours, command, arguments, message):
+    code, out, err = command(*arguments)
+    assert (code, out, len(err)) == (2, [], 1)
+    assert message in err[0]
+
+
+def test_classify_needs_classes(folder, command):
+    code, _, err = command('classify', 'red.png')
+    assert code == 2
+    assert 'required: --class' in err[-1]
+
+
 def test_some_rows_fail(folder, colours, command):
     (folder / 'broken.png').write_bytes(b'broken')
     code, out, err = command('rank', folder, 'red')
