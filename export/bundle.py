@@ -256,12 +256,14 @@ def _description(info, metrics):
     settings = {key: value for key, value in config['train'].items() if key != 'threads'}
     return {
         'name': config['name'], 'version': config['version'], 'licence': config['licence'],
-        'embedding_dim': config['model']['dim'], 'prompt_templates': list(PROMPT_TEMPLATES),
+        'embedding_dim': config['model']['dim'], 'logit_scale': round(info['logit_scale'], 3),
+        'prompt_templates': list(PROMPT_TEMPLATES),
         'ranking': metrics.get('ranking', {
             'image_weight': 0.5, 'text_weight': 1.0, 'fitted': 'not fitted: a guess',
         }),
         'training': {
             'network': config['model']['network'], 'text_encoder': 'all-MiniLM-L6-v2, frozen',
+            'text_width': config['model']['text_width'],
             'samples': progress['samples'], 'steps': progress['step'],
             'synthetic_scenes': progress['scenes'],
             'minutes': round(progress['seconds'] / 60, 1), 'input_size': progress['size'],

@@ -23,7 +23,7 @@ It is **experimental**: see the numbers below, and compare them with the baselin
 | | |
 |---|---|
 | image tower | {network}, from scratch, {input_size} x {input_size} pixels, whole frame squashed to a square |
-| text tower | {text_encoder}, and a learned {dim} x {dim} matrix |
+| text tower | {text_encoder}, and a learned map of {text_width} hidden units into {dim} dimensions |
 | files | `onnx/vision_model_quantized.onnx` (weights int8, arithmetic float32), `onnx/text_model_quantized.onnx` (int8, activations quantised row by row) |
 | licence | {licence} |
 

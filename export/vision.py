@@ -142,10 +142,12 @@ def load_checkpoint(path):
     text_map : `export.text.TextMap`
         In evaluation mode.
     info : dict
-        Configuration and progress of the run.
+        Configuration and progress of the run, and the factor of its softmax.
     """
     state = torch.load(path, map_location='cpu', weights_only=True)
     info = json.loads(state['info'])
+    scale = state['averaged']['log_scale'].exp().item()
+    info['logit_scale'] = min(scale, info['config']['train']['scale_max'])
     model = info['config']['model']
     tower = ImageTower(model['network'], model['dim'])
     text_map = TextMap(model['dim'], model['text_width'])

@@ -40,6 +40,7 @@ def test_the_product_reproduces_the_golden_vectors(made):
         assert (got * wanted).sum(1).min() > least
     assert bundle.context_length == 64
     assert bundle.prompt_templates == module.PROMPT_TEMPLATES
+    assert bundle.logit_scale == pytest.approx(30, abs=1)  # where training begins
 
 
 def test_background_holds_images_and_distinct_words(made):
