@@ -8,6 +8,7 @@ import sys
 #: Step -> module with ``main(arguments)``, in the order they are run.
 STEPS = {
     'sky': 'export.sky',
+    'summarise': 'export.summarise',
     'train': 'export.train',
     'to-onnx': 'export.to_onnx',
     'quantise': 'export.quantise',
