@@ -132,10 +132,42 @@ class Background:
         Unit vectors of reference archive images, shape ``(n, d)``, float32.
     words : ndarray or None
         Unit sentence vectors of reference targets and titles, shape ``(m, d_words)``, float32.
+    labels : ndarray or None
+        Unit text vectors of what the images show, shape ``(k, d)``, float32.
+    label : ndarray or None
+        Row of ``labels`` for each image, -1 where it is not known; shape ``(n,)``, int.
+    related : float
+        Cosine between a query and a label from which on the image may show what is asked.
     """
 
     image: np.ndarray | None = None
     words: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    label: np.ndarray | None = None
+    related: float = 2.0
+
+    def cosines(self, queries: np.ndarray) -> np.ndarray:
+        """
+        Cosines of the images that have nothing to do with a query.
+
+        Parameters
+        ----------
+        queries : ndarray
+            Unit vectors, shape ``(d,)`` or ``(q, d)``.
+
+        Returns
+        -------
+        ndarray
+            Shape ``(n,)`` or ``(n, q)``; NaN for images whose label is too similar to the query,
+            unless that were half of all images.
+        """
+        cosines = self.image @ queries.T
+        if self.labels is not None:
+            similar = self.labels @ queries.T >= self.related
+            # The last row is for images of unknown content.
+            shown = np.concatenate([similar, np.zeros_like(similar[:1])])[self.label]
+            cosines[shown & (shown.mean(axis=0) < 0.5)] = np.nan
+        return cosines
 
 
 @dataclass(frozen=True)
@@ -216,16 +248,24 @@ class Bundle:
         try:
             with np.load(path, allow_pickle=False) as data:
                 vectors = [normalise(data[kind] * np.float32(data[f'{kind}_scale']))
-                           if kind in data else None for kind in ('image', 'words')]
+                           if kind in data else None for kind in ('image', 'words', 'labels')]
+                label = data['label'].astype(np.intp) if vectors[2] is not None else None
+                related = float(data['related']) if label is not None else 2.0
+                if label is not None and (label.shape != vectors[0].shape[:1]
+                                          or not -1 <= label.min() <= label.max()
+                                          < len(vectors[2])):
+                    raise ValueError('the labels do not fit the images')
         # A damaged archive raises BadZipFile, zlib.error, ValueError, KeyError and more.
         except Exception as error:
             raise BundleError(f'The background.npz of the model {self.name!r} cannot be read '
                               f'({error}).') from error
         expected = self.info.get('embedding_dim')
-        if vectors[0] is not None and expected and vectors[0].shape[1] != expected:
-            raise BundleError(f'The model {self.name!r} is corrupt: the images of background.npz '
-                              f'have {vectors[0].shape[1]} dimensions, not {expected}.')
-        return Background(*vectors)
+        for kind, found in (('images', vectors[0]), ('labels', vectors[2])):
+            if found is not None and expected and found.shape[1] != expected:
+                raise BundleError(f'The model {self.name!r} is corrupt: the {kind} of '
+                                  f'background.npz have {found.shape[1]} dimensions, not '
+                                  f'{expected}.')
+        return Background(*vectors, label, related)
 
 
 def _read_json(path: Path, name: str) -> dict:

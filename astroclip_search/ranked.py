@@ -15,11 +15,11 @@ from astroquery.exceptions import BlankResponseWarning, LargeQueryWarning, NoRes
 
 from .encoder import Encoder
 from .query import Query
-from .ranking import WEIGHTS, Scores
+from .ranking import SURPRISING, WEIGHTS, Scores
 from .references import References
 
-__all__ = ['COLUMNS', 'circumstances', 'provenance', 'ranked_table', 'strings', 'warn_of_lost',
-           'warn_of_rows']
+__all__ = ['COLUMNS', 'circumstances', 'provenance', 'ranked_table', 'strings', 'warn_of_chance',
+           'warn_of_lost', 'warn_of_none', 'warn_of_rows']
 
 COLUMNS = ('clip_rank', 'clip_score', 'clip_image', 'clip_text', 'clip_false_alarm',
            'clip_status', 'clip_source', 'clip_message')
@@ -106,6 +106,7 @@ def provenance(references: References, query: Query, scores: Scores, by: str,
     """
     return {'query': query.phrases, 'negative': query.negatives, 'like': query.like.sources,
             'unlike': query.unlike.sources, 'weights': {**WEIGHTS, **query.weights}, 'by': by,
+            'chance': None if np.isnan(scores.chance) else round(scores.chance, 4),
             **circumstances(references, int(np.isfinite(scores.score).sum()), encoder)}
 
 
@@ -161,6 +162,38 @@ def warn_of_rows(references: References) -> None:
     if good and late:
         warnings.warn(f'There was no time for {late} of {n} images. Call again to go on, or raise '
                       'conf.query_timeout.', LargeQueryWarning, stacklevel=3)
+
+
+def warn_of_chance(scores: Scores) -> None:
+    """
+    One warning if unrelated rows would often be ranked as high as these.
+
+    Parameters
+    ----------
+    scores : Scores
+        One entry a row.
+    """
+    if scores.chance > SURPRISING:  # not if there is nothing to compare with
+        warnings.warn(f'Nothing stands out: of {np.isfinite(scores.score).sum()} rows that have '
+                      'nothing to do with the query, the best would look like these with a '
+                      f'probability of {scores.chance:.2f}. See clip_false_alarm.',
+                      NoResultsWarning, stacklevel=3)
+
+
+def warn_of_none(chance: float | None, false_alarm_rate: float) -> None:
+    """
+    One warning if no row is left, unless it has been said already that nothing stands out.
+
+    Parameters
+    ----------
+    chance : float or None
+        From ``meta['clip']`` of the ranking.
+    false_alarm_rate : float
+        Which no picture reaches.
+    """
+    if chance is not None and chance <= SURPRISING:
+        warnings.warn(f'No picture has a false-alarm rate of {false_alarm_rate:g} or less; the '
+                      'table of rank has them all.', NoResultsWarning, stacklevel=3)
 
 
 def warn_of_lost(references: References, scores: Scores) -> None:

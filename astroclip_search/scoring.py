@@ -78,7 +78,7 @@ def score(references: References, query: Query, *, by: str, pipeline: Pipeline, 
                                          show_progress=show_progress, stored_only=stored_only)
                 image = _cosines(space, positions, vector)
                 if background.image is not None:
-                    image_background = background.image @ vector
+                    image_background = background.cosines(vector)
             text, text_background = words.result()
         finally:
             stopped.set()

@@ -218,6 +218,7 @@ class ClipSearchClass(MastQueries, VoQueries, Feedback, Descriptions, Pictures, 
         best = ranked.ranked_table(table, references, scores, rows[:limit])
         best.meta['clip'] = ranked.provenance(references, query, scores, by, encoder)
         ranked.warn_of_rows(references)
+        ranked.warn_of_chance(scores)
         return best
 
     def filter(self, results: Any, text: str | Sequence[str] | None = None, *,
@@ -260,6 +261,8 @@ class ClipSearchClass(MastQueries, VoQueries, Feedback, Descriptions, Pictures, 
         """
         import numpy as np
 
+        from .ranked import warn_of_none
+
         if not 0 < false_alarm_rate < 1:
             raise invalid('false_alarm_rate must be between 0 and 1.')
         check_count(limit, 'limit', 'all rows', least=1)
@@ -270,6 +273,8 @@ class ClipSearchClass(MastQueries, VoQueries, Feedback, Descriptions, Pictures, 
                            'so there is no false-alarm rate; use rank.')
         ranked = self.rank(results, text, **options)
         kept = np.ma.filled(ranked['clip_false_alarm'], 2.0) <= false_alarm_rate
+        if not kept.any():
+            warn_of_none(ranked.meta['clip']['chance'], false_alarm_rate)
         return ranked[np.flatnonzero(kept)[:limit]]
 
     # ---- parts ---------------------------------------------------------------------------

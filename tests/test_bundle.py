@@ -70,6 +70,41 @@ def test_background_vectors_are_unit_vectors(path):
     np.testing.assert_allclose(np.linalg.norm(background.words, axis=1), 1, atol=1e-6)
 
 
+def labelled(path, **changes):
+    """The three reference images with labels: x, z, and one of which nothing is known."""
+    with np.load(path / 'background.npz') as data:
+        arrays = dict(data)
+    arrays |= {'labels': np.array([[127, 0, 0], [0, 0, 127]], np.int8), 'labels_scale': 1 / 127,
+               'label': np.array([0, 1, -1], np.int16), 'related': 0.6}
+    np.savez(path / 'background.npz', **arrays | changes)
+    tiny.seal(path)
+
+
+def test_reference_images_that_show_what_is_asked_do_not_count(path):
+    labelled(path)
+    background = open_bundle(str(path)).background
+    queries = np.array([[1, 0, 0], [0.8, 0, 0.6], [0, 1, 0]], np.float32)
+    found = background.cosines(queries)
+    # Two of three are related to the second: too many to leave out.
+    np.testing.assert_array_equal(np.isnan(found), [[True, False, False], [False] * 3, [False] * 3])
+    np.testing.assert_allclose(found[1:], (background.image @ queries.T)[1:])
+    np.testing.assert_allclose(background.cosines(queries[0]), found[:, 0])
+
+
+def test_without_labels_all_reference_images_count(path):
+    background = open_bundle(str(path)).background
+    assert background.labels is None
+    assert np.isfinite(background.cosines(np.eye(3, dtype=np.float32))).all()
+
+
+@pytest.mark.parametrize('wrong', [
+    {'label': np.array([0, 2, -1])}, {'label': np.array([0, -2, -1])}, {'label': np.array([0, 1])},
+    {'related': 'often'}, {'labels': np.zeros((2, 4), np.int8)}])
+def test_labels_of_the_wrong_form(path, wrong):
+    labelled(path, **wrong)
+    refused(path, 'background.npz')
+
+
 def test_a_bundle_of_others_needs_neither_checksums_nor_background(path):
     (path / 'astroclip.json').unlink()
     (path / 'background.npz').unlink()

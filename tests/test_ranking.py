@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from astroclip_search.ranking import centroid, combine, exceedance, normalise, order, standardise
+from astroclip_search.ranking import (
+    NO_WORDS,
+    SURPRISING,
+    centroid,
+    combine,
+    exceedance,
+    normalise,
+    order,
+    standardise,
+    surprise,
+)
 
 cosine = st.floats(-1, 1, width=32)
 cosines = arrays(np.float32, st.integers(0, 30), elements=cosine | st.just(np.nan))
@@ -30,14 +40,30 @@ def test_order_is_best_first_and_stable_with_unranked_rows_last(score):
 
 
 @given(cosines, background)
-def test_false_alarm_is_the_fraction_of_the_background_at_least_as_high(values, reference):
+def test_false_alarm_counts_the_background_at_least_as_high_and_the_image(values, reference):
     found = exceedance(values, reference)
     assert found.dtype == np.float32
     for value, fraction in zip(values, found, strict=True):
         if np.isnan(value):
             assert np.isnan(fraction)
         else:
-            assert fraction == np.float32(np.mean(reference >= value))
+            reached = np.sum(reference >= value)
+            assert fraction == np.float32((reached + 1) / (len(reference) + 1))
+            assert 0 < fraction <= 1
+
+
+def test_an_image_drawn_like_the_background_passes_as_often_as_the_rate_says():
+    rng = np.random.default_rng(0)
+    rates = np.array([exceedance(*np.split(rng.normal(size=100), [1]))[0] for _ in range(4000)])
+    for rate in (0.01, 0.05, 0.5):
+        assert (rates <= rate + 1e-6).mean() == pytest.approx(rate, abs=3 * (rate / 4000)**0.5)
+
+
+def test_what_is_not_known_of_the_background_does_not_count():
+    values, known = np.array([0.5, np.nan, 0.2]), np.array([0.1, 0.3, 0.6])
+    gaps = np.array([np.nan, 0.1, 0.3, np.nan, 0.6])
+    for measure in (standardise, exceedance):
+        np.testing.assert_allclose(measure(values, gaps), measure(values, known))
 
 
 @given(cosines, background)
@@ -86,14 +112,15 @@ def combined(by, **changes):
 
 def test_both_is_the_weighted_sum_of_deviations():
     """
-    A row without words is neither helped nor harmed; a row without a picture has no score.
+    A row without words is as one whose words say little; a row without a picture has no score.
     """
     scores = combined('both')
-    np.testing.assert_allclose(scores.score, [2 * 2 + 0.5 * 0, 2 * 0, np.nan, 2 * 1 - 0.5 * 2],
+    np.testing.assert_allclose(scores.score, [2 * 2 + 0.5 * 0, 0.5 * NO_WORDS, np.nan,
+                                              2 * 1 - 0.5 * 2],
                                atol=1e-5)
     np.testing.assert_allclose(scores.image, IMAGE, atol=1e-7)
     np.testing.assert_allclose(scores.text, TEXT, atol=1e-7)
-    np.testing.assert_allclose(scores.false_alarm, [0, 0.5, np.nan, 0.5])
+    np.testing.assert_allclose(scores.false_alarm, [1 / 3, 2 / 3, np.nan, 2 / 3])
     assert {a.dtype for a in (scores.score, scores.image, scores.text, scores.false_alarm)} == {
         np.dtype(np.float32)}
 
@@ -118,3 +145,69 @@ def test_no_rows(by):
                     image_background=IMAGE_BACKGROUND, text_background=TEXT_BACKGROUND)
     assert found.score.shape == found.false_alarm.shape == (0,)
     assert order(found.score).shape == (0,)
+
+
+# ---- is there anything at all? -------------------------------------------------------------
+
+
+def in_tables(n_rows, *, shift=0.0, n_shifted=0, n_tables=300, by='image'):
+    """How often something stands out of a table, some rows of which are moved up."""
+    rng = np.random.default_rng(n_rows)
+    n_found = 0
+    for _ in range(n_tables):
+        image, text = rng.normal(size=(2, n_rows))
+        image[:n_shifted] += shift
+        text[rng.random(n_rows) < 0.5] = np.nan
+        chance = combine(image, text, by=by, weights=(1.0, 1.0),
+                         image_background=rng.normal(size=1000),
+                         text_background=rng.normal(size=500)).chance
+        n_found += chance <= SURPRISING
+    return n_found / n_tables
+
+
+@pytest.mark.parametrize('by', ['image', 'text', 'both'])
+@pytest.mark.parametrize('n_rows', [1, 12, 100, 1500])
+def test_unrelated_rows_seldom_look_like_a_find(n_rows, by):
+    assert in_tables(n_rows, by=by) <= SURPRISING
+
+
+@pytest.mark.parametrize('by', ['image', 'both'])
+def test_one_row_far_above_the_others_is_a_find(by):
+    assert in_tables(12, shift=6, n_shifted=1, by=by) > 0.9
+
+
+def test_many_rows_of_a_large_table_are_a_find():
+    """
+    None of them alone: of 1500 unrelated rows, several are above all of 1000 reference images.
+    """
+    assert in_tables(1500, shift=6, n_shifted=1, n_tables=50) < 0.2
+    assert in_tables(1500, shift=3, n_shifted=75, n_tables=50) > 0.95
+
+
+def test_words_that_fit_are_a_find_too():
+    rng = np.random.default_rng(3)
+    image, text = rng.uniform(-1, 1, size=(2, 20))
+    backgrounds = {'image_background': rng.normal(size=500),
+                   'text_background': rng.normal(size=500)}
+    text[4] = 9
+    options = {'weights': (1.0, 1.0), **backgrounds}
+    assert combine(image, text, by='both', **options).chance < SURPRISING
+    assert combine(image, text, by='image', **options).chance > 0.5
+
+
+def test_the_chance_of_one_row_is_that_of_a_poisson_variable():
+    rate = 0.02
+    found = surprise(np.array([1.0, np.nan, 0.0]), lambda best: 2 * np.full(len(best), rate))
+    assert found == pytest.approx(1 - np.exp(-2 * 2 * rate))
+
+
+@given(scores, st.floats(0, 1e6))
+def test_the_chance_is_a_probability(score, expected):
+    chance = surprise(score, lambda best: np.full(len(best), expected))
+    assert np.isnan(chance) if np.isnan(score).all() else 0 <= chance <= 1
+
+
+def test_without_a_background_nothing_is_said_of_chance():
+    assert np.isnan(combined('both', image_background=None).chance)
+    assert np.isnan(combined('text', text_background=None).chance)
+    assert combined('both', weights=None).chance == combined('image').chance

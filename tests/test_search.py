@@ -6,6 +6,7 @@ A result in, the same rows out, best first: what a user of ``rank`` notices.
 import dataclasses
 import json
 import os
+import warnings
 from collections import Counter
 from importlib import resources
 from pathlib import Path
@@ -404,13 +405,30 @@ def test_by_both_weighs(weights, colour, serve, tmp_path):
 def test_filter(reference, folder):
     kept = reference.filter(folder, 'red')
     assert [Path(name).name for name in kept['filename']] == ['red.png']
-    assert kept['clip_false_alarm'][0] == 0
+    assert kept['clip_false_alarm'][0] == pytest.approx(1 / 101)
     assert kept.meta['clip']['n_rows'] == 3
+    assert 0 < kept.meta['clip']['chance'] < 0.1
     assert len(reference.filter(folder, 'red', false_alarm_rate=0.999)) == 1
     (folder / 'broken.png').write_bytes(b'broken')
     (folder / 'red.png').unlink()
-    with pytest.warns(BlankResponseWarning):
+    with pytest.warns(BlankResponseWarning), pytest.warns(NoResultsWarning, match='stands out'):
         assert len(reference.filter(folder, 'red')) == 0
+
+
+def test_a_ranking_like_chance_is_said_once(reference, folder):
+    (folder / 'red.png').unlink()
+    for verb in (reference.rank, reference.filter):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            ranked = verb(folder, 'red')
+        assert [warning.category for warning in caught] == [NoResultsWarning]
+        assert str(caught[0].message).startswith('Nothing stands out: of 2 rows')
+        assert ranked.meta['clip']['chance'] > 0.5
+
+
+def test_filter_says_that_it_leaves_nothing_of_a_good_ranking(reference, folder):
+    with pytest.warns(NoResultsWarning, match='No picture has a false-alarm rate of 0.005 or less'):
+        assert len(reference.filter(folder, 'red', false_alarm_rate=0.005)) == 0
 
 
 @pytest.mark.parametrize('options', [{'false_alarm_rate': 0}, {'false_alarm_rate': 1},
