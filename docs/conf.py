@@ -54,7 +54,7 @@ intersphinx_mapping |= {
 nitpicky = True
 nitpick_ignore_regex = [
     # Mix-ins: their methods are on the page of the class that inherits them.
-    (r'py:class', r'astroclip_search\.(queries|vo_queries|feedback|pictures|vectors)\.[A-Z]\w+'),
+    (r'py:class', r'astroclip_search\.(\w*queries|feedback|descriptions|pictures|vectors)\.\w+'),
     (r'py:.*', r'PIL\..*'),           # Pillow's inventory names its classes elsewhere
     (r'py:.*', r'onnxruntime\..*'),   # no inventory
 ]
