@@ -18,7 +18,6 @@ at most the proposal that it was at, and the same command goes on from there.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -28,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from export.chat import BackendError, LocalModel, Server, hash_files
+from export.journal import Journal
 from export.summary import (
     SCHEMA,
     RejectedError,
@@ -37,7 +37,7 @@ from export.summary import (
     prompt_sha256,
 )
 
-__all__ = ['Journal', 'main', 'read_proposals', 'summarise']
+__all__ = ['main', 'read_proposals', 'summarise']
 
 # So many proposals in a row without an answer: the server is down.
 _GIVE_UP = 5
@@ -46,94 +46,6 @@ _GIVE_UP = 5
 _TEMPERATURE_OF_RETRIES = 0.7
 
 _REPORT_EVERY = 25
-
-
-class Journal:
-    """
-    A file of JSON lines that only grows, and survives being cut off; safe to use from many threads.
-
-    Parameters
-    ----------
-    path : path-like
-        The file, made if there is none. A last line that was not finished is taken away.
-
-    Attributes
-    ----------
-    rows : list of dict
-        What it held when it was opened.
-
-    Raises
-    ------
-    ValueError
-        If another line than the last is not a JSON object.
-    """
-
-    def __init__(self, path):
-        self._path = Path(path)
-        self._lock = threading.Lock()
-        is_new = not self._path.exists()
-        self._file = open(self._path, 'a+b')  # noqa: SIM115 - closed by close()
-        try:
-            self._file.seek(0)
-            self.rows, size = self._read(self._file.read())
-        except ValueError:
-            self._file.close()
-            raise
-        self._file.truncate(size)
-        if is_new:
-            _sync_folder(self._path.parent)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self._file.close()
-
-    def _read(self, content):
-        """
-        The rows, and how many bytes of the file they take.
-        """
-        rows, size = [], 0
-        lines = content.splitlines(keepends=True)
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if not isinstance(row, dict) or not line.endswith(b'\n'):
-                if number < len(lines):
-                    raise ValueError(f'line {number} of {self._path.name} is no JSON object')
-                break
-            rows.append(row)
-            size += len(line)
-        return rows, size
-
-    def append(self, row):
-        """
-        Write a row, and wait until it is on the disk.
-
-        Parameters
-        ----------
-        row : dict
-            Of what JSON can hold.
-        """
-        line = json.dumps(row, allow_nan=False).encode() + b'\n'
-        with self._lock:
-            self._file.write(line)
-            self._file.flush()
-            os.fsync(self._file.fileno())
-
-
-def _sync_folder(folder):
-    """
-    Put the name of a new file on the disk, where the system can.
-    """
-    with contextlib.suppress(OSError):
-        number = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
 
 
 def read_proposals(path):
@@ -204,12 +116,10 @@ class _Run:
                 self._record(self._one(proposal))
             except BaseException:
                 with self._lock:
-                    is_first = not self.stopped.is_set()
+                    if self.stopped.is_set():
+                        return  # it was us who hung up
                     self.stopped.set()
-                if is_first:
-                    self.backend.close()
-                    raise
-                return  # it was us who hung up
+                raise
 
     def _one(self, proposal):
         """
