@@ -77,7 +77,8 @@ def described_table(table: Table, references: References, phrases: Sequence[str]
     cosines : ndarray
         Of pictures and phrases, shape ``(n, m)``; NaN in rows without a picture.
     background : ndarray or None
-        Cosines of the background images with the phrases, shape ``(b, m)``.
+        Cosines of the background images with the phrases, shape ``(b, m)``, NaN for a phrase
+        that an image may show.
     limit : int or None
         Phrases of one image; `None` gives all.
 
@@ -149,7 +150,8 @@ def none_logit(background: np.ndarray, false_alarm_rate: float) -> float:
     Parameters
     ----------
     background : ndarray
-        Logits of the background images, shape ``(b, m)``.
+        Logits of the background images, shape ``(b, m)``, NaN for a class that an image may show:
+        then it does not count, unless all do.
     false_alarm_rate : float
         Fraction of the background that may be more probable in one of the other classes.
 
@@ -158,7 +160,10 @@ def none_logit(background: np.ndarray, false_alarm_rate: float) -> float:
     float
         It is larger than all others for the rest of the background.
     """
-    best = np.sort(background.max(axis=1))
+    known = ~np.isnan(background)
+    unrelated = known.all(axis=1)
+    counted = unrelated if unrelated.any() else known.any(axis=1)
+    best = np.sort(np.fmax.reduce(background[counted], axis=1))
     return float(best[-1 - int(false_alarm_rate * len(best))])
 
 

@@ -217,9 +217,9 @@ class Descriptions:
         known = positions >= 0
         if known.any():
             cosines[known] = space.matrix[positions[known]] @ phrases.T
-        background = encoder.bundle.background.image
+        background = encoder.bundle.background
         return (table, references, cosines,
-                background @ phrases.T if background is not None else None)
+                background.cosines(phrases) if background.image is not None else None)
 
 
 def _groups(classes: Any, least: int) -> dict[str, list[str]]:

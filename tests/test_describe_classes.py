@@ -16,7 +16,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from astroclip_search import ClipSearch
+from astroclip_search.bundle import Background
 from astroclip_search.described import none_logit, probabilities
+from astroclip_search.ranking import normalise
 from tests import tiny
 from tests.colours import picture, serve_colours
 from tests.test_search import ReferenceEncoder
@@ -180,6 +182,31 @@ def test_the_rate_holds_for_the_reference_images(reference, rate):
     logits = 100 * background @ texts.T
     none = none_logit(logits, rate)
     assert (logits.max(axis=1) > none).mean() == pytest.approx(rate)
+
+
+def test_reference_images_that_show_a_class_do_not_count(folder, tmp_path):
+    encoder = ReferenceEncoder()
+    greys = encoder.bundle.background.image
+    reds = normalise(np.array([[1.0, 0.01 * i, 0.0] for i in range(20)]))
+    images, label = np.concatenate([greys, reds]), np.repeat([-1, 0], [len(greys), len(reds)])
+    labels = encoder.encode_text(['red'])
+    found = []
+    for background in (Background(images), Background(images, labels=labels, label=label,
+                                                      related=0.9)):
+        encoder.bundle.__dict__['background'] = background
+        search = ClipSearch(encoder=encoder, cache_dir=tmp_path / 'cache')
+        table = search.classify(folder / 'red.png', ['dark red', 'blue'], false_alarm_rate=0.05)
+        lines = search.describe(folder / 'red.png', ['red', 'green'], limit=1)
+        found.append((table['clip_p_none'][0], lines['clip_false_alarm'][0]))
+    assert found[0][0] > 0.1 > found[1][0]
+    assert found[0][1] == pytest.approx(2 / 121, abs=0.01)
+    assert found[1][1] == pytest.approx(1 / 101)
+
+
+def test_all_reference_images_may_show_a_class():
+    logits = np.array([[1.0, np.nan], [np.nan, 2.0], [3.0, np.nan], [np.nan, 4.0]])
+    assert none_logit(logits, 0.25) == 3
+    assert none_logit(np.vstack([logits, [[0.5, 0.0]]]), 0.25) == 0.5
 
 
 def test_a_model_without_reference_images_has_no_none(search, folder):
