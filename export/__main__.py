@@ -8,7 +8,10 @@ import sys
 #: Step -> module with ``main(arguments)``, in the order they are run.
 STEPS = {
     'sky': 'export.sky',
+    'proposals': 'export.proposals',
+    'hst': 'export.hst',
     'summarise': 'export.summarise',
+    'shards': 'export.shards',
     'train': 'export.train',
     'to-onnx': 'export.to_onnx',
     'quantise': 'export.quantise',
