@@ -438,10 +438,10 @@ def test_all_connections_wait_as_long_as_the_server_asks(server_of):
         start = time.monotonic()
         assert ask(backend, 'comets').complete
         assert time.monotonic() - start > 0.6
-        backend._pause(chat._TransientError('busy', pause=0.4))
         start = time.monotonic()
+        backend._pause(chat._TransientError('busy', pause=0.4))
         assert ask(backend, 'moons').complete
-        assert time.monotonic() - start > 0.3
+        assert time.monotonic() - start > 0.4
 
 
 def test_waits_grow(server_of, monkeypatch):
@@ -474,7 +474,7 @@ def test_a_pause_of_a_day_ends_the_run(run, tmp_path, capsys):
 def test_nothing_takes_more_than_its_share(server_of, fault, reason):
     with Chat(faults={'': fault}) as server:
         backend = server_of(server, timeout=0.5 if 'time' in reason else 30.0, retries=1,
-                            max_bytes=100_000)
+                            max_bytes=100_000, model_sha256='known')
         start = time.monotonic()
         with pytest.raises(BackendError, match=reason) as caught:
             ask(backend)
@@ -534,7 +534,7 @@ def test_a_server_that_knows_no_schemas(run, tmp_path, other, capsys):
 
 
 def test_no_more_requests_at_once_than_allowed(run, tmp_path):
-    with Chat(latency=0.05) as server:
+    with Chat(latency=0.2) as server:
         assert run(server, write_proposals(tmp_path, topics(15)), '--concurrency', '3') == 0
         assert server.max_in_flight == 3
 

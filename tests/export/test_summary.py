@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from export import summary
@@ -76,6 +76,7 @@ _replies = st.one_of(st.text(max_size=50), st.dictionaries(
     st.sampled_from([*FIELDS, 'x']), _lists).map(json.dumps))
 
 
+@settings(deadline=None)
 @given(st.lists(_replies, max_size=3).map(' '.join))
 @example(json.dumps({FIELDS[0]: ['galaxies'], FIELDS[1]: ['Ages – old.']}))
 @example('{' * 100)
