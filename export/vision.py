@@ -27,10 +27,14 @@ class ImageTower(torch.nn.Module):
         Name of a timm model; it is always trained from scratch.
     dim : int
         Dimension of the joint space.
+    views : int, optional
+        Mirror images that an embedding is the mean of: 1, 2 (left and right) or 4 (up and down
+        too). The sky has neither.
     """
 
-    def __init__(self, network='mobilenetv4_conv_small', dim=384):
+    def __init__(self, network='mobilenetv4_conv_small', dim=384, views=1):
         super().__init__()
+        self.views = views
         self.trunk = timm.create_model(network, pretrained=False, num_classes=dim)
 
     def forward(self, pixel_values):
@@ -47,7 +51,12 @@ class ImageTower(torch.nn.Module):
         image_embeds : `torch.Tensor` of float32, shape (n, d)
             Unit vectors.
         """
-        return self.embed(self.features(pixel_values))
+        mirrored = [pixel_values]
+        for axis in (3, 2)[:self.views.bit_length() - 1]:
+            mirrored += [view.flip(axis) for view in mirrored]
+        vectors = self.embed(self.features(torch.cat(mirrored)))
+        mean = vectors.reshape(self.views, -1, vectors.shape[-1]).mean(0)
+        return torch.nn.functional.normalize(mean, dim=-1)
 
     def features(self, pixel_values):
         """
@@ -149,7 +158,7 @@ def load_checkpoint(path):
     scale = state['averaged']['log_scale'].exp().item()
     info['logit_scale'] = min(scale, info['config']['train']['scale_max'])
     model = info['config']['model']
-    tower = ImageTower(model['network'], model['dim'])
+    tower = ImageTower(model['network'], model['dim'], model['views'])
     text_map = TextMap(model['dim'], model['text_width'])
     for module, prefix in ((tower, 'image.'), (text_map, 'text.')):
         module.load_state_dict({name.removeprefix(prefix): value

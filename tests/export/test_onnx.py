@@ -95,3 +95,18 @@ def test_parity_of_equal_and_of_unrelated_vectors():
     first, second = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (first, second))
     assert parity(first, first) == pytest.approx({'mean': 1, 'min': 1, 'neighbours': 1})
     assert parity(first, second)['neighbours'] < 0.4
+
+
+@pytest.mark.parametrize('views', [1, 2, 4])
+def test_mirror_images_have_one_embedding(tmp_path, pixels, views):
+    torch.manual_seed(0)
+    tower = ImageTower('test_byobnet', 16, views).eval()
+    export_vision(tower, 32, tmp_path / 'vision.onnx')
+    model = session(tmp_path / 'vision.onnx')
+    with torch.no_grad():
+        wanted = [tower.embed(tower.features(pixels.flip(axes)))
+                  for axes in ([], [3], [2], [2, 3])[:views]]
+    wanted = torch.nn.functional.normalize(torch.stack(wanted).mean(0), dim=-1).numpy()
+    for axis in ([], [3], [2])[:views]:
+        got, = model.run(None, {'pixel_values': pixels.flip(axis).numpy()})
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
