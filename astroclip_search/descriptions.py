@@ -38,7 +38,8 @@ class Descriptions:
         Parameters
         ----------
         results : Table, QTable, Row, DALResults, path, glob pattern, array, HDU, image, or a list
-            Images, or a result with images, as for `rank`.
+            Images, or a result with images, as for `rank`; those of a ranked table are taken
+            as they are.
         phrases : str or sequence of str, optional
             What to choose from; by default all of `astroclip_search.vocabulary`.
         limit : int or None
@@ -112,7 +113,8 @@ class Descriptions:
         Parameters
         ----------
         results : Table, QTable, Row, DALResults, path, glob pattern, array, HDU, image, or a list
-            Images, or a result with images, as for `rank`.
+            Images, or a result with images, as for `rank`; those of a ranked table are taken
+            as they are.
         classes : sequence of str, or dict
             A phrase for each class; or its name, and a phrase or several, which are averaged.
         false_alarm_rate : float, optional
@@ -201,10 +203,12 @@ class Descriptions:
         from .described import phrase_vectors
 
         check_count(max_images, 'max_images', 'conf.max_images')
-        given = {'coordinates': coordinates, 'radius': radius, 'colour': colour or None,
-                 'sky_context': sky_context}
-        table, references = open_results(results, image_dir=image_dir, **{
-            name: value for name, value in given.items() if value is not None})
+        given = {name: value for name, value in (
+            ('coordinates', coordinates), ('radius', radius), ('colour', colour or None),
+            ('sky_context', sky_context)) if value is not None}
+        table, references = open_results(results, image_dir=image_dir, **given)
+        if not given:
+            _take_ranked(table, references)
         self._check_rankable(table, references, 'image')
         encoder = self._encoder()
         scoring.warn_of_length([phrase for group in groups for phrase in group], encoder)
@@ -220,6 +224,21 @@ class Descriptions:
         background = encoder.bundle.background
         return (table, references, cosines,
                 background.cosines(phrases) if background.image is not None else None)
+
+
+def _take_ranked(table: 'Table', references: 'References') -> None:
+    """
+    Take the images that a ranking has found; those in memory have no other name.
+    """
+    from .archives.tables import text_column
+
+    if not {'clip_source', 'clip_status'} <= set(table.colnames):
+        return
+    references.has_files = True
+    for i, (source, status) in enumerate(zip(text_column(table, 'clip_source'),
+                                             text_column(table, 'clip_status'), strict=True)):
+        if source and status == 'OK':
+            references.sources[i], references.status[i], references.message[i] = source, '', ''
 
 
 def _groups(classes: Any, least: int) -> dict[str, list[str]]:

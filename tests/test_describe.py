@@ -176,6 +176,29 @@ def test_rows_of_an_archive_are_downloaded_once(reference, serve):
     assert len(mast.downloads()) == n
 
 
+@pytest.mark.parametrize('in_memory', [False, True])
+def test_a_ranked_table_and_its_rows(reference, folder, in_memory):
+    best = reference.rank([picture(colour) for colour in COLOURS] if in_memory else folder, 'blue',
+                          by='image')
+    n = reference._given_encoder.n_images
+    lines = reference.describe(best, COLOURS, limit=1)
+    assert lines['clip_phrase'][0] == 'blue'
+    assert reference.describe(best[:1], COLOURS)['clip_phrase'][0] == 'blue'
+    assert reference.describe(best[0], COLOURS)['clip_phrase'][0] == 'blue'
+    assert reference.classify(best, COLOURS)['clip_class'][0] == 'blue'
+    assert reference._given_encoder.n_images == n, 'no image is embedded again'
+
+
+def test_a_failure_of_the_ranking_is_tried_again(reference, folder):
+    table = Table({'image': ['red.png', 'late.png']})
+    with pytest.warns(BlankResponseWarning):
+        best = reference.rank(table, 'red', image_dir=folder)
+    (folder / 'red.png').rename(folder / 'late.png')
+    with pytest.warns(BlankResponseWarning):
+        lines = reference.describe(best, COLOURS, image_dir=folder, limit=1)
+    assert lines['clip_status'].tolist() == ['ERROR', 'OK'], 'each file is looked for anew'
+
+
 def test_rows_without_an_image_stay(reference, folder):
     (folder / 'broken.png').write_bytes(b'broken')
     table = Table({'image': ['red.png', '', 'broken.png', 'blue.png'], 'n': [1, 2, 3, 4]})
