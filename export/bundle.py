@@ -3,13 +3,11 @@ Assemble a model bundle: what the product loads, and nothing else.
 
 A bundle is a folder in the layout of Hugging Face ONNX CLIP repositories with
 three files of ours: ``astroclip.json`` (provenance, checksums, ranking weights),
-``background.npz`` (embeddings of reference images and words, so that a score can
-be compared with chance) and ``golden.npz`` (a self-test).
+``background.npz`` (see `export.background`, so that a score can be compared with
+chance) and ``golden.npz`` (a self-test).
 """
 
 import argparse
-import csv
-import gzip
 import hashlib
 import json
 import shutil
@@ -20,21 +18,16 @@ import torch
 from tokenizers import Tokenizer
 
 from export import pairs as real_pairs
-from export.batches import split_folder
+from export.background import background
 from export.card import model_card
-from export.sky import KINDS, render
+from export.sky import render
 from export.text import MAX_TOKENS, SentenceEncoder, TextTower, minilm_folder
-from export.to_onnx import session
 from export.vision import MEAN, STD, load_checkpoint, normalise
 
-__all__ = ['LIMIT', 'background', 'bundle', 'golden', 'main']
+__all__ = ['LIMIT', 'bundle', 'golden', 'main']
 
 #: Most bytes of a bundle, all files counted.
 LIMIT = 30_000_000
-
-#: Most reference images of a source. Surveys of one class of object give few: else that class
-#: would be common among the references, and no match of it could be told from chance.
-REFERENCES = {'apod': 800, 'jwst_yuval': 400, 'smallgz1': 60, 'frdeep': 40}
 
 #: A query is the mean of its embeddings in these sentences.
 PROMPT_TEMPLATES = ('{}', 'an image of {}', 'telescope image of {}')
@@ -61,8 +54,8 @@ def bundle(checkpoint, towers, out, *, real=None, words=None, metrics=None):
     out : path-like
         Folder to write.
     real : path-like, optional
-        Folder with ``manifest.jsonl``: reference images of the background. Without
-        it, the background is synthetic.
+        Folder with ``manifest.jsonl``: more reference images of the background beside
+        those that are rendered.
     words : path-like, optional
         CSV file, possibly gzipped, with columns ``target_name`` and ``obs_title``:
         reference words of the background. Without it, titles of the manifest.
@@ -91,6 +84,7 @@ def bundle(checkpoint, towers, out, *, real=None, words=None, metrics=None):
     np.savez_compressed(out / 'golden.npz', **golden(tower, encoder, text_map, size))
     np.savez_compressed(out / 'background.npz', **background(
         out, size, data={**info['config']['data'], 'real': real}, words=words,
+        templates=PROMPT_TEMPLATES,
     ))
     description = _description(info, metrics or {})
     (out / 'README.md').write_text(model_card(description), encoding='utf-8')
@@ -139,84 +133,6 @@ def golden(tower, encoder, text_map, size):
         joint, sentence = TextTower(encoder, text_map)(ids, mask)
     return {'pixels': pixels, 'image_embeds': images, 'texts': np.array(GOLDEN_TEXTS),
             'text_embeds': joint.numpy(), 'sentence_embeds': sentence.numpy()}
-
-
-def background(out, size, *, data, words=None):
-    """
-    Embed reference images and words with the bundle's own towers.
-
-    Held-out images come first: what a tower was trained on is placed better than
-    what it will meet.
-
-    Parameters
-    ----------
-    out : path-like
-        Bundle with its ``onnx`` folder and tokenizer.
-    size : int
-        Side of the images.
-    data : dict
-        ``real`` and ``validation_fractions``, see `export.batches.split_folder`.
-    words : path-like, optional
-        CSV file of archive rows.
-
-    Returns
-    -------
-    arrays : dict
-        ``image`` and ``words`` int8 with ``image_scale`` and ``words_scale`` float32.
-    """
-    rng = np.random.default_rng(0)
-    if data['real']:
-        pairs, held_out = split_folder(data)
-        chosen = []
-        for source in sorted({pair.source for pair in pairs}):
-            rows = np.array([i for i, pair in enumerate(pairs) if pair.source == source])
-            order = np.lexsort((rng.random(len(rows)), ~held_out[rows]))
-            chosen.extend(rows[order[:REFERENCES.get(source, 100)]])
-        squares = [real_pairs.to_square(real_pairs.load_pixels(pairs[i].file), size)
-                   for i in chosen]
-        titles = [real_pairs.row_words(pair) for pair in pairs]
-    else:
-        squares = [real_pairs.to_square(render(8_000_000 + i).image, size) for i in range(200)]
-        titles = [kind.replace('_', ' ') for kind in KINDS]
-    if words:
-        titles = _row_words(words)
-    titles = sorted(set(titles))
-    titles = [titles[i] for i in rng.permutation(len(titles))[:1000]]
-    return {**_int8('image', _embed_images(out, np.stack(squares))),
-            **_int8('words', _embed_words(out, titles))}
-
-
-def _row_words(path):
-    opener = gzip.open if str(path).endswith('.gz') else open
-    with opener(path, 'rt', encoding='utf-8', newline='') as lines:
-        return [', '.join(part for part in (row['target_name'], row['obs_title']) if part)
-                for row in csv.DictReader(lines)]
-
-
-def _embed_images(out, squares):
-    vision = session(Path(out) / 'onnx' / 'vision_model_quantized.onnx')
-    return np.concatenate([
-        vision.run(None, {'pixel_values': normalise(torch.from_numpy(part)).numpy()})[0]
-        for part in np.array_split(squares, -(-len(squares) // 32))
-    ])
-
-
-def _embed_words(out, titles):
-    text = session(Path(out) / 'onnx' / 'text_model_quantized.onnx')
-    tokenizer = Tokenizer.from_file(str(Path(out) / 'tokenizer.json'))
-    vectors = []
-    for i in range(0, len(titles), 32):
-        encodings = tokenizer.encode_batch(titles[i:i + 32])
-        vectors.append(text.run(['sentence_embeds'], {
-            'input_ids': np.array([e.ids for e in encodings], np.int64),
-            'attention_mask': np.array([e.attention_mask for e in encodings], np.int64),
-        })[0])
-    return np.concatenate(vectors)
-
-
-def _int8(name, vectors):
-    scale = np.abs(vectors).max() / 127
-    return {name: np.rint(vectors / scale).astype(np.int8), f'{name}_scale': np.float32(scale)}
 
 
 def _write_tokenizer(out):

@@ -1,5 +1,6 @@
 """
 Is ``clip_false_alarm`` honest: how many unrelated images does a threshold let through?
+And how many that show what is asked, and how often does chance alone look like a find?
 
 Every query of ``configs/queries.toml`` is put to every source. An image counts as
 unrelated to a query if it has labels and none of their classes shares a kind with
@@ -7,6 +8,7 @@ the query; images without labels are left out, as they may show it.
 """
 
 import argparse
+import dataclasses
 import json
 import tomllib
 from pathlib import Path
@@ -19,14 +21,15 @@ from astroclip_search.bundle import open_bundle
 from astroclip_search.encoder import open_encoder
 from astroclip_search.pixels import resize
 from astroclip_search.query import Query
-from astroclip_search.ranking import exceedance
+from astroclip_search.ranking import SURPRISING, exceedance, surprise
 from export import pairs as real_pairs
+from export.background import REFERENCES
 from export.batches import read_shard, split_folder
-from export.bundle import REFERENCES
 from export.sky import KINDS
 from export.train import read_config
 
-__all__ = ['THRESHOLDS', 'TOLERANCE', 'calibration', 'false_alarms', 'main', 'passed', 'verdict']
+__all__ = ['THRESHOLDS', 'TOLERANCE', 'calibration', 'false_alarms', 'finds', 'main', 'passed',
+           'verdict']
 
 #: Rates that are judged.
 THRESHOLDS = (0.001, 0.01, 0.05, 0.1)
@@ -34,10 +37,13 @@ THRESHOLDS = (0.001, 0.01, 0.05, 0.1)
 TOLERANCE = 0.003
 #: Fewest unrelated images of which a rate is measured.
 FEWEST = 20
+#: Rows of the tables in which a find is looked for, and which of them show it in every other table.
+TABLES = (20, 100, 500)
+SHOWING = 0.05
 
 _QUERIES = Path(__file__).parent / 'configs' / 'queries.toml'
 _COLUMNS = ['source', 'images', 'queries', *(f'{threshold:g}' for threshold in THRESHOLDS),
-            'at 0.01']
+            'at 0.01', 'that show it']
 # Eight bits move a vector by less than this, another image moves it by more.
 _SAME = 0.9995
 
@@ -70,25 +76,26 @@ def false_alarms(images, phrases, background):
         Unit vectors.
     phrases : `numpy.ndarray` of float, shape (q, d)
         Unit vectors of the queries.
-    background : `numpy.ndarray` of float, shape (m, d)
-        Unit vectors of the reference images, some of which may be among ``images``.
+    background : `astroclip_search.bundle.Background`
+        The reference images, some of which may be among ``images``.
 
     Returns
     -------
     rates : `numpy.ndarray` of float, shape (n, q)
-        Of the other reference images.
+        See `astroclip_search.ranking.exceedance`.
     """
-    same = images @ background.T > _SAME
-    others = len(background) - same.sum(1)
-    cosines, against = images @ phrases.T, background @ phrases.T
+    image, itself = np.nonzero(images @ background.image.T > _SAME)
+    cosines, against = images @ phrases.T, background.cosines(phrases)
     rates = np.empty(cosines.shape)
     for i, (cosine, reference) in enumerate(zip(cosines.T, against.T, strict=True)):
-        itself = (same & (reference >= cosine[:, None])).sum(1)
-        rates[:, i] = (exceedance(cosine, reference) * len(background) - itself) / others
+        size = np.isfinite(reference).sum() + 1
+        reached, known = (np.bincount(image, counted, len(cosine)) for counted in (
+            reference[itself] >= cosine[image], np.isfinite(reference[itself])))
+        rates[:, i] = (exceedance(cosine, reference) * size - reached) / (size - known)
     return rates.clip(0, 1)
 
 
-def passed(rates, unrelated, *, draws=400):
+def passed(rates, unrelated, *, draws=400, fewest=None):
     """
     Measure which fraction of unrelated images is at or below each threshold.
 
@@ -97,10 +104,11 @@ def passed(rates, unrelated, *, draws=400):
     rates : `numpy.ndarray` of float, shape (n, q)
         False-alarm rates.
     unrelated : `numpy.ndarray` of bool, shape (n, q)
-        Which images have nothing to do with which query; a query with fewer than
-        `FEWEST` is left out.
+        Which images have nothing to do with which query.
     draws : int, optional
         Bootstrap samples over images and queries.
+    fewest : int, optional
+        A query with fewer such images is left out; by default `FEWEST`.
 
     Returns
     -------
@@ -109,7 +117,7 @@ def passed(rates, unrelated, *, draws=400):
     queries : int
         Queries in the mean.
     """
-    kept = unrelated.sum(0) >= FEWEST
+    kept = unrelated.sum(0) >= (FEWEST if fewest is None else fewest)
     if not kept.any():
         return (np.full(len(THRESHOLDS), np.nan),) * 3 + (0,)
     rates, unrelated = rates[:, kept], unrelated[:, kept]
@@ -125,6 +133,48 @@ def passed(rates, unrelated, *, draws=400):
         samples.append(share[:, queries].mean(1))
     low, high = np.percentile(samples, [2.5, 97.5], axis=0)
     return (below.sum(1) / unrelated.sum(0)).mean(1), low, high, count
+
+
+def finds(rates, unrelated, showing, size, *, draws=20):
+    """
+    Draw tables of images and count those in which something stands out.
+
+    Parameters
+    ----------
+    rates : `numpy.ndarray` of float, shape (n, q)
+        False-alarm rates.
+    unrelated, showing : `numpy.ndarray` of bool, shape (n, q)
+        Which images have nothing to do with which query, and which show it.
+    size : int
+        Rows of a table.
+    draws : int, optional
+        Tables of each query.
+
+    Returns
+    -------
+    alone, among : float
+        Share of the tables of unrelated images, and of those where `SHOWING` of them were
+        replaced by images that show it, that are no more likely by chance than
+        `astroclip_search.ranking.SURPRISING`; NaN if there are not enough images.
+    """
+    rng = np.random.default_rng(0)
+    alone, among = [], []
+    for rate, others, wanted in zip(rates.T, unrelated.T, showing.T, strict=True):
+        others, wanted = np.flatnonzero(others), np.flatnonzero(wanted)
+        if len(others) < size:
+            continue
+        for _ in range(draws):
+            table = rate[rng.choice(others, size, replace=False)]
+            alone.append(_stands_out(table))
+            if len(wanted) >= 3:
+                count = max(1, round(SHOWING * size))
+                table[:count] = rate[rng.choice(wanted, count)]
+                among.append(_stands_out(table))
+    return tuple(float(np.mean(found)) if found else np.nan for found in (alone, among))
+
+
+def _stands_out(rates):
+    return surprise(-rates, lambda best: -len(rates) * best) <= SURPRISING
 
 
 def verdict(mean):
@@ -168,8 +218,9 @@ def calibration(model_folder, *, real=None, sky=(), config=None):
     -------
     result : dict
         ``background`` (number of reference images) and ``tables``: one with the background as it
-        is, and one without reference images of the source that is judged, which is what an
-        archive unlike all others meets.
+        is, one without reference images of the source that is judged, which is what an
+        archive unlike all others meets, and one of finds. Of synthetic scenes the same seeds are
+        never met, but scenes of the same kinds.
 
     Raises
     ------
@@ -177,8 +228,8 @@ def calibration(model_folder, *, real=None, sky=(), config=None):
         If the bundle has no reference images.
     """
     model = _Model(model_folder)
-    background = model.bundle.background.image
-    if background is None:
+    background = model.bundle.background
+    if background.image is None:
         raise ValueError('the bundle has no reference images')
     content = tomllib.loads(_QUERIES.read_text(encoding='utf-8'))
     classes = {source: content[source] for source in REFERENCES}
@@ -187,28 +238,47 @@ def calibration(model_folder, *, real=None, sky=(), config=None):
         for phrase, *kinds in table.values():
             kinds_of.setdefault(phrase, set()).update(kinds)
     phrases = model.texts(list(kinds_of))
-    rows, without = [], []
+    rows, without, found = [], [], []
     for name, vectors, shown, judged in _sources(model, classes, real, sky, config):
-        apart = np.array([[bool(kinds) and not kinds & query for query in kinds_of.values()]
-                          for kinds in shown])[judged]
-        foreign = background[(vectors @ background.T).max(0) <= _SAME]
-        for reference, table in ((background, rows), (foreign, without)):
-            if len(reference):
-                table.append(_row(name, false_alarms(vectors[judged], phrases, reference), apart))
+        showing = np.array([[bool(kinds & query) for query in kinds_of.values()]
+                            for kinds in shown])[judged]
+        unrelated = np.array([bool(kinds) for kinds in shown])[judged, None] & ~showing
+        foreign = (vectors @ background.image.T).max(0) <= _SAME
+        for kept, table in ((np.ones_like(foreign), rows), (foreign, without)):
+            if kept.any():
+                rates = false_alarms(vectors[judged], phrases, _subset(background, kept))
+                table.append(_row(name, rates, unrelated, showing))
+                if table is rows:
+                    found += [[name, size, *_percent(finds(rates, unrelated, showing, size))]
+                              for size in TABLES if unrelated.sum(0).max(initial=0) >= size]
     text = (f'{len(kinds_of)} queries; fraction of unrelated images at or below each false-alarm '
-            'rate, mean over queries, with 95 % over images and queries.')
-    return {'background': len(background), 'tables': [
+            'rate, mean over queries, with 95 % over images and queries; last the fraction of '
+            'images that show it at or below 0.01.')
+    return {'background': len(background.image), 'tables': [
         {'title': 'Unrelated images let through', 'columns': _COLUMNS, 'rows': rows,
-         'text': f'{len(background)} reference images, {text}'},
+         'text': f'{len(background.image)} reference images, {text}'},
         {'title': 'The same without reference images of the source', 'columns': _COLUMNS,
          'rows': without, 'text': text},
+        {'title': 'Tables in which something stands out', 'rows': found,
+         'columns': ['source', 'rows', 'none shows it', f'{SHOWING:.0%} show it'],
+         'text': f'by chance in less than {SURPRISING:.0%}, says the product.'},
     ]}
 
 
-def _row(name, rates, unrelated):
+def _subset(background, kept):
+    label = background.label[kept] if background.label is not None else None
+    return dataclasses.replace(background, image=background.image[kept], label=label)
+
+
+def _percent(shares):
+    return ['-' if np.isnan(share) else f'{share:.0%}' for share in shares]
+
+
+def _row(name, rates, unrelated, showing):
     mean, low, high, queries = passed(rates, unrelated)
     cells = [f'{m:.4f} [{a:.4f}, {b:.4f}]' for m, a, b in zip(mean, low, high, strict=True)]
-    return [name, int(unrelated.any(1).sum()), queries, *cells, verdict(mean)]
+    power = passed(rates, showing, draws=1, fewest=5)[0][THRESHOLDS.index(0.01)]
+    return [name, int(unrelated.any(1).sum()), queries, *cells, verdict(mean), f'{power:.2f}']
 
 
 def _sources(model, classes, real, sky, config):

@@ -11,10 +11,22 @@ pytest.importorskip('torch', reason='export/ needs torch: install the extra [exp
 from astroclip_search.bundle import open_bundle
 from astroclip_search.encoder import open_encoder
 from astroclip_search.exceptions import BundleError
+from astroclip_search.ranking import normalise
+from export import background as background_module
 from export import bundle as module
 from export.bundle import main as make_bundle
 from export.evaluate import evaluate, fit_weights
-from export.sky import KINDS
+from export.pairs import Pair
+from export.shipped import Shipped
+from export.sky import KINDS, names
+
+
+@pytest.fixture(scope='module', autouse=True)
+def few_scenes():
+    """Rendering is slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(background_module, 'SCENES', 1)
+        yield
 
 
 @pytest.fixture(scope='module')
@@ -45,11 +57,42 @@ def test_the_product_reproduces_the_golden_vectors(made):
 
 def test_background_holds_images_and_distinct_words(made):
     background = open_bundle(str(made)).background
-    assert background.image.shape == (40, 384)
+    assert background.image.shape == (len(KINDS) + 40, 384)
     assert background.words.shape == (2, 384)
     assert background.image.dtype == np.float32
     with np.load(made / 'background.npz') as stored:
-        assert stored['image'].dtype == stored['words'].dtype == np.int8
+        assert stored['image'].dtype == stored['labels'].dtype == stored['words'].dtype == np.int8
+
+
+def test_reference_images_that_show_what_is_asked_are_left_out(made):
+    bundle = open_bundle(str(made))
+    shipped = Shipped(made)
+    background = bundle.background
+    assert background.label.shape == (len(KINDS) + 40,)
+    assert len(background.labels) == len(KINDS) + 2  # the manifest has two labels of its own
+    assert -1 < background.related < 1
+    found = np.isnan(background.cosines(shipped.texts(['spiral galaxy', 'globular cluster'])))
+    for column, kind in enumerate(('spiral', 'globular_cluster')):
+        assert found[KINDS.index(kind), column]
+        assert not found[KINDS.index('plot'), column]
+
+
+def test_what_means_the_same_is_more_alike_than_other_kinds():
+    rng = np.random.default_rng(1)
+    kinds = [normalise(np.eye(50)[kind] + 0.02 * rng.normal(size=(4, 50))) for kind in range(50)]
+    cosine = background_module.related(kinds)
+    assert 0 < cosine < 0.5
+    others = np.concatenate([kinds[0] @ vectors.mean(0) for vectors in kinds[1:]])
+    assert (others >= cosine).mean() < 0.1
+
+
+def test_what_a_real_image_shows():
+    shown = background_module._shown
+    named = Pair('file', 'test', labels=('planetary_nebula', 'some other_thing'))
+    assert 'planetary nebula' in shown(named)
+    assert 'some other thing' in shown(named)
+    assert shown(Pair('file', 'test')) == ()
+    assert shown(Pair('file', 'test', kind='comet')) == names('comet')
 
 
 def test_every_file_is_listed_and_a_changed_one_refused(made, tmp_path):

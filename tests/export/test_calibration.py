@@ -8,10 +8,11 @@ import pytest
 
 pytest.importorskip('torch', reason='export/ needs torch: install the extra [export]')
 
+from astroclip_search.bundle import Background
 from astroclip_search.ranking import normalise
 from export import calibration as module
 from export.__main__ import main
-from export.calibration import THRESHOLDS, calibration, false_alarms, passed, verdict
+from export.calibration import THRESHOLDS, calibration, false_alarms, finds, passed, verdict
 
 PHRASE = np.eye(1, 16, dtype=np.float32)
 
@@ -22,7 +23,7 @@ class Model:
     def __init__(self, lean=0.0, references=4000):
         self._lean, self._rng = lean, np.random.default_rng(5)
         vectors = None if references == 0 else normalise(self._rng.normal(size=(references, 16)))
-        self.bundle = SimpleNamespace(background=SimpleNamespace(image=vectors))
+        self.bundle = SimpleNamespace(background=Background(vectors))
 
     def images(self, images):
         return normalise(self._rng.normal(size=(len(images), 16)) + self._lean * PHRASE)
@@ -51,7 +52,10 @@ def test_a_source_unlike_the_background_is_found_out(scenes, monkeypatch, lean, 
     assert result['background'] == 4000
     assert len(row) == len(table['columns'])
     assert row[0] == 'synthetic scenes'
-    assert row[-1] == expected
+    assert row[-2] == expected
+    assert float(row[-1]) == pytest.approx(float(row[4].split()[0]), abs=0.01)  # none shows it
+    assert [row[:2] for row in result['tables'][2]['rows']] == [
+        ['synthetic scenes', size] for size in module.TABLES]
 
 
 def test_without_reference_images_there_is_nothing_to_measure(scenes, monkeypatch):
@@ -82,21 +86,22 @@ def test_real_images_are_judged_with_and_without_their_own_source(manifest, conf
     model = Model(references=40)
     model.images = lambda images: model.bundle.background.image[:len(images)]
     monkeypatch.setattr(module, '_Model', lambda path: model)
-    own, foreign = calibration('model', real=manifest, config=config)['tables']
+    own, foreign, found = calibration('model', real=manifest, config=config)['tables']
     [row] = own['rows']
     assert row[0] == 'test'
     assert (0 < row[1] < 40) == (queries > 0)  # the held-out ones
     assert row[2] == queries
     assert foreign['rows'] == []
+    assert found['rows'] == []
 
 
 def test_an_image_is_not_compared_with_itself():
     images = normalise([[3, 1], [2, 1], [1, 1], [0, 1]])
     phrase = normalise([[1, 0]])
-    np.testing.assert_allclose(false_alarms(images, phrase, images)[:, 0], [0, 1/3, 2/3, 1],
-                               atol=1e-6)
+    np.testing.assert_allclose(false_alarms(images, phrase, Background(images))[:, 0],
+                               [1/4, 2/4, 3/4, 1], atol=1e-6)
     other = normalise([[1, 2]])
-    np.testing.assert_allclose(false_alarms(other, phrase, images), [[0.75]], atol=1e-6)
+    np.testing.assert_allclose(false_alarms(other, phrase, Background(images)), [[4/5]], atol=1e-6)
 
 
 def test_images_that_show_it_and_rare_queries_do_not_count():
@@ -121,3 +126,27 @@ def test_one_per_cent_means_one_per_cent(rate, expected):
     mean = np.full(len(THRESHOLDS), 0.5)
     mean[1] = rate
     assert verdict(mean) == expected
+
+
+def test_reference_images_that_show_it_do_not_count():
+    images = normalise([[3, 1], [2, 1], [1, 1], [0, 1]])
+    background = Background(images, labels=normalise([[1, 0]]), label=np.array([0, -1, -1, -1]),
+                            related=0.9)
+    phrase = normalise([[1, 0], [1, 2]])
+    rates = false_alarms(images, phrase, background)
+    np.testing.assert_allclose(rates[:, 0], [1/4, 1/3, 2/3, 1], atol=1e-6)
+    np.testing.assert_allclose(rates[:, 1], false_alarms(images, phrase, Background(images))[:, 1])
+
+
+@pytest.mark.parametrize('size', [20, 100])
+def test_finds_are_in_tables_that_show_it(size):
+    rng = np.random.default_rng(2)
+    rates = (1 + np.floor(1000 * rng.random((1000, 5)))) / 1001
+    showing = np.arange(1000)[:, None] % 10 == np.arange(5)
+    rates[showing] = 1 / 1001
+    alone, among = finds(rates, ~showing, showing, size)
+    assert alone < 0.1
+    assert among > 0.95
+    nothing = np.zeros_like(showing)
+    assert np.isnan(finds(rates, ~showing, nothing, size)[1])
+    assert np.isnan(finds(rates, nothing, nothing, size)[0])
