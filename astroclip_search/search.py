@@ -13,6 +13,7 @@ from .descriptions import Descriptions
 from .feedback import Feedback
 from .phrases import check_count, check_fraction, check_query, check_weights, invalid
 from .pictures import Pictures
+from .plots import Plots
 from .queries import MastQueries
 from .vectors import Vectors
 from .vo_queries import VoQueries
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ['ClipSearch', 'ClipSearchClass']
 
 
-class ClipSearchClass(MastQueries, VoQueries, Feedback, Descriptions, Pictures, Vectors):
+class ClipSearchClass(MastQueries, VoQueries, Feedback, Descriptions, Pictures, Plots, Vectors):
     """
     Search archives, results and files for what the images show.
 
