@@ -10,7 +10,8 @@ So nothing depends on the order of the rows.
 import numpy as np
 
 __all__ = ['METRICS', 'area_difference', 'area_under_curve', 'average_precision', 'bootstrap',
-           'interval', 'measure', 'random_retrieval', 'retrieval', 'strata_of']
+           'group_bootstrap', 'interval', 'measure', 'ndcg', 'random_retrieval', 'retrieval',
+           'strata_of']
 
 #: What `measure` computes, in order. R@k is the number of positives among the first k, divided by
 #: k or, if that is less, the number of positives; MRR one over the rank of the first positive.
@@ -75,6 +76,41 @@ def _measure_sorted(groups, hits):
     values = np.stack([area, precision, share[:, :10].mean(1), ndcg, *recalls, reciprocal], axis=1)
     values[(count == 0) | (count == length)] = np.nan
     return values
+
+
+def ndcg(scores, relevance, *, places=10):
+    """
+    Score rankings by graded relevance.
+
+    The gain is ``2**relevance - 1``, the discount the binary logarithm of the rank plus one, and
+    the ideal that of all images: as AION-1 and AION-Search measure, with shares of votes.
+
+    Parameters
+    ----------
+    scores : `numpy.ndarray` of float, shape (n, queries)
+        Score of each image for each query.
+    relevance : `numpy.ndarray` of float, shape (n, queries)
+        Zero or more. Equal scores for all images give what chance gives on average.
+    places : int, optional
+        How many of the first images count.
+
+    Returns
+    -------
+    values : `numpy.ndarray` of float, shape (queries,)
+        Between 0 and 1; NaN for a query to which nothing is relevant.
+    """
+    gains = np.exp2(relevance.T) - 1
+    order = np.argsort(-scores.T, axis=1)
+    groups = _groups(np.take_along_axis(scores.T, order, 1))
+    discount = 1 / np.log2(np.arange(min(places, len(scores))) + 2)
+    ideal = -np.sort(-gains, axis=1)[:, :places] @ discount
+    values = np.empty(len(gains))
+    for query, (group, gain) in enumerate(
+            zip(groups, np.take_along_axis(gains, order, 1), strict=True)):
+        mean = np.bincount(group, gain) / np.bincount(group)
+        values[query] = mean[group[:places]] @ discount
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return values / ideal
 
 
 def strata_of(positive, sources=None):
@@ -144,6 +180,33 @@ def bootstrap(scores, positive, *, strata=None, draws=200, seed=0):
         chosen = chosen.reshape(draws, length)
         values[:, query] = _measure_sorted(groups[chosen], positive[order, query][chosen])
     return values
+
+
+def group_bootstrap(values, groups, *, draws=200, seed=0):
+    """
+    Average bootstrap samples of groups, such as the images of a proposal.
+
+    Parameters
+    ----------
+    values : `numpy.ndarray` of float, shape (n, m)
+        Several numbers about each image.
+    groups : `numpy.ndarray` of int, shape (n,)
+        Group of each image, from zero; groups are drawn whole.
+    draws : int, optional
+        Number of samples.
+    seed : int, optional
+        Two calls with one seed and as many groups draw the same ones.
+
+    Returns
+    -------
+    means : `numpy.ndarray` of float, shape (draws, m)
+        Over the images of each sample.
+    """
+    size = np.bincount(groups)
+    total = np.stack([np.bincount(groups, column) for column in values.T], axis=1)
+    times = np.random.default_rng(seed).multinomial(
+        len(size), np.full(len(size), 1 / len(size)), size=draws)
+    return (times @ total) / (times @ size)[:, None]
 
 
 def interval(samples, value=None):
