@@ -18,6 +18,8 @@ STEPS = {
     'bundle': 'export.bundle',
     'evaluate': 'export.evaluate',
     'calibration': 'export.calibration',
+    'retrieval': 'export.retrieval',
+    'figures': 'export.plots',
     'sample': 'export.sample',
 }
 
