@@ -155,7 +155,9 @@ class ClipSearchClass(MastQueries, VoQueries, Feedback, Descriptions, Pictures, 
             of the row's words), ``clip_false_alarm`` (fraction of unrelated archive images that
             score at least as high), ``clip_status`` (``OK``, ``SKIPPED``, ``NO_IMAGE``,
             ``DENIED`` or ``ERROR``), ``clip_source`` and ``clip_message``. Rows that could not be
-            ranked come last. ``meta['clip']`` says what was asked of which model.
+            ranked come last. ``meta['clip']`` says what was asked of which model, and as ``chance``
+            how often unrelated rows would be ranked as high: if often, a warning says that nothing
+            stands out.
 
         Raises
         ------
