@@ -236,10 +236,10 @@ def _by_words(model, collection, task, pictures, draws):
     if background.image is not None and background.words is not None:
         z_image, z_words = (
             np.stack([standardise(column, reference) for column, reference
-                      in zip(cosines.T, (against @ queries.T).T, strict=True)], axis=1)
-            for cosines, against, queries in (
-                (pictures.scores, background.image, model.texts(task.queries)),
-                (cosine, background.words, sentences))
+                      in zip(cosines.T, against.T, strict=True)], axis=1)
+            for cosines, against in (
+                (pictures.scores, background.cosines(model.texts(task.queries))),
+                (cosine, background.words @ sentences.T))
         )
         weight, left_out = fit_weights(z_image, z_words, task.positive)
         methods['both'] = weight * z_image + z_words
