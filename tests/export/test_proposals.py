@@ -76,11 +76,13 @@ def test_what_is_missing_but_not_needed(tmp_path):
     text = catalogue(['ID: 1\nTitle: No PI\n\nAbstract of 1.\n',
                       'ID: 2\nPI: Nobody\nAbstract right below.\n',
                       'Prop. Type:\nCategory:\nID: 3\nCycle:\nTitle:\nPI:\n\nAbstract of 3.\n',
+                      'ID: 5\nPI: N\n\nCycle: no matter.\nCategory: none.\n',
                       'ID: 4\nCycle: unknown\n\nTitle: Gaps\n\nPI: N\n\nAbstract of 4.\n'])
     proposals, problems = read(tmp_path, text)
     assert proposals == [
         Proposal('1', 'Abstract of 1.', 'No PI'), Proposal('2', 'Abstract right below.'),
-        Proposal('3', 'Abstract of 3.'), Proposal('4', 'Abstract of 4.', 'Gaps')]
+        Proposal('3', 'Abstract of 3.'), Proposal('4', 'Abstract of 4.', 'Gaps'),
+        Proposal('5', 'Cycle: no matter. Category: none.')]
     assert not problems
 
 

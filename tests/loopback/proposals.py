@@ -111,13 +111,13 @@ def made_up(count=50, *, visits=4, mission='HST', paint=paint_blobs):
             if mission == 'HST' and visit % 2:
                 files[uri.replace('.jpg', '_color.jpg')] = jpeg(paint(kind, 1000 * i + visit + 500))
         others = {'single_filter': {'obs_id': name.replace('total', 'f814w')},
-                  'mosaic_of_many': {'obs_id': 'hst_skycell-p0081x06y09_acs_wfc_total_all'},
+                  'mosaic_of_many': {'obs_id': f'hst_skycell-p{number}x06y09_acs_wfc_total_all'},
                   'spectrum': {'dataproduct_type': 'spectrum'}, 'raw': {'calib_level': 1},
                   'secret': {'dataRights': 'EXCLUSIVE_ACCESS'}}
         for what in (others if mission == 'HST' else ('spectrum', 'raw', 'secret')):
-            uri = f'mast:{mission}/product/{what}_{number}.jpg'
-            rows.append(row | {'obsid': str(len(rows) + 1), 'obs_id': f'{name}{what[0]}',
-                               'jpegURL': uri} | others[what])
+            other = row | {'obs_id': f'{name}{what}'} | others[what]
+            uri = f'mast:{mission}/product/{other["obs_id"]}_drc.jpg'
+            rows.append(other | {'obsid': str(len(rows) + 1), 'jpegURL': uri, 'dataURL': None})
             files[uri] = picture
     return catalogue(entries), Archive(rows, files)
 
