@@ -137,7 +137,8 @@ def training(runs, path):
             axis.set_ylim(bottom=0)
         axis.set_ylabel(_NAMES[shown])
         axis.set_xlabel(units.copy().pop())
-    axes[1].legend(frameon=False, fontsize=9)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', fontsize=9,
+                  ncols=min(4, len(runs)), frameon=False)
     return _save(figure, path)
 
 

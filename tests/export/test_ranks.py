@@ -67,7 +67,7 @@ def test_the_share_of_captions_is_rounded_down_as_in_the_formula():
     assert Ranks(one, one, one, 3194).places(10) == 319
     assert Ranks(one, one, one, 3000).places(10) == 300
     assert Ranks(one, one, one, 429).places(1) == 4
-    assert Ranks(one, one, one, 1000).places(0.7) == 7  # and not 6, as 0.7 * 1000 / 100 would be
+    assert Ranks(one, one, one, 10000).places(0.57) == 57  # of 56.99999999999999
 
 
 def test_a_caption_shared_by_images_is_one_answer():
