@@ -3,8 +3,8 @@ Real image-text pairs: a folder with a manifest, split without leaks.
 
 A manifest is a file ``manifest.jsonl`` in a folder, one JSON object per line,
 with ``id``, ``source``, ``title`` and ``file`` (path inside the folder), and
-where known ``caption``, ``labels``, ``title_labels``, ``obs_title`` and
-``instrument``. No image or text of it enters the model bundle.
+where known ``caption``, ``labels``, ``title_labels``, ``obs_title``,
+``instrument`` and ``split`` (``train`` or another side, as `export.split` says). No image or text of it enters the model bundle.
 """
 
 import json
@@ -60,6 +60,8 @@ class Pair:
         Texts for training with the weight to draw each with.
     kind : str
         Kind of the synthetic sky that the picture surely shows; empty if unknown.
+    side : str
+        Side of the split that the manifest fixes; empty if it leaves that to `split`.
     """
 
     file: Path
@@ -69,6 +71,7 @@ class Pair:
     labels: tuple = ()
     captions: tuple = field(default=(), repr=False)
     kind: str = ''
+    side: str = ''
 
 
 def read_manifest(folder):
@@ -104,7 +107,7 @@ def read_manifest(folder):
                 obs_title=row.get('obs_title') or '',
                 labels=tuple(dict.fromkeys(name for name in labels or () if name.strip('-'))),
                 captions=tuple(_captions(row, labels or ())),
-                kind=_kind(row, labels or ()),
+                kind=_kind(row, labels or ()), side=row.get('split') or '',
             ))
     return pairs
 
@@ -183,6 +186,8 @@ def _captions(row, labels):
             yield f"{row.get('instrument') or ''} image of {', '.join(shown)}".strip(), 0.15
             yield ';'.join(shown), 0.05
         yield f"{title}, {row['obs_title']}", 0.2
+        for text in sentences(row.get('caption') or ''):
+            yield text, 0.1
 
 
 def load_pixels(file):
@@ -302,7 +307,8 @@ def split(pairs, groups, *, fractions, default=0.2, leave_out=()):
     Returns
     -------
     validation : `numpy.ndarray` of bool, shape (n,)
-        True for validation. The choice depends on file names only, not on order.
+        True for validation. The choice depends on file names only, not on order. What a manifest
+        fixes is kept.
     """
     members = defaultdict(list)
     for i, number in enumerate(groups):
@@ -318,4 +324,7 @@ def split(pairs, groups, *, fractions, default=0.2, leave_out=()):
         small = len(rows) <= max(1, totals[source] / 20)
         foreign = any(pairs[i].source in leave_out for i in rows)
         validation[rows] = foreign or (small and chance < fractions.get(source, default))
+        for i in rows:
+            if pairs[i].side:
+                validation[i] = foreign or pairs[i].side != 'train'
     return validation

@@ -193,3 +193,13 @@ def test_a_group_that_is_most_of_a_source_is_trained_on(tmp_path):
     held_out = split(pairs, groups, fractions={'a': 1.0})
     assert not held_out[:20].any()
     assert held_out[20:].all()
+
+
+def test_a_side_that_the_manifest_fixes_is_kept(tmp_path):
+    for name, side in (('a', 'train'), ('b', 'validation'), ('c', 'test'), ('d', '')):
+        row = {'id': name, 'source': 'hst', 'title': name, 'file': f'{name}.png', 'split': side}
+        with open(tmp_path / 'manifest.jsonl', 'a', encoding='utf-8') as lines:
+            lines.write(json.dumps(row) + '\n')
+    pairs = read_manifest(tmp_path)
+    assert split(pairs, np.arange(4), fractions={'hst': 0.0}).tolist() == [False, True, True, False]
+    assert split(pairs, np.arange(4), fractions={'hst': 1.0}).tolist() == [False, True, True, True]
