@@ -18,6 +18,7 @@ for _variable in ('ASTROPY_CONFIG_DIR', 'ASTROPY_CACHE_DIR'):
     os.environ.pop(_variable, None)  # they would win over XDG
 os.environ['HF_HOME'] = str(Path(_home.name, 'hub'))
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
+os.environ.setdefault('MPLBACKEND', 'Agg')  # no windows
 os.environ['ORT_DISABLE_TELEMETRY'] = '1'  # for tests that import ONNX Runtime themselves
 
 pytest_plugins = ['tests.loopback.fixtures']

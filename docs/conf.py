@@ -54,14 +54,20 @@ intersphinx_mapping |= {
 nitpicky = True
 nitpick_ignore_regex = [
     # Mix-ins: their methods are on the page of the class that inherits them.
-    (r'py:class', r'astroclip_search\.(\w*queries|feedback|descriptions|pictures|vectors)\.\w+'),
+    (r'py:class', r'astroclip_search\.(descriptions|feedback|pictures|plots|vectors)\.\w+'),
+    (r'py:class', r'astroclip_search\.\w*queries\.\w+'),
     (r'py:.*', r'PIL\..*'),           # Pillow's inventory names its classes elsewhere
     (r'py:.*', r'onnxruntime\..*'),   # no inventory
 ]
 # A machine without network: references to other projects are left unchecked, ours are not.
 if os.environ.get('DOCS_OFFLINE'):
     intersphinx_mapping = {}
-    nitpick_ignore_regex += [(r'py:.*', r'(astropy|astroquery|numpy|pathlib|pyvo)(\..*)?')]
+    nitpick_ignore_regex += [
+        (r'py:.*', r'(astropy|astroquery|matplotlib|numpy|pathlib|pyvo)(\..*)?')]
+
+# Plots are drawn by their own examples.
+plot_formats = [('png', 110)]
+plot_html_show_formats = plot_html_show_source_link = False
 
 linkcheck_anchors = False
 linkcheck_timeout = 30
