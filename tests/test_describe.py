@@ -88,13 +88,14 @@ def test_a_phrase_that_fits_everything_does_not_come_first(search):
 
 
 def test_a_real_bundle_gives_exactly_these_numbers(tmp_path):
-    search = ClipSearch(model=str(tiny.write_bundle(tmp_path / 'tiny')), cache_dir=tmp_path)
+    bundle = tiny.write_bundle(tmp_path / 'tiny', info={'prompt_templates': ['{}', 'green {}']})
+    search = ClipSearch(model=str(bundle), cache_dir=tmp_path)
     image = picture('red')
     lines = search.describe(image, ['red', 'blue'])
     encoder = search._encoder()
     vector = search.encode_images(image)[0]
     for phrase, score, rate in lines['clip_phrase', 'clip_score', 'clip_false_alarm'].iterrows():
-        texts = encoder.encode_text([phrase, f'a {phrase}'])  # its prompt templates
+        texts = encoder.encode_text([phrase, f'green {phrase}'])  # its prompt templates
         text = normalise(texts.mean(axis=0, keepdims=True))[0]
         background = encoder.bundle.background.image @ text
         expected = (vector @ text - background.mean()) / background.std()
