@@ -32,6 +32,9 @@ _MAX_SIDE = 2048
 _VARIANTS = {'cpu': ('_quantized', '_int8', '', '_fp16'),
              'cuda': ('_fp16', '', '_quantized', '_int8')}
 
+# Tokens that a text tower reads where its config.json does not say it.
+_LENGTHS = {'clip': 77, 'siglip': 64}
+
 # Repositories also hold variants that we never open, of hundreds of megabytes each.
 _HUB_FILES = ['config.json', 'preprocessor_config.json', 'tokenizer.json',
               'tokenizer_config.json', 'special_tokens_map.json', 'astroclip.json',
@@ -373,7 +376,10 @@ def _describe(name: str, path: Path) -> Bundle:
     tokens = _read_json(tokens_file, name) if tokens_file.is_file() else {}
     model = _read_json(path / 'config.json', name) if (path / 'config.json').is_file() else {}
     text = model.get('text_config') or {}
-    length = text.get('max_position_embeddings') or tokens.get('model_max_length') or 77
+    kind = str(model.get('model_type', '')).lower()
+    # The transformers library leaves out of its files what is its default.
+    length = (text.get('max_position_embeddings') or _LENGTHS.get(kind)
+              or tokens.get('model_max_length') or 77)
     if 'model_max_length' in tokens:
         length = min(length, tokens['model_max_length'])
     if info_file.is_file():
@@ -389,7 +395,7 @@ def _describe(name: str, path: Path) -> Bundle:
     return Bundle(name=info.get('name', name), path=path, revision=identity[:12],
                   preprocessing=Preprocessing.from_config(config),
                   context_length=int(min(length, 512)),
-                  padding='siglip' in str(model.get('model_type', '')).lower(),
+                  padding='siglip' in kind,
                   pad_token=_token(tokens.get('pad_token')), info=info,
                   prompt_templates=tuple(info.get('prompt_templates', ['{}'])),
                   ranking_weights=_weights(info.get('ranking')),

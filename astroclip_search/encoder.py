@@ -188,7 +188,7 @@ class Encoder:
 
     @functools.cached_property
     def _tokenizer(self):
-        from tokenizers import Tokenizer
+        from tokenizers import Tokenizer, normalizers
 
         bundle = self.bundle
         try:
@@ -197,6 +197,10 @@ class Encoder:
         except Exception as error:
             raise BundleError(f'The tokenizer.json of the model {bundle.name!r} cannot be read '
                               f'({error}).') from error
+        if bundle.padding and tokenizer.normalizer is not None:
+            # SigLIP was trained on lower case; the first files of its second generation keep case.
+            tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(),
+                                                         tokenizer.normalizer])
         padding = tokenizer.padding or {}
         token = padding.get('pad_token') or bundle.pad_token or '[PAD]'
         tokenizer.enable_truncation(bundle.context_length)
@@ -324,6 +328,10 @@ def _session(path: Path, device: str, n_threads: int):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_threads
     options.log_severity_level = 4
+    if path.stem.endswith('_fp16'):
+        # The last level lays out data for a CPU; of some graphs in half precision it kills the
+        # process (seen with 1.31), also where CUDA was asked for but cannot be loaded.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     # Spinning threads would take the cores from the threads that decode images.
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     providers = [_CUDA, _CPU] if device == 'cuda' else [_CPU]
