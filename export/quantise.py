@@ -22,19 +22,23 @@ __all__ = ['main', 'quantise_text', 'quantise_weights', 'quantise_static']
 SMALLEST = 1024
 
 
-def quantise_text(source, target):
+def quantise_text(source, target, *, block=64, exact=False):
     """
     Store the weights of the text tower as int8.
 
-    Matrix products become ``MatMulNBits``, with one scale for each 64 weights and activations
-    quantised row by row as they come. `onnxruntime.quantization.quantize_dynamic` would take one
-    range for the activations of a whole batch: a text's embedding would depend on its neighbours,
-    and be farther from torch's.
+    Matrix products become ``MatMulNBits``, with one scale for each block of weights and
+    activations quantised row by row as they come. `onnxruntime.quantization.quantize_dynamic`
+    would take one range for the activations of a whole batch: a text's embedding would depend on
+    its neighbours, and be farther from torch's.
 
     Parameters
     ----------
     source, target : path-like
         Float32 model to read, quantised model to write.
+    block : int, optional
+        Weights that share a scale.
+    exact : bool, optional
+        Keep activations in float32.
     """
     # Imported here: this module of onnxruntime is slow to import.
     from onnxruntime.quantization.matmul_nbits_quantizer import (
@@ -44,9 +48,9 @@ def quantise_text(source, target):
 
     model = onnx.load(str(source))
     _store_table(model.graph)
-    # Accuracy level 4: products of int8 with int8, summed in int32.
-    settings = DefaultWeightOnlyQuantConfig(block_size=64, is_symmetric=True, accuracy_level=4,
-                                            bits=8)
+    # Accuracy level 4: products of int8 with int8, summed in int32; 1: of float32.
+    settings = DefaultWeightOnlyQuantConfig(block_size=block, is_symmetric=True, bits=8,
+                                            accuracy_level=1 if exact else 4)
     level = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)  # it reports each product
     quantiser = MatMulNBitsQuantizer(model, bits=8, algo_config=settings)

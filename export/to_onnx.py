@@ -15,7 +15,7 @@ import torch
 from export.text import SentenceEncoder, TextTower
 from export.vision import load_checkpoint, normalise
 
-__all__ = ['OPSET', 'export_text', 'export_vision', 'main', 'session']
+__all__ = ['OPSET', 'export_module', 'export_text', 'export_vision', 'main', 'session']
 
 #: ONNX operator set: the oldest that holds all operators used.
 OPSET = 17
@@ -37,7 +37,7 @@ def export_vision(tower, size, path):
         File to write: input ``pixel_values`` float32 (n, 3, size, size), output
         ``image_embeds`` float32 (n, d).
     """
-    _export(
+    export_module(
         tower.eval(), (torch.zeros(2, 3, size, size),), path,
         inputs={'pixel_values': {0: 'batch'}}, outputs={'image_embeds': {0: 'batch'}},
     )
@@ -57,24 +57,44 @@ def export_text(tower, path):
     """
     ids, mask = tower.sentence_encoder.tokenize(['spiral galaxy', 'a planetary nebula in the sky'])
     axes = {0: 'batch', 1: 'length'}
-    _export(
+    export_module(
         tower.eval(), (ids, mask), path,
         inputs={'input_ids': axes, 'attention_mask': axes},
         outputs={'text_embeds': {0: 'batch'}, 'sentence_embeds': {0: 'batch'}},
     )
 
 
-def _export(module, example, path, *, inputs, outputs):
+def export_module(module, example, path, *, inputs, outputs):
+    """
+    Write a module as ONNX.
+
+    Parameters
+    ----------
+    module : `torch.nn.Module`
+        In evaluation mode.
+    example : tuple of `torch.Tensor`
+        Arguments to trace it with.
+    path : path-like
+        File to write.
+    inputs, outputs : dict of dict
+        Name -> number -> name of the axes that may be of any length.
+    """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
+    # The fast path of attention is one operator that ONNX does not have.
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     with warnings.catch_warnings(), torch.no_grad():
         # The tracing exporter folds batch normalisation and needs no converter package;
         # it announces its own deprecation and comments on constants that it traces.
         warnings.simplefilter('ignore')
-        torch.onnx.export(
-            module, example, str(path), dynamo=False, opset_version=OPSET,
-            input_names=list(inputs), output_names=list(outputs),
-            dynamic_axes={**inputs, **outputs},
-        )
+        try:
+            torch.onnx.export(
+                module, example, str(path), dynamo=False, opset_version=OPSET,
+                input_names=list(inputs), output_names=list(outputs),
+                dynamic_axes={**inputs, **outputs},
+            )
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
     onnx.checker.check_model(str(path))
 
 
@@ -96,6 +116,9 @@ def session(path, *, threads=1):
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    if Path(path).stem.endswith('_fp16'):
+        # As in astroclip_search.encoder: the last level can kill the process.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     return onnxruntime.InferenceSession(
         str(path), options, providers=['CPUExecutionProvider']
     )
@@ -109,9 +132,19 @@ def main(arguments):
     ----------
     arguments : list of str
         Command line.
+
+    Returns
+    -------
+    status : int
+        Exit status.
     """
+    if any(argument.partition('=')[0] == '--from' for argument in arguments):
+        from export.hub import main as any_clip
+
+        return any_clip(arguments)
     parser = argparse.ArgumentParser(prog='python -m export to-onnx',
-                                     description='Write both towers as ONNX.')
+                                     description='Write both towers as ONNX.',
+                                     epilog='Any other CLIP: --from <hub id or folder> --help.')
     parser.add_argument('checkpoint', help='checkpoint.pt of a training run')
     parser.add_argument('--out', required=True, help='folder for onnx/*.onnx')
     options = parser.parse_args(arguments)
@@ -130,3 +163,4 @@ def main(arguments):
         wanted = tower(pixels).numpy()
     got, = session(out / 'onnx' / 'vision_model.onnx').run(None, {'pixel_values': pixels.numpy()})
     print(f'vision_model.onnx: largest difference to torch {np.abs(got - wanted).max():.1e}')
+    return 0
