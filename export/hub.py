@@ -1,0 +1,395 @@
+"""
+Any CLIP, from the hub or a folder, as a bundle.
+
+``python -m export to-onnx --from <hub id or folder> --out DIR`` writes both towers with all that
+`astroclip_search` needs to open them, compares every variant with torch, and keeps none that is
+farther from it than `export.parity.LIMITS` allows.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+
+from astroclip_search.bundle import Preprocessing
+from astroclip_search.pixels import resize
+from export.card import markdown_table
+from export.parity import compare, refusal
+from export.sky import render
+from export.to_onnx import export_module, session
+from export.variants import VARIANTS
+
+__all__ = ['fetch', 'main', 'write']
+
+#: Descriptions and tokenizers; no code, and nothing that is opened by running it.
+DESCRIPTIONS = ('*.json', 'merges.txt')
+
+#: Only the towers of bundles whose files can be opened whole.
+MOST_BYTES = 2_000_000_000
+
+#: Rendered pictures that are ranked.
+IMAGES = 48
+
+#: Most that a picture may differ from what the library makes of it: mean of 255.
+GREY_LEVELS = 2
+
+#: Short, long, longer than any tower reads, case, punctuation, white space, what ftfy mends.
+TEXTS = (
+    'spiral galaxy', 'a planetary nebula with a faint halo', 'globular cluster', 'M 104',
+    'Edge-on GALAXY, with a dust lane!', 'protoplanetary  disk\n seen edge on',
+    'naine blanche entourée d’une nébuleuse', 'H&alpha; emission &amp; dust', '原始惑星系円盤',
+    'Barnard’s “ﬁlaments”', 'supernova remnant_in_x-rays', 'a comet and its tail', '',
+    'NGC 1300, barred spiral galaxy, deep imaging of nearby galaxies in the near infrared',
+    'galaxy ' * 100,
+)
+
+_PICKLES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl')
+
+
+def fetch(name, revision=None):
+    """
+    Find a checkpoint in a folder or on the Hugging Face hub.
+
+    Of a hub repository only descriptions, tokenizer and safetensors are downloaded. The
+    variables of the hub client hold, ``HF_HUB_OFFLINE`` and ``HF_ENDPOINT`` among them.
+
+    Parameters
+    ----------
+    name : str
+        Path of a folder, or a hub id.
+    revision : str, optional
+        Commit, tag or branch on the hub.
+
+    Returns
+    -------
+    folder : pathlib.Path
+        Where it is.
+    weights : list of pathlib.Path
+        Its weights.
+    commit : str
+        Commit of the hub, or an empty string.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be had, or its weights are no safetensors.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if revision:
+            raise ValueError(f'a folder has no revision ({revision})')
+        folder, commit = folder.resolve(), ''
+        others = [path.name for path in folder.iterdir() if path.suffix in _PICKLES]
+    else:
+        folder, others = _download(name, revision)
+        commit = folder.name
+    weights = _weights([path.name for path in folder.glob('*.safetensors')],
+                       (folder / 'open_clip_config.json').is_file())
+    if not weights:
+        found = f'it has {", ".join(sorted(others))}, a pickle, which' if others else 'a pickle'
+        raise ValueError(f'{name} has no weights as safetensors; {found} could run any code when '
+                         'opened: convert it to safetensors where you trust it')
+    return folder, [folder / file for file in weights], commit
+
+
+def _download(name, revision):
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=DESCRIPTIONS))
+        # All that the cache holds, where there is no network to ask what the repository has.
+        files = [path.name for path in folder.iterdir()]
+        try:
+            files = HfApi().list_repo_files(name, revision=folder.name)
+        except Exception as error:
+            if type(error).__name__ not in ('OfflineModeIsEnabled', 'ConnectError'):
+                raise
+        weights = _weights(files, 'open_clip_config.json' in files)
+        if weights:
+            folder = Path(snapshot_download(name, revision=folder.name,
+                                            allow_patterns=[*DESCRIPTIONS, *weights]))
+    # The hub client raises errors of several libraries for one situation.
+    except Exception as error:
+        raise ValueError(f'{name} is neither a folder, nor could it be had from the hub '
+                         f'({type(error).__name__})') from error
+    return folder, [file for file in files if Path(file).suffix in _PICKLES]
+
+
+def _weights(files, is_open_clip):
+    """
+    Of the safetensors in a repository, those of the format that is read.
+    """
+    files = sorted(file for file in files if file.endswith('.safetensors') and '/' not in file)
+    own = [file for file in files if file.startswith('open_clip')]
+    return own[:1] or files[:1] if is_open_clip else [f for f in files if f not in own]
+
+
+def write(name, out, *, revision=None, variants=('fp16', 'int8'), licence='see the source'):
+    """
+    Write a bundle of any CLIP.
+
+    Parameters
+    ----------
+    name : str
+        Path of a folder, or a hub id.
+    out : path-like
+        Folder to write; it must not be there.
+    revision : str, optional
+        Commit, tag or branch on the hub.
+    variants : sequence of str, optional
+        Beside float32: ``fp16``, ``int8``.
+    licence : str, optional
+        Licence of the weights, for the model card.
+
+    Returns
+    -------
+    numbers : dict of dict
+        Variant -> what `export.parity.compare` gives, and ``refused`` with the reason for
+        variants that were not kept.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint cannot be read, if its tokens or its preprocessing cannot be written,
+        or if the float32 towers differ from torch.
+    """
+    from export.families import read_checkpoint
+
+    out = Path(out)
+    if out.exists():
+        raise ValueError(f'{out} is there already')
+    folder, weights, commit = fetch(name, revision)
+    checkpoint = read_checkpoint(folder, weights)
+    # Under its own name only when it is complete: a folder without a gate would open too.
+    part = out.with_name(f'{out.name}.part')
+    shutil.rmtree(part, ignore_errors=True)
+    (part / 'onnx').mkdir(parents=True)
+    _write_descriptions(part, checkpoint)
+    probe = _Probe(part, checkpoint)
+    _write_towers(part, checkpoint, probe)
+    numbers = {'fp32': probe.compare('')}
+    if reason := refusal('fp32', numbers['fp32']):
+        raise ValueError(f'{name} cannot be written: {reason}')
+    for variant in variants:
+        numbers[variant] = _write_variant(part, variant, probe)
+    np.savez_compressed(part / 'golden.npz', **probe.golden())
+    origin = {
+        'name': name if commit else folder.name, 'revision': commit,
+        'weights': {file.name: _sha256(file) for file in weights},
+    }
+    _seal(part, {
+        'name': origin['name'], 'version': commit[:12] or '1', 'licence': licence,
+        'embedding_dim': probe.images.shape[1], 'prompt_templates': ['{}'],
+        'logit_scale': checkpoint.logit_scale, 'logit_bias': checkpoint.logit_bias,
+        'origin': origin, 'parity': numbers,
+    })
+    part.rename(out)
+    return numbers
+
+
+def _write_variant(out, variant, probe):
+    """
+    Write both towers as a variant, unless it is too far from torch.
+    """
+    ending, ways = VARIANTS[variant]
+    files = [(out / 'onnx' / f'{tower}_model.onnx', out / 'onnx' / f'{tower}_model{ending}.onnx')
+             for tower in ('vision', 'text')]
+    for make in ways:
+        for source, target in files:
+            make(source, target)
+        numbers = probe.compare(ending)
+        reason = refusal(variant, numbers)
+        if not reason:
+            return numbers
+    for _, target in files:
+        target.unlink()
+    return {**numbers, 'refused': reason}
+
+
+def _write_descriptions(out, checkpoint):
+    checkpoint.tokenizer.save(str(out / 'tokenizer.json'), pretty=False)
+    pad = checkpoint.tokenizer.padding['pad_token']
+    for name, content in (
+            ('config.json', checkpoint.config()),
+            ('preprocessor_config.json', checkpoint.preprocessor),
+            ('tokenizer_config.json', {'tokenizer_class': 'PreTrainedTokenizerFast',
+                                       'model_max_length': checkpoint.length, 'pad_token': pad}),
+            ('special_tokens_map.json', {'pad_token': pad})):
+        (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + '\n',
+                                encoding='utf-8')
+
+
+def _write_towers(out, checkpoint, probe):
+    for tower in (checkpoint.image_tower, checkpoint.text_tower):
+        if sum(value.nbytes for value in tower.parameters()) > MOST_BYTES:
+            raise ValueError('a tower of more than 2 GB does not fit in one ONNX file')
+    images, texts = checkpoint.outputs
+    export_module(checkpoint.image_tower, (probe.pixels[:2],), out / 'onnx' / 'vision_model.onnx',
+                  inputs={'pixel_values': {0: 'batch'}}, outputs={images: {0: 'batch'}})
+    axes = {0: 'batch', 1: 'length'}
+    export_module(checkpoint.text_tower, (torch.from_numpy(probe.ids[:2]),),
+                  out / 'onnx' / 'text_model.onnx',
+                  inputs={'input_ids': axes}, outputs={texts: {0: 'batch'}})
+
+
+class _Probe:
+    """
+    Pictures and texts, and what the checkpoint's own library makes of them.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        Folder with the descriptions as written.
+    checkpoint : `export.families.OpenClip` or `export.families.Clip`
+        What they were written from.
+
+    Raises
+    ------
+    ValueError
+        If the descriptions give other tokens or other pixels than the library.
+    """
+
+    def __init__(self, out, checkpoint):
+        self.out = out
+        tokenizer = Tokenizer.from_file(str(out / 'tokenizer.json'))
+        self.ids = np.array([e.ids for e in tokenizer.encode_batch(TEXTS)], np.int64)
+        self.batches = [np.array([e.ids for e in tokenizer.encode_batch(part)], np.int64)
+                        for part in (TEXTS[:1], TEXTS[1:4], TEXTS[4:])]
+        tokens = checkpoint.tokens(TEXTS)
+        for text, mine, wanted in zip(TEXTS, self.ids, tokens.numpy(), strict=True):
+            # A short batch is padded less; what was cut off must be padding.
+            end = np.flatnonzero(mine != mine[-1]).max(initial=0) + 2
+            if (mine[:end] != wanted[:end]).any() or len(set(wanted[end:])) > 1:
+                raise ValueError(f'the tokenizer cannot be written: {text[:40]!r} has other tokens')
+        preprocessing = Preprocessing.from_config(checkpoint.preprocessor)
+        self.squares, self.pixels = [], []
+        for i in range(IMAGES):
+            image = Image.fromarray(render(9_000_000 + i).image)
+            self.squares.append(resize(image, preprocessing))
+            self.pixels.append(checkpoint.pixels(image))
+        oblong = Image.fromarray(np.concatenate([render(9_900_000).image, render(9_900_001).image]))
+        # The reader's crop is not rounded to whole pixels, hence not the largest difference.
+        for image, pixels in ((oblong, checkpoint.pixels(oblong)),
+                              (Image.fromarray(self.squares[0]), self.pixels[0])):
+            mine = (resize(image, preprocessing) / 255 - preprocessing.mean) / preprocessing.std
+            difference = np.abs(mine.transpose(2, 0, 1) - pixels.numpy()).mean()
+            if difference * 255 * np.mean(preprocessing.std) > GREY_LEVELS:
+                raise ValueError('the preprocessing cannot be written: pictures come out otherwise')
+        self.pixels = torch.stack(self.pixels)
+        with torch.no_grad():
+            self.texts = checkpoint.encode_text(tokens).numpy()
+            self.images = np.concatenate([checkpoint.encode_image(part).numpy()
+                                          for part in self.pixels.split(8)])
+
+    def compare(self, ending):
+        """
+        Compare a variant with torch, on the same pixels and tokens.
+        """
+        vision, text = (session(self.out / 'onnx' / f'{tower}_model{ending}.onnx')
+                        for tower in ('vision', 'text'))
+        images = np.concatenate([vision.run(None, {'pixel_values': part.numpy()})[0]
+                                 for part in self.pixels.split(8)])
+        # As readers do, in batches of other lengths than the one that was traced.
+        texts = np.concatenate([text.run(None, {'input_ids': ids})[0] for ids in self.batches])
+        return compare(images, texts, self.images, self.texts)
+
+    def golden(self):
+        """
+        The self-test of a bundle: what torch makes of some of it.
+        """
+        return {'pixels': np.stack(self.squares[:8]), 'image_embeds': self.images[:8],
+                'texts': np.array(TEXTS), 'text_embeds': self.texts}
+
+
+def _seal(out, info):
+    (out / 'README.md').write_text(_card(info), encoding='utf-8')
+    info['files'] = {path.relative_to(out).as_posix(): _sha256(path)
+                     for path in sorted(out.rglob('*')) if path.is_file()}
+    (out / 'astroclip.json').write_text(
+        json.dumps(info, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+
+
+def _sha256(path):
+    with path.open('rb') as stream:
+        return hashlib.file_digest(stream, 'sha256').hexdigest()
+
+
+_CARD = """---
+license: other
+library_name: onnx
+pipeline_tag: zero-shot-image-classification
+tags:
+- clip
+- onnx
+---
+
+# {name} as ONNX
+
+Both towers of `{name}`{revision}, for `astroclip_search` and other readers of this layout.
+Nothing was trained: for what it is and what it may be used for, see its own model card.
+Licence of the weights: {licence}.
+
+## Beside torch
+On {images} rendered pictures and {texts} texts, the same pixels and tokens: the largest difference
+of a cosine, Kendall's tau of the orders of pictures by text, and the share of common pictures
+among the first ten.
+
+{table}
+Licence and origin are as given to `python -m export to-onnx`; `astroclip.json` has the checksums of
+the weights and of every file.
+"""
+
+
+def _card(info):
+    rows = [[variant, f"{numbers['delta_cosine']:.1e}", numbers['kendall_tau'], numbers['top10'],
+             numbers.get('refused', '')] for variant, numbers in info['parity'].items()]
+    table = markdown_table({'columns': ['', 'cosine', 'tau', 'first ten', 'refused because'],
+                            'rows': rows})
+    revision = info['origin']['revision']
+    return _CARD.format(name=info['name'], revision=f' at {revision}' if revision else '',
+                        licence=info['licence'], images=IMAGES, texts=len(TEXTS), table=table)
+
+
+def main(arguments):
+    """
+    Run ``python -m export to-onnx --from ...``.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Command line.
+
+    Returns
+    -------
+    status : int
+        Exit status: 1 if nothing was written.
+    """
+    parser = argparse.ArgumentParser(prog='python -m export to-onnx',
+                                     description='Write any CLIP as a bundle.')
+    parser.add_argument('--from', dest='name', required=True,
+                        help='folder or hub id: open_clip, CLIPModel, SiglipModel, Siglip2Model')
+    parser.add_argument('--revision', help='commit, tag or branch on the hub')
+    parser.add_argument('--out', required=True, help='folder to write')
+    parser.add_argument('--variants', nargs='*', choices=list(VARIANTS), default=list(VARIANTS),
+                        help='beside float32')
+    parser.add_argument('--licence', default='see the source', help='of the weights, for the card')
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    try:
+        numbers = write(options.name, options.out, revision=options.revision,
+                        variants=options.variants, licence=options.licence)
+    except ValueError as error:
+        print(f'{error}.', file=sys.stderr)
+        return 1
+    for variant, found in numbers.items():
+        print(f"{variant}: cosine {found['delta_cosine']:.1e}, tau {found['kendall_tau']:.4f}, "
+              f"first ten {found['top10']:.3f}"
+              + (f"; refused: {found['refused']}" if 'refused' in found else ''))
+    return 0

@@ -1,0 +1,81 @@
+"""
+Smaller variants of a tower: half precision for GPUs, eight bits for CPUs and downloads.
+"""
+
+import functools
+import tempfile
+from pathlib import Path
+
+import onnx
+
+from export.quantise import quantise_text, quantise_weights
+
+__all__ = ['VARIANTS', 'eight_bits', 'half']
+
+
+def half(source, target):
+    """
+    Store and compute a tower in half precision.
+
+    Input and output stay float32, and so does the length of the vector: the squares of a long one
+    would overflow.
+
+    Parameters
+    ----------
+    source, target : path-like
+        Float32 model to read, model to write.
+    """
+    # Imported here: this module of onnxruntime is slow to import.
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    model = convert_float_to_float16(
+        onnx.load(str(source)), keep_io_types=True,
+        op_block_list=[*DEFAULT_OP_BLOCK_LIST, 'ReduceL2'],
+    )
+    _sort(model.graph)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(target))
+
+
+def _sort(graph):
+    """
+    Put nodes behind those that they read from: the converter appends its casts at the end.
+    """
+    known = {tensor.name for tensor in (*graph.input, *graph.initializer)} | {''}
+    waiting, nodes = list(graph.node), []
+    while waiting:
+        ready = [node for node in waiting if known.issuperset(node.input)]
+        nodes += ready
+        known.update(name for node in ready for name in node.output)
+        waiting = [node for node in waiting if not known.issuperset(node.output)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def eight_bits(source, target, *, block=64, exact=False):
+    """
+    Store a tower's weights as int8, whatever it is made of.
+
+    Matrix products of transformers become ``MatMulNBits``, weights of convolutions are unfolded
+    when the model is opened; see `export.quantise`.
+
+    Parameters
+    ----------
+    source, target : path-like
+        Float32 model to read, quantised model to write.
+    block : int, optional
+        Weights that share a scale.
+    exact : bool, optional
+        Keep activations in float32: nearer to torch, slower on a CPU.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        products = Path(folder) / 'products.onnx'
+        quantise_text(source, products, block=block, exact=exact)
+        quantise_weights(products, target)
+
+
+#: Name -> ending of the file, and ways to make it, the first that is near enough being taken.
+VARIANTS = {
+    'fp16': ('_fp16', (half,)),
+    'int8': ('_quantized', (eight_bits, functools.partial(eight_bits, block=16, exact=True))),
+}
