@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from export import pairs as real_pairs
 from export.background import background
 from export.card import model_card
+from export.push import main as push
 from export.sky import render
 from export.text import MAX_TOKENS, SentenceEncoder, TextTower, minilm_folder
 from export.vision import MEAN, STD, load_checkpoint, normalise
@@ -203,6 +204,11 @@ def main(arguments):
     ----------
     arguments : list of str
         Command line.
+
+    Returns
+    -------
+    status : int
+        Exit status: 1 if it was not uploaded.
     """
     parser = argparse.ArgumentParser(prog='python -m export bundle',
                                      description='Assemble a model bundle.')
@@ -212,9 +218,14 @@ def main(arguments):
     parser.add_argument('--real', help='folder with manifest.jsonl: background images')
     parser.add_argument('--words', help='CSV of archive rows: background words')
     parser.add_argument('--metrics', help='JSON file written by evaluate')
+    parser.add_argument('--push', metavar='REPO', help='upload it to this hub id, see step push')
+    parser.add_argument('--dry-run', action='store_true', help='only say what would be uploaded')
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     metrics = json.loads(Path(options.metrics).read_text('utf-8')) if options.metrics else None
     total = bundle(options.checkpoint, options.towers, options.out, real=options.real,
                    words=options.words, metrics=metrics)
     print(f'{options.out}: {total / 1e6:.1f} MB')
+    if not options.push:
+        return 0
+    return push([options.out, options.push, *(['--dry-run'] if options.dry_run else [])])

@@ -90,6 +90,18 @@ def test_pushed_again_the_card_has_one_provenance(bundle, tmp_path):
     assert twice['astroclip.json'] == once['astroclip.json']
 
 
+def test_a_bundle_may_be_pushed_when_it_is_made(bundle, server, monkeypatch, capsys):
+    monkeypatch.setattr('export.bundle.bundle', lambda *_, **__: 1)
+    arguments = ['bundle', 'checkpoint.pt', 'towers', '--out', str(bundle)]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.count('\n') == 1
+    assert main([*arguments, '--push', 'owner/name', '--dry-run']) == 0
+    assert 'would go to owner/name; provenance ' in capsys.readouterr().out
+    assert server.requests == []
+    (bundle / 'onnx' / 'text_model.onnx').write_bytes(b'')
+    assert main([*arguments, '--push', 'owner/name']) == 1
+
+
 @pytest.mark.parametrize('change', [
     {'licence': 'GPL-3.0'}, {'training': {'samples': 1}},
     {'files': {'config.json': '0' * 64}}])
