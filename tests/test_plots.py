@@ -243,6 +243,7 @@ def test_pictures_of_a_table(search, rank):
     assert texts(first) == ['\n'.join(said)]
     shown = np.asarray(first.images[0].get_array())
     assert shown.shape == (16, 16, 3)
+    assert not [*first.get_xticks(), *first.get_yticks()]
     assert shown[8, 8, 0] > 240
     assert shown[8, 8, 1:].max() < 15
     assert ax.get_title() == 'red'
