@@ -29,7 +29,7 @@ from export.adapters import Headed, add_low_rank, merge_low_rank
 from export.captioned import Pairs, Views
 from export.contrastive import Contrastive, backward
 from export.matching import embed_pairs, match, normalise
-from export.processes import joined, mean, mean_gradients, place, stopping
+from export.processes import joined, mean, mean_gradients, place, stopping, undisturbed
 from export.recipe import check, read_recipe
 
 __all__ = ['finetune', 'main', 'prepare', 'score']
@@ -255,7 +255,7 @@ def _train(run, training, validation, log, rank, processes):
 
     stream = torch.utils.data.DataLoader(
         views, batch_sampler=positions, collate_fn=collate, num_workers=settings['workers'],
-        pin_memory=run.device.type == 'cuda')
+        pin_memory=run.device.type == 'cuda', worker_init_fn=undisturbed)
     loss = Contrastive(settings['loss'], rank=rank, world_size=processes, masked=settings['masked'])
     if log and run.step == 0:
         log.write(0, validation=run.validate(validation))

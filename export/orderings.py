@@ -81,7 +81,7 @@ def _summary(kind, rng):
     return ', '.join(str(rng.choice(phrases)) for phrases in (names(kind), synonyms(kind)))
 
 
-def run(folder, configs=tuple(PAPER), *, base_steps=400):
+def run(folder, configs=tuple(PAPER), *, seeds=1, base_steps=400):
     """
     Make the data and the base, fine-tune it in several ways and judge all.
 
@@ -91,13 +91,16 @@ def run(folder, configs=tuple(PAPER), *, base_steps=400):
         For everything; what is there already is not made again.
     configs : sequence of str
         Configurations, or paths of them.
+    seeds : int, optional
+        How often each is run, with seeds from 1 on. Data and base are the same for all.
     base_steps : int, optional
         Steps that the base is trained for.
 
     Returns
     -------
     numbers : dict
-        ``base`` and configurations -> see `export.matching.match`.
+        ``base`` and configurations -> means of what `export.matching.match` gives, and ``seeds``:
+        ``top10`` of each run.
     """
     folder = Path(folder)
     first, second = KINDS[::2], KINDS[1::2]
@@ -109,15 +112,24 @@ def run(folder, configs=tuple(PAPER), *, base_steps=400):
     recipe['train'].update(steps=base_steps, schedule='cosine')
     _done(recipe, plain, folder / 'base')
     recipe['model'].update(base=str(folder / 'base'), architecture={}, random=False)
-    numbers = {'base': score(prepare(recipe), held_out)}
+    numbers = {'base': _mean([score(prepare(recipe), held_out)])}
     for name in configs:
         recipe = read_recipe(name, tiny=True)
         # Towers of another size than the base's begin at random.
         if not recipe['model']['random'] and recipe['model']['architecture'] == read_recipe(
                 'paperclip_summaries', tiny=True)['model']['architecture']:
             recipe['model'].update(base=str(folder / 'base'), architecture={})
-        numbers[name] = _done(recipe, pairs, folder / Path(name).stem)
+        runs = []
+        for seed in range(1, seeds + 1):
+            recipe['train']['seed'] = seed
+            runs.append(_done(recipe, pairs, folder / f'{Path(name).stem}_{seed}'))
+        numbers[name] = _mean(runs)
     return numbers
+
+
+def _mean(runs):
+    means = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
+    return {**means, 'seeds': [run['top10'] for run in runs]}
 
 
 def _done(recipe, pairs, folder):
@@ -169,13 +181,17 @@ def main(arguments):
     parser.add_argument('--out', required=True, type=Path)
     parser.add_argument('--also', nargs='*', default=[], metavar='NAME',
                         help='more configurations to run')
+    parser.add_argument('--seeds', type=int, default=1, metavar='N',
+                        help='run each N times (default: once)')
     options = parser.parse_args(arguments)
     torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '1')))
-    numbers = run(options.out, (*PAPER, *options.also))
-    print('| | top 10 of 100 | in the paper | caption in the first tenth |\n|---|---|---|---|')
+    numbers = run(options.out, (*PAPER, *options.also), seeds=options.seeds)
+    print('| | top 10 of 100 | of each run | in the paper | caption in the first tenth |')
+    print('|---|---|---|---|---|')
     for name, row in numbers.items():
         paper = {'base': _BASE, **PAPER}.get(name, '')
-        print(f'| {name} | {row["top10"]:.3f} | {paper} | {row["top10_captions"]:.3f} |')
+        each = ' '.join(f'{value:.3f}' for value in row['seeds'])
+        print(f'| {name} | {row["top10"]:.3f} | {each} | {paper} | {row["top10_captions"]:.3f} |')
     found = verdicts(numbers)
     for statement, true in found.items():
         print(f'{"yes" if true else "NO "}  {statement}')

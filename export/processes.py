@@ -12,7 +12,7 @@ import threading
 import torch
 from torch import distributed
 
-__all__ = ['joined', 'mean', 'mean_gradients', 'place', 'stopping']
+__all__ = ['joined', 'mean', 'mean_gradients', 'place', 'stopping', 'undisturbed']
 
 
 def place():
@@ -116,3 +116,19 @@ def stopping():
     finally:
         for kind, handler in zip(kinds, before, strict=True):
             signal.signal(kind, handler)
+
+
+def undisturbed(number):
+    """
+    Let a process that reads pictures live on when a whole group of processes is told to end.
+
+    The one that it works for ends it after its last step.
+
+    Parameters
+    ----------
+    number : int
+        Of the worker, which does not matter.
+    """
+    del number
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.SIG_IGN)

@@ -540,7 +540,7 @@ def test_two_processes_do_what_one_does(data, tmp_path):
         lines += [f'[model.architecture.{tower}]']
         lines += [f'{key} = {text(value)}' for key, value in ARCHITECTURE[tower].items()]
     lines += ['[train]', 'steps = 3', 'batch_size = 12', 'warmup = 1', 'learning_rate = 1e-3',
-              'keep = "last"', 'precision = "fp32"', 'workers = 0', 'log_every = 1']
+              'keep = "last"', 'precision = "fp32"', 'workers = 1', 'log_every = 1']
     recipe.write_text('\n'.join(lines))
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node',
                '2', '-m', 'export', 'finetune', '--config', str(recipe), '--data', str(data),
@@ -551,6 +551,7 @@ def test_two_processes_do_what_one_does(data, tmp_path):
                           timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     settings = read_recipe(recipe)
+    settings['train']['workers'] = 0
     finetune(settings, data, tmp_path / 'one')
     logs = [[json.loads(line) for line in (tmp_path / name / 'log.jsonl').read_text().splitlines()]
             for name in ('one', 'two')]
