@@ -111,7 +111,7 @@ class _Run:
             settings['learning_rate'], betas=tuple(settings['betas']))
         self.schedule = _SCHEDULES[settings['schedule']](
             self.optimizer, settings['learning_rate'], settings['warmup'], settings['steps'])
-        self.step, self.best = 0, None
+        self.step, self.best, self.norm = 0, None, None
 
     @property
     def judged(self):
@@ -158,7 +158,7 @@ class _Run:
         value = backward(self.model, parts, loss, precision=self.settings['precision'],
                          seed=(self.settings['seed'] << 40) + (self.step << 16))
         mean_gradients(self.learned)
-        torch.nn.utils.clip_grad_norm_(self.learned, self.settings['max_norm'])
+        self.norm = torch.nn.utils.clip_grad_norm_(self.learned, self.settings['max_norm'])
         self.optimizer.step()
         with torch.no_grad():
             self.model.logit_scale.clamp_(max=_MAX_LOG_SCALE)
@@ -273,6 +273,7 @@ def _train(run, training, validation, log, rank, processes):
                     log.write(run.step, loss=value,
                               learning_rate=run.optimizer.param_groups[0]['lr'],
                               scale=run.model.logit_scale.exp().item(),
+                              gradient=run.norm.item(),  # of the last step, before its bound
                               images_per_second=len(recent) * settings['batch_size']
                               / (time.monotonic() - since))
                 recent, since = [], time.monotonic()
