@@ -181,7 +181,8 @@ def _description(info, metrics):
         }),
         'training': {
             'network': config['model']['network'], 'text_encoder': 'all-MiniLM-L6-v2, frozen',
-            'text_width': config['model']['text_width'],
+            'text_width': config['model']['text_width'], 'views': config['model']['views'],
+            'history': config.get('history', ''),
             'samples': progress['samples'], 'steps': progress['step'],
             'synthetic_scenes': progress['scenes'],
             'minutes': round(progress['seconds'] / 60, 1), 'input_size': progress['size'],

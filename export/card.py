@@ -22,7 +22,7 @@ It is **experimental**: see the numbers below, and compare them with the baselin
 
 | | |
 |---|---|
-| image tower | {network}, from scratch, {input_size} x {input_size} pixels, whole frame squashed to a square |
+| image tower | {network}, from scratch, {input_size} x {input_size} pixels, whole frame squashed to a square, mean over {views} mirror images |
 | text tower | {text_encoder}, and a learned map of {text_width} hidden units into {dim} dimensions |
 | files | `onnx/vision_model_quantized.onnx` (weights int8, arithmetic float32), `onnx/text_model_quantized.onnx` (int8, activations quantised row by row) |
 | licence | {licence} |
@@ -30,7 +30,7 @@ It is **experimental**: see the numbers below, and compare them with the baselin
 ## Training
 {samples:,} views in {steps:,} steps and {minutes:.0f} processor minutes on two shared CPU cores, one seed.
 {synthetic_scenes:,} rendered scenes of {kinds} kinds with exact captions{real}.
-No image or text of a third party is in this bundle.
+{history}No image or text of a third party is in this bundle.
 
 ## What it is for, and what not
 Ranking the rows of an archive query by what their previews show. Queries outside the concepts
@@ -60,7 +60,9 @@ def model_card(description):
     training = description['training']
     real = training['real_fraction']
     parts = [_HEAD.format(
-        **{**training, 'kinds': len(training['kinds'])}, dim=description['embedding_dim'],
+        **{**training, 'kinds': len(training['kinds']),
+           'history': training['history'] and training['history'] + '\n'},
+        dim=description['embedding_dim'],
         name=description['name'], version=description['version'], licence=description['licence'],
         real=_REAL.format(percent=100 * real) if real else '',
     )]

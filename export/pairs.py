@@ -4,7 +4,8 @@ Real image-text pairs: a folder with a manifest, split without leaks.
 A manifest is a file ``manifest.jsonl`` in a folder, one JSON object per line,
 with ``id``, ``source``, ``title`` and ``file`` (path inside the folder), and
 where known ``caption``, ``labels``, ``title_labels``, ``obs_title``,
-``instrument`` and ``split`` (``train`` or another side, as `export.split` says). No image or text of it enters the model bundle.
+``instrument`` and ``split`` (``train`` or another side, as `export.split` says). No
+image or text of it enters the model bundle.
 """
 
 import json
