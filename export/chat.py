@@ -148,7 +148,11 @@ class Server:
         # Whoever names a server trusts it, also one of this machine.
         self._connections = Connections('astroclip-search export', concurrency, trusted=[host],
                                         headers={host: headers})
-        self.model_sha256 = model_sha256 or self._digest()
+        try:
+            self.model_sha256 = model_sha256 or self._digest()
+        except BackendError:
+            self.close()
+            raise
 
     def close(self):
         """Cut what is under way; further requests fail."""

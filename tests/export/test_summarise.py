@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -513,6 +514,7 @@ def test_nobody_there(tmp_path, capsys):
     assert export(['summarise', str(write_proposals(tmp_path, ['x'])), '--out', str(tmp_path),
                    '--server', url, '--model', 'tiny']) == 1
     assert 'the server cannot be reached' in capsys.readouterr().err
+    assert not [one for one in threading.enumerate() if one.name == 'astroclip-watch']
 
 
 def test_a_model_that_is_not_there(run, tmp_path, capsys):
