@@ -34,8 +34,6 @@ def test_generator_makes_the_committed_table(committed, made):
         assert committed[name].unit == table[name].unit
 
 
-@pytest.mark.xfail(reason='the committed previews are of the renderer of model 0.1; they are made '
-                          'again with the next model, since worked examples quote its scores')
 def test_generator_makes_the_committed_previews(made, tmp_path):
     _, pictures = made
     names = sorted(path.name for path in (FOLDER / 'previews').iterdir())
