@@ -25,9 +25,10 @@ Standardised cosine that stands for words that a row does not have: those of a r
 is asked are above it on average, those of other rows below.
 """
 
-SURPRISING = 0.1
+SURPRISING = 0.5
 """
-A ranking that chance alone gives less often than this has something in it, see `surprise`.
+A ranking that chance alone gives more often than this has nothing in it, as far as can be seen; see
+`surprise`.
 """
 
 # Unrelated pictures of one archive pass a threshold up to twice as often as those of all archives.
