@@ -269,5 +269,6 @@ def _scores(row: dict[str, str]) -> str:
     if row.get('clip_score'):
         parts.append(f'score {float(row["clip_score"]):.2f}')
     if row.get('clip_false_alarm'):
-        parts.append(f'false alarm {float(row["clip_false_alarm"]):.1%}')
+        # 1 in 2,000 is easier to read than 0.05 %.
+        parts.append(f'false alarm 1 in {1 / max(float(row["clip_false_alarm"]), 1e-9):,.0f}')
     return ', '.join(parts)

@@ -169,7 +169,7 @@ def test_long_details_are_cut():
 
 def test_false_alarm_is_shown():
     table = Table({'clip_score': np.float32([1.5]), 'clip_false_alarm': np.float32([0.0123])})
-    assert tiles(table, [None], [''])[0].scores == 'score 1.50, false alarm 1.2%'
+    assert tiles(table, [None], [''])[0].scores == 'score 1.50, false alarm 1 in 81'
 
 
 @pytest.mark.parametrize(('provenance', 'expected'), [
