@@ -5,12 +5,9 @@ Numbers as a reader wants them: a Markdown file and plots.
 from html import escape
 from pathlib import Path
 
-from export.card import markdown_table
+from export.card import VERDICTS, concept_list, markdown_table
 
 __all__ = ['VERDICTS', 'dots', 'markdown', 'write']
-
-#: What is said of a query, in the order of the report.
-VERDICTS = {'works': 'Works', 'weak': 'Weak', 'fails': 'Fails', 'few': 'Too few images to say'}
 
 _ROW, _LEFT, _WIDTH, _PLOT = 18, 330, 760, 400
 
@@ -36,9 +33,7 @@ def markdown(result):
     for table in metrics['tables']:
         parts.append(f"\n## {table['title']}\n\n{table['text']}\n\n{markdown_table(table)}")
     for place, concepts in metrics['concepts'].items():
-        parts.append(f'\n## Concepts: {place}\n\n')
-        parts += [f"- {VERDICTS[verdict]}: {', '.join(queries)}.\n"
-                  for verdict, queries in concepts.items() if queries]
+        parts.append(f'\n## Concepts: {place}\n\n{concept_list(concepts)}')
     if 'ranking' in result:
         parts.append(f"\n## Ranking weights\n\n{result['ranking']}\n")
     return ''.join(parts)
