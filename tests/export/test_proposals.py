@@ -272,7 +272,7 @@ def test_a_server_that_is_down_stops_the_download(programmes, tmp_path, capsys):
 def test_summaries_are_made_of_what_is_written_here(tmp_path):
     """The list of proposals is the one that ``export summarise`` reads."""
     summarise = pytest.importorskip('export.summarise')
-    pytest.importorskip('scipy', reason='pictures are compared with scipy: install the extra [export]')
+    pytest.importorskip('scipy', reason='pictures are compared with scipy: see [export]')
     from export.hst import Settings, collect
     from export.split import finish
 
