@@ -8,15 +8,16 @@ import os
 import platform
 
 from .bench_diversity import compare_diversity
+from .bench_encode import compare_encode
 from .bench_end_to_end import compare_end_to_end
 from .bench_import import compare_import
 from .bench_memory import compare_memory
 from .bench_overhead import compare_overhead
 from .bench_rerank import compare_rerank
 
-BENCHMARKS = {'import': compare_import, 'rerank': compare_rerank, 'overhead': compare_overhead,
-              'diversity': compare_diversity, 'end_to_end': compare_end_to_end,
-              'memory': compare_memory}
+BENCHMARKS = {'import': compare_import, 'encode': compare_encode, 'rerank': compare_rerank,
+              'overhead': compare_overhead, 'diversity': compare_diversity,
+              'end_to_end': compare_end_to_end, 'memory': compare_memory}
 
 
 def main() -> int:

@@ -1,0 +1,51 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The embedded model alone: decoded pixels -> embeddings, and one phrase -> its embedding.
+"""
+
+import numpy as np
+
+from .comparison import Comparison, seconds
+
+__all__ = ['Encode', 'compare_encode']
+
+BATCH, BATCHES, PHRASES = 32, 10, 20
+
+
+class Encode:
+    """
+    For airspeed velocity.
+    """
+
+    def setup(self):
+        from astroclip_search.bundle import open_bundle
+        from astroclip_search.encoder import open_encoder
+
+        bundle = open_bundle('default')
+        self.encoder = open_encoder(bundle, device='cpu', n_threads=2)
+        shape = BATCH, *bundle.preprocessing.size, 3
+        self.pixels = np.random.default_rng(4).integers(0, 256, shape, np.uint8)
+        self.time_images()
+        self.time_text()
+
+    def time_images(self):
+        for _ in range(BATCHES):
+            self.encoder.encode_images(self.pixels)
+
+    def time_text(self):
+        for number in range(PHRASES):
+            self.encoder.encode_text([f'edge-on galaxy with a dust lane, number {number}'])
+
+
+def compare_encode(repeats: int) -> list[Comparison]:
+    """Measure both towers, two threads."""
+    bench = Encode()
+    bench.setup()
+    found = [
+        Comparison(f'1,000 images in batches of {BATCH}, two threads',
+                   [1000 / (BATCH * BATCHES) * seconds(bench.time_images) for _ in range(repeats)],
+                   bound=1000 / 300),
+        Comparison('one phrase', [1000 / PHRASES * seconds(bench.time_text)
+                                  for _ in range(repeats)], bound=10, unit='ms'),
+    ]
+    return found
