@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tokenizers import Tokenizer
 
-from astroclip_search.pixels import resize
-from astroclip_search.ranking import normalise as unit
 from export.metrics import retrieval
 from export.quantise import parity
+from export.shipped import Shipped
 from export.sky import KINDS, names
 from export.text import MAX_TOKENS
 from export.to_onnx import session
@@ -26,9 +24,9 @@ LIMIT = 0.005
 _COLUMNS = ['mAUC', 'mAP', 'P@10']
 
 
-class Exact:
+class Exact(Shipped):
     """
-    The float32 towers of a bundle.
+    The float32 towers of a bundle, put to the same questions in the same way.
 
     Parameters
     ----------
@@ -39,59 +37,30 @@ class Exact:
     """
 
     def __init__(self, towers, bundle):
-        self._vision = session(Path(towers) / 'onnx' / 'vision_model.onnx')
-        self._text = session(Path(towers) / 'onnx' / 'text_model.onnx')
-        self._bundle = bundle
+        self.bundle = bundle
+        self._encoder = _Towers(Path(towers) / 'onnx', bundle)
+
+
+class _Towers:
+    """What `Shipped` asks of an encoder, by the towers before they were quantised."""
+
+    def __init__(self, folder, bundle):
+        self._vision = session(folder / 'vision_model.onnx')
+        self._text = session(folder / 'text_model.onnx')
         self._tokenizer = Tokenizer.from_file(str(bundle.path / 'tokenizer.json'))
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.enable_padding()
 
-    def images(self, images):
-        """
-        Embed images.
+    def encode_images(self, squares):
+        pixels = normalise(torch.from_numpy(squares)).numpy()
+        return self._vision.run(None, {'pixel_values': pixels})[0]
 
-        Parameters
-        ----------
-        images : sequence of `numpy.ndarray` of uint8
-            RGB, of any shapes.
-
-        Returns
-        -------
-        vectors : `numpy.ndarray` of float32, shape (n, d)
-            Unit vectors.
-        """
-        parts = []
-        for start in range(0, len(images), 32):
-            squares = np.stack([resize(Image.fromarray(image), self._bundle.preprocessing)
-                                for image in images[start:start + 32]])
-            pixels = normalise(torch.from_numpy(squares)).numpy()
-            parts.append(self._vision.run(None, {'pixel_values': pixels})[0])
-        return np.concatenate(parts)
-
-    def texts(self, texts, *, templates=None):
-        """
-        Embed phrases in the joint space.
-
-        Parameters
-        ----------
-        texts : sequence of str
-            Phrases.
-        templates : sequence of str, optional
-            Sentences that each is averaged over; by default those of the bundle.
-
-        Returns
-        -------
-        vectors : `numpy.ndarray` of float32, shape (n, d)
-            Unit vectors.
-        """
-        templates = templates or self._bundle.prompt_templates
-        tokens = self._tokenizer.encode_batch([template.replace('{}', text)
-                                               for template in templates for text in texts])
-        vectors, = self._text.run(['text_embeds'], {
+    def encode_text(self, texts):
+        tokens = self._tokenizer.encode_batch(texts)
+        return self._text.run(['text_embeds'], {
             'input_ids': np.array([token.ids for token in tokens], np.int64),
             'attention_mask': np.array([token.attention_mask for token in tokens], np.int64),
-        })
-        return unit(vectors.reshape(len(templates), len(texts), -1).mean(0))
+        })[0]
 
 
 def scenes_table(model, exact, images, kinds):

@@ -8,8 +8,6 @@ proposal do, are told apart only where the figures of PAPERCLIP do so.
 
 import argparse
 import json
-import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +19,11 @@ from astroclip_search.ranking import standardise
 from export import judged, plots
 from export.card import markdown_table
 from export.collection import Cache, Collection, stamp
+from export.illustrated import read_captioned
+from export.layout import tables
 from export.metrics import METRICS, measure, ndcg
 from export.pairs import load_pixels
 from export.ranks import (
-    PERCENT,
     RECALLS,
     cosines,
     paper_batches,
@@ -38,44 +37,10 @@ from export.train import read_config
 from export.views import paper_views
 from export.words import bm25, terms
 
-__all__ = ['Captioned', 'Model', 'descriptions', 'graded', 'main', 'pairs', 'read_captioned',
-           'retrieval', 'tables']
+__all__ = ['Model', 'descriptions', 'graded', 'main', 'pairs', 'retrieval']
 
 _PART = 64
 _BINS = np.linspace(-1, 1, 41)
-
-
-@dataclass(frozen=True)
-class Captioned:
-    """
-    Images with captions.
-
-    Parameters
-    ----------
-    files : list of `pathlib.Path`
-        Image files.
-    ids : list of str
-        Of the images.
-    texts : list of str
-        Distinct captions; those that differ in case, spaces and punctuation only are one.
-    caption : `numpy.ndarray` of int, shape (n,)
-        Which of them each image has.
-    group : `numpy.ndarray` of int, shape (n,)
-        Proposal of each image, from zero.
-    labels : list of list of str
-        Labels of each image, where the manifest has some.
-    """
-
-    files: list
-    ids: list
-    texts: list
-    caption: np.ndarray
-    group: np.ndarray
-    labels: list
-
-    def words(self):
-        """Caption of each image."""
-        return [self.texts[i] for i in self.caption]
 
 
 class _Unnormalised(Encoder):
@@ -137,68 +102,6 @@ class Model(Shipped):
         vectors = unit(self.captions([template.replace('{}', text)
                                       for template in templates for text in texts]))
         return unit(vectors.reshape(len(templates), len(texts), -1).mean(0))
-
-
-def read_captioned(folder, *, field='caption', group='proposal_id', split=None, sources=(),
-                   captions=None, held_out=None):
-    """
-    Read the captioned images of a manifest.
-
-    Parameters
-    ----------
-    folder : path-like
-        Folder with ``manifest.jsonl``: lines with ``id``, ``file`` and a caption.
-    field : str, optional
-        Key of the caption; images without one are left out.
-    group : str, optional
-        Key of the proposal. Images without one are grouped by caption.
-    split : str, optional
-        Only this side of the split.
-    sources : collection of str, optional
-        Only these sources.
-    captions : dict, optional
-        Captions by proposal, in place of those of the manifest.
-    held_out : `numpy.ndarray` of bool, optional
-        Only these lines.
-
-    Returns
-    -------
-    pairs : `Captioned`
-        In the order of the manifest.
-
-    Raises
-    ------
-    ValueError
-        If no image is left, two have one id, or a file lies outside the folder.
-    """
-    folder = Path(folder).resolve()
-    with open(folder / 'manifest.jsonl', encoding='utf-8') as lines:
-        rows = [json.loads(line) for line in lines]
-    found = {'files': [], 'ids': [], 'labels': []}
-    texts, caption, groups = {}, [], {}
-    group_of = []
-    for i, row in enumerate(rows):
-        text = captions.get(str(row.get(group))) if captions is not None else row.get(field)
-        if (not text or (split and row.get('split') != split)
-                or (sources and row.get('source') not in sources)
-                or (held_out is not None and not held_out[i])):
-            continue
-        file = (folder / row['file']).resolve()
-        if not file.is_relative_to(folder):
-            raise ValueError(f'manifest names a file outside its folder: {row["file"]!r}')
-        found['files'].append(file)
-        found['ids'].append(str(row['id']))
-        found['labels'].append(row.get('labels') or [])
-        words = ' '.join(re.findall(r'\w+', text.lower()))
-        caption.append(texts.setdefault(words, (len(texts), text))[0])
-        name = str(row[group]) if row.get(group) is not None else f'caption: {words}'
-        group_of.append(groups.setdefault(name, len(groups)))
-    if not caption:
-        raise ValueError(f'no image of {folder} has a caption and is on the side that is asked for')
-    if len(set(found['ids'])) < len(caption):
-        raise ValueError(f'two images of {folder} have one id')
-    return Captioned(**found, texts=[text for _, text in texts.values()],
-                     caption=np.array(caption), group=np.array(group_of))
 
 
 def pairs(images, texts, caption, group, scale, *, draws=200):
@@ -437,86 +340,6 @@ def retrieval(bundle, data, out, *, queries=judged.QUERIES, judgements=None, rel
     if views:
         result['views'] = [_seen_as_in_the_paper(model, data, texts, seed) for seed in range(views)]
     return result
-
-
-def tables(result):
-    """
-    Lay numbers out.
-
-    Parameters
-    ----------
-    result : dict
-        From `retrieval`.
-
-    Returns
-    -------
-    tables : list of dict
-        For `export.card.markdown_table`, each with a ``title`` and a ``text``.
-    """
-    figures = result['figures']
-    columns = [*(f'RA_{k}%' for k in PERCENT), *(f'R@{k}' for k in RECALLS), 'MRR']
-    sides = (('own caption among those of all rows', 'formula'),
-             ('caption among distinct ones', 'captions'),
-             ('image among all, by caption', 'images'), ('captions permuted', 'control'))
-    found = [{
-        'title': 'Pairs', 'columns': ['by cosine', 'of', 'median rank', *columns],
-        'rows': [[name, side['answers'], side['median rank'], *map(_span, map(side.get, columns))]
-                 for name, side in ((name, result[key]) for name, key in sides)],
-        'text': f'{result["data"]["images"]} images, {result["data"]["captions"]} captions, '
-                f'{result["data"]["proposals"]} proposals; 95 % over proposals. Mean recall '
-                f'{result["mean recall"]:.3f}.'}]
-    cuts = {str(cut): i for i, cut in enumerate(figures['cuts'][:4])}
-    found.append({
-        'title': 'As the figures of PAPERCLIP', 'columns': ['within the first', *cuts],
-        'rows': [[name, *(figures[name][i] for i in cuts.values())]
-                 for name in ('dot product', 'cosine')],
-        'text': f'The caption of the same row among those of {figures["pairs"]} rows.'
-                + _batch_text(figures.get('batches')) + _views_text(result.get('views', ()))})
-    found.append({
-        'title': 'Judged', 'columns': ['', 'P@10', 'judged', 'proposals', 'relevant proposals',
-                                       'P@10 of proposals', 'judged of them'],
-        'rows': [[name, *(rows[key] for key in ('P', 'judged', 'proposals', 'relevant proposals',
-                                                'P of proposals', 'judged of proposals'))]
-                 for name, rows in result['judged']['methods'].items()],
-        'text': 'Means over queries of the first ten; what nobody has judged counts as not '
-                f'relevant, and {result["judged"]["to be judged"]} are to be judged.'})
-    if 'graded' in result:
-        rows = result['graded']
-        found.append({'title': 'Graded relevance', 'columns': list(rows[0]),
-                      'rows': [list(row.values()) for row in rows],
-                      'text': 'Gain 2^relevance - 1, ideal of all images put to the query.'})
-    if 'descriptions' in result:
-        about = result['descriptions']
-        found.append({
-            'title': 'Descriptions', 'columns': ['phrases for images', *METRICS],
-            'rows': [[name, *one.values()] for name, one in about.items() if isinstance(one, dict)],
-            'text': f'{about["images"]} images of which some of {about["phrases"]} phrases are '
-                    'right.'})
-    return found
-
-
-def _span(numbers):
-    value, low, high = numbers
-    return f'{value:.3f} [{low:.3f}, {high:.3f}]'
-
-
-def _batch_text(batches):
-    if not batches:
-        return ''
-    return (f' In {batches["batches"]} batches of {batches["size"]}, captions to images: top 10 '
-            f'{batches["top 10"]:.3f}, loss {batches["loss"]:.3f} (chance '
-            f'{batches["chance loss"]:.3f}).')
-
-
-def _views_text(views):
-    if not views:
-        return ''
-    parts = []
-    for name in views[0]:
-        values = [view[name] for view in views]
-        parts.append(f'{np.mean(values):.4f} by {name} (from {min(values):.4f} to '
-                     f'{max(values):.4f})')
-    return f' Seen as in the paper, {len(views)} times, within 10 %: {", ".join(parts)}.'
 
 
 def main(arguments):

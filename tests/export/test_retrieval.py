@@ -12,8 +12,10 @@ from PIL import Image
 
 from export import plots
 from export.__main__ import main as export
+from export.illustrated import read_captioned
+from export.layout import tables
 from export.pairs import load_pixels
-from export.retrieval import Model, descriptions, graded, main, pairs, read_captioned, tables
+from export.retrieval import Model, descriptions, graded, main, pairs
 from export.views import CROP, paper_views
 from tests import tiny
 
