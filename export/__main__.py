@@ -21,6 +21,7 @@ STEPS = {
     'push': 'export.push',
     'evaluate': 'export.evaluate',
     'calibration': 'export.calibration',
+    'feedback': 'export.feedback',
     'retrieval': 'export.retrieval',
     'figures': 'export.plots',
     'sample': 'export.sample',
