@@ -34,6 +34,8 @@ CREATE TABLE IF NOT EXISTS thumbnails (
 CREATE TABLE IF NOT EXISTS links (
     source TEXT PRIMARY KEY, created REAL NOT NULL, address TEXT NOT NULL) WITHOUT ROWID;
 """
+_COUNTS = {'vectors': 'SELECT count(*) FROM vectors',
+           'thumbnails': 'SELECT count(*) FROM thumbnails', 'links': 'SELECT count(*) FROM links'}
 _QUERY_KEYS = 500
 
 
@@ -50,6 +52,7 @@ class Space:
     def __init__(self):
         self._rows: dict[str, int] = {}
         self._buffer = np.empty((0, 0), dtype=np.float32)
+        self._recalled: tuple[list[str | None], np.ndarray] = [], np.empty(0, np.int64)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -73,6 +76,30 @@ class Space:
             Row of each key, -1 where it is unknown; dtype int64.
         """
         return np.fromiter(map(self._rows.get, keys, itertools.repeat(-1)), dtype=np.int64)
+
+    def recall(self, keys: list[str | None]) -> np.ndarray:
+        """
+        Rows of the matrix, as from `positions`, at once for the same keys as the last time.
+
+        Parameters
+        ----------
+        keys : list of str or None
+            Keys of all rows of a table, which may be ranked again and again.
+
+        Returns
+        -------
+        ndarray
+            Row of each key, -1 where it is unknown; dtype int64.
+        """
+        asked, found = self._recalled
+        if keys == asked:
+            # A key that is known keeps its row; others may have been added.
+            unknown = np.flatnonzero(found < 0)
+            found[unknown] = self.positions([keys[i] for i in unknown.tolist()])
+        else:
+            found = self.positions(keys)
+            self._recalled = list(keys), found
+        return found.copy()
 
     def append(self, keys: Sequence[str], vectors: np.ndarray) -> None:
         """
@@ -317,6 +344,22 @@ class Store:
                 except sqlite3.Error as error:
                     self._failed('written', error)
             self._links.update(addresses)
+
+    def counts(self) -> dict[str, int]:
+        """
+        How much is kept.
+
+        Returns
+        -------
+        dict
+            Number of ``vectors``, ``thumbnails`` and ``links``.
+        """
+        with self._lock:
+            if self._connection is None:
+                return {'vectors': sum(len(space) for space in self._spaces.values()),
+                        'thumbnails': len(self._thumbnails), 'links': len(self._links)}
+            return {name: sum(row[0] for row in self._execute(statement, ()))
+                    for name, statement in _COUNTS.items()}
 
     def clear(self) -> int:
         """

@@ -129,6 +129,28 @@ class Vectors:
         return Table(rows=rows or None, names=('model', 'name', 'version', 'licence', 'size'),
                      dtype=(str, str, str, str, float), units={'size': u.MB})
 
+    def cache_info(self) -> dict[str, Any]:
+        """
+        Where embeddings and thumbnails are kept, and how many.
+
+        Returns
+        -------
+        dict
+            ``path`` of the file, its size in ``bytes``, and the number of ``vectors``,
+            ``thumbnails`` and ``links``. What is kept in memory only is not counted.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch
+        >>> n_forgotten = ClipSearch.clear_cache()
+        >>> ClipSearch.cache_info()['vectors']
+        0
+        """
+        path = self._cache_path()
+        if not path.exists():
+            return {'path': str(path), 'bytes': 0, 'vectors': 0, 'thumbnails': 0, 'links': 0}
+        return {'path': str(path), 'bytes': path.stat().st_size, **self._store(True).counts()}
+
     def clear_cache(self) -> int:
         """
         Forget all embeddings and thumbnails.

@@ -3,21 +3,18 @@
 Query results of any kind -> a Table, and for each row where its image is.
 """
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 from astropy.table import Row, Table
 
+from .. import table_files
 from ..buckets import expand, is_allowed
-from ..pixels import FITS_SUFFIXES
 from ..references import References
 from . import files, hips, tables, vo
 from .colour import add_composites
 
 __all__ = ['open_results']
-
-_TABLE_SUFFIXES = ('.ecsv', '.csv', '.vot', '.votable', '.xml', '.parquet', '.hdf5')
 
 
 def open_results(results: Any, *, image_dir: str | Path | None = None, coordinates: Any = None,
@@ -82,9 +79,8 @@ def _open(results: Any, image_dir: str | Path | None, coordinates: Any, radius: 
         if is_allowed(str(results)):
             return files.open_files(expand(str(results), files.SUFFIXES))
         path = _path(results)
-        hdu = _fits_table(path) if path.is_file() else None
-        if hdu is not None or (path.suffix.lower() in _TABLE_SUFFIXES and path.is_file()):
-            results = _read_table(path, hdu)
+        if table_files.holds_table(path):
+            results = table_files.read(path)
         else:
             return files.open_files(files.expand(path))
     if isinstance(results, Table):
@@ -130,30 +126,6 @@ def _open_addresses(addresses: list[str]) -> tuple[Table, References]:
     return Table({'url': addresses}), tables.references(Table({'preview': addresses}))
 
 
-def _fits_table(path: Path) -> int | None:
-    """
-    The first table of a FITS file that holds tables and nothing that could be an image.
-    """
-    from astropy.io import fits
-
-    if not path.name.lower().endswith(FITS_SUFFIXES):
-        return None
-    first = None
-    try:
-        with warnings.catch_warnings(), fits.open(path) as hdus:
-            warnings.simplefilter('ignore')  # the file itself is judged when it is read
-            for number, hdu in enumerate(hdus):
-                if hdu.header.get('NAXIS', 0) == 0:  # the empty primary HDU
-                    continue
-                if hdu.is_image:
-                    return None
-                first = number if first is None else first
-    # What is wrong with it is told when it is drawn.
-    except Exception:
-        return None
-    return first
-
-
 def _path(name: str | Path) -> Path:
     from astroquery.exceptions import InvalidQueryError
 
@@ -165,20 +137,3 @@ def _path(name: str | Path) -> Path:
                                 'read an object store, add its protocol to '
                                 'conf.fsspec_protocols.')
     return Path(name).expanduser()
-
-
-def _read_table(path: Path, hdu: int | None = None) -> Table:
-    from astroquery.exceptions import InvalidQueryError
-
-    try:
-        if hdu is not None:
-            return Table.read(path, format='fits', hdu=hdu)
-        if path.suffix.lower() == '.csv':
-            return Table.read(path, format='ascii.csv')
-        if path.suffix.lower() in ('.vot', '.votable', '.xml'):
-            return Table.read(path, format='votable')
-        return Table.read(path)
-    # Each table format fails in its own ways on a file that is something else.
-    except Exception as error:
-        reason = ' '.join(str(error).split())[:200]
-        raise InvalidQueryError(f'{path} cannot be read as a table ({reason}).') from error
