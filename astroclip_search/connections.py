@@ -15,8 +15,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, urlsplit
 
 from .exceptions import PreviewError
 
@@ -116,6 +116,7 @@ class Connections:
         self._closed = threading.Event()
         self._watch: threading.Thread | None = None
         self._made: requests.Session | None = None
+        self._settings: dict[tuple[str, str], dict[str, Any]] = {}
 
     @property
     def closed(self) -> bool:
@@ -178,12 +179,23 @@ class Connections:
         parts = urlsplit(request.url)
         if parts.scheme == 'https' or parts.port:
             request.headers.update(self._headers.get(parts.netloc.lower(), {}))
-        settings = self._session.merge_environment_settings(request.url, {}, True, None, None)
+        settings = self._environment(request.url, parts)
         if requests.utils.select_proxy(request.url, settings['proxies']):
             self._check_literal(request.url)
         with self._watched(clock), self._session.get_adapter(request.url).send(
                 request, timeout=timeout, **settings) as response:
             yield response
+
+    def _environment(self, url: str, parts: SplitResult) -> dict[str, Any]:
+        """
+        Proxies and certificates for a host: they are looked up once, which takes longer than
+        sending a request.
+        """
+        host = parts.scheme, parts.netloc
+        if host not in self._settings:
+            self._settings[host] = self._session.merge_environment_settings(
+                url, {}, True, None, None)
+        return self._settings[host]
 
     def redirect_target(self, response: 'requests.Response') -> str | None:
         """

@@ -286,11 +286,10 @@ class _Supply:
 
     def finished(self, source: str) -> None:
         """
-        The worker is free again.
+        The worker is free again, and will take the next source itself.
         """
         with self._changed:
             self._busy[_host(source)] -= 1
-            self._changed.notify_all()
 
     def used(self) -> None:
         """
@@ -298,7 +297,7 @@ class _Supply:
         """
         with self._changed:
             self._room += 1
-            self._changed.notify_all()
+            self._changed.notify()
 
     def close(self) -> None:
         """

@@ -317,8 +317,12 @@ def thumbnail(image: Image.Image, side: int) -> bytes:
     bytes
         Content of a JPEG file.
     """
-    small = image.copy()
-    small.thumbnail((side, side), reducing_gap=2.0)
+    small = image
+    if max(image.size) > side:
+        scale = side / max(image.size)
+        # As sharp as a bicubic one when it shrinks, and much quicker.
+        small = image.resize(tuple(max(1, round(n * scale)) for n in image.size),
+                             Image.Resampling.HAMMING, reducing_gap=2.0)
     buffer = io.BytesIO()
     small.save(buffer, 'JPEG', quality=80)
     return buffer.getvalue()
