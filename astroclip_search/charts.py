@@ -232,7 +232,7 @@ def draw_tiles(tiles: Sequence[Tile], *, columns: int, title: str = '',
             picture.text(0.5, 0.5, reason, ha='center', va='center', fontsize=_FONT,
                          transform=picture.transAxes, **_VERBATIM)
         rank = f'{tile.rank}. ' if tile.rank is not None else ''
-        lines = [rank + tile.name, *tile.scores.split(', ')][:4]
+        lines = [rank + tile.name, *tile.scores][:4]
         said = '\n'.join(_short(line, letters) for line in lines if line)
         picture.text(0.5, -0.03, said, ha='center', va='top', fontsize=_FONT,
                      transform=picture.transAxes, **_VERBATIM)

@@ -1,47 +1,37 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Thumbnails of a ranked table, in a notebook or as one self-contained HTML file.
+A ranked table -> what is said of each row, for people and for programs that show it.
 
-Everything that comes from an archive is escaped, images are embedded as data URIs, and there is
-no script: the file can be mailed.
+Nothing here is markup: `~astroclip_search.gallery` and `~astroclip_search.charts` escape what
+comes from an archive.
 """
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-from pathlib import Path, PurePath
+from pathlib import PurePath
+from urllib.parse import urlsplit
 
 import numpy as np
 from astropy.table import Table
 
-__all__ = ['Gallery', 'Tile', 'gathered', 'heading', 'names', 'tiles']
+from .ranking import SURPRISING
 
-_STYLE = """
-.acs{font:13px/1.4 system-ui,sans-serif;color:#1b1f24;background:#fff;padding:8px}
-.acs h2{font-size:17px;margin:4px 0}.acs p{margin:2px 0 10px;color:#57606a}
-.acs ol{display:grid;grid-template-columns:repeat(auto-fill,minmax(172px,1fr));gap:12px;
-list-style:none;margin:0;padding:0}
-.acs li{border:1px solid #d0d7de;border-radius:6px;overflow:hidden}
-.acs img,.acs .none{display:block;width:100%;height:172px;object-fit:contain;background:#000}
-.acs .none{background:#eaeef2;color:#57606a;display:flex;align-items:center;
-justify-content:center;text-align:center;padding:8px;box-sizing:border-box}
-.acs .t{padding:6px 8px;overflow-wrap:anywhere}.acs .n{font-weight:600}
-.acs small{color:#57606a;display:block}
-@media (prefers-color-scheme:dark){.acs{background:#0d1117;color:#e6edf3}
-.acs li{border-color:#30363d}.acs .none{background:#161b22}.acs small,.acs p{color:#9198a1}}
-"""
+__all__ = ['Tile', 'doubt', 'gathered', 'heading', 'names', 'odds', 'positions', 'tiles',
+           'unseen']
 
 _NAME_COLUMNS = ('clip_name', 'target_name', 'target', 'object', 'obs_id', 'obsid', 'filename',
                  'index')
-_DETAIL_COLUMNS = ('clip_phrase', 'obs_collection', 'facility_name', 'instrument_name', 'filters',
-                   'obs_title', 'title')
+_INSTRUMENT_COLUMNS = ('obs_collection', 'facility_name', 'instrument_name', 'filters')
+_DETAIL_COLUMNS = ('clip_phrase', 'obs_title', 'title')
+
+# Letters of a title: the abstract that some archives put there would hide the picture.
+_LONGEST = 300
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tile:
     """
-    One picture of a gallery.
+    What is known of one picture.
 
     Attributes
     ----------
@@ -49,98 +39,85 @@ class Tile:
         Its place.
     name : str
         Target or file name.
+    instrument : str
+        Collection, instrument and filters.
     details : str
-        Collection, instrument, title.
-    scores : str
-        Scores in words.
+        Title, and phrases of a description.
+    ra, dec : float or None
+        Position in degrees (ICRS).
+    score : float or None
+        ``clip_score`` of the row.
+    false_alarm : float or None
+        ``clip_false_alarm`` of the row.
+    label : str
+        Class and its probability.
     status : str
-        ``clip_status`` and ``clip_message`` of the row.
+        What there is to say of the row: ``clip_message``, after ``clip_status`` if that is not
+        ``OK``, or why there is no picture.
     jpeg : bytes or None
         Thumbnail.
     link : str
         Address of the image, empty if it has none.
     """
 
-    rank: int | None
-    name: str
-    details: str
-    scores: str
-    status: str
-    jpeg: bytes | None
-    link: str
+    rank: int | None = None
+    name: str = ''
+    instrument: str = ''
+    details: str = ''
+    ra: float | None = None
+    dec: float | None = None
+    score: float | None = None
+    false_alarm: float | None = None
+    label: str = ''
+    status: str = ''
+    jpeg: bytes | None = None
+    link: str = ''
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """
+        Class, score and false alarm in a few words each.
+        """
+        return tuple(filter(None, (
+            self.label,
+            '' if self.score is None else f'score {self.score:.2f}',
+            '' if self.false_alarm is None else f'false alarm {_one_in(self.false_alarm)}')))
 
 
-class Gallery:
+def odds(false_alarm: float) -> str:
     """
-    Thumbnails that a notebook shows.
+    A false-alarm rate as a sentence, which is easier to read than 0.05 %.
 
     Parameters
     ----------
-    tiles : sequence of Tile
-        In the order in which they are shown.
-    title : str
-        Heading.
-    note : str
-        Line below the heading.
+    false_alarm : float
+        Fraction of unrelated images that score at least as high.
+
+    Returns
+    -------
+    str
+        The sentence, without a full stop.
+
+    Examples
+    --------
+    >>> from astroclip_search.display import odds
+    >>> odds(0.00053)
+    '1 in 1,900 unrelated images scores this high'
+    >>> odds(0.7)
+    '7 in 10 unrelated images score this high'
     """
-
-    def __init__(self, tiles: Sequence[Tile], *, title: str = '', note: str = ''):
-        self.tiles = list(tiles)
-        self.title = title
-        self.note = note
-
-    def __len__(self) -> int:
-        return len(self.tiles)
-
-    def __repr__(self) -> str:
-        return f'<Gallery of {len(self)} images: {self.title!r}>'
-
-    def _repr_html_(self) -> str:
-        return f'<style>{_STYLE}</style>{self._body()}'
-
-    def write(self, path: str | Path) -> Path:
-        """
-        Write one self-contained HTML file.
-
-        Parameters
-        ----------
-        path : path-like
-            The file; an existing one is overwritten.
-
-        Returns
-        -------
-        pathlib.Path
-            The file.
-        """
-        path = Path(path).expanduser()
-        path.write_text(
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width,initial-scale=1">'
-            f'<title>{escape(self.title) or "Gallery"}</title><style>body{{margin:0}}{_STYLE}'
-            f'</style></head><body>{self._body()}</body></html>\n', encoding='utf-8')
-        return path
-
-    def _body(self) -> str:
-        items = ''.join(_item(tile) for tile in self.tiles)
-        return (f'<section class="acs"><h2>{escape(self.title)}</h2>'
-                f'<p>{escape(self.note)}</p><ol>{items}</ol></section>')
+    if false_alarm > 0.95:
+        return 'nearly all unrelated images score this high'
+    if false_alarm > 0.55:
+        return f'{round(10 * false_alarm)} in 10 unrelated images score this high'
+    return f'{_one_in(false_alarm)} unrelated images scores this high'
 
 
-def _item(tile: Tile) -> str:
-    label = escape(f'{tile.name}. {tile.scores}', quote=True)
-    if tile.jpeg is not None:
-        data = base64.b64encode(tile.jpeg).decode('ascii')
-        picture = f'<img alt="{label}" src="data:image/jpeg;base64,{data}">'
-        if tile.link:
-            picture = (f'<a href="{escape(tile.link, quote=True)}" rel="noopener noreferrer">'
-                       f'{picture}</a>')
-    else:
-        picture = f'<div class="none">{escape(tile.status)}</div>'
-    rank = f'{tile.rank}. ' if tile.rank is not None else ''
-    lines = ''.join(f'<small>{escape(line)}</small>' for line in (tile.scores, tile.details)
-                    if line)
-    return (f'<li>{picture}<div class="t"><span class="n">{rank}{escape(tile.name)}</span>'
-            f'{lines}</div></li>')
+def _one_in(false_alarm: float) -> str:
+    if false_alarm > 0.55:
+        return f'{false_alarm:.0%}'
+    # No more than two figures mean anything.
+    return f'1 in {float(f"{1 / max(false_alarm, 1e-9):.2g}"):,.0f}'
 
 
 def heading(provenance: object) -> tuple[str, str]:
@@ -169,6 +146,27 @@ def heading(provenance: object) -> tuple[str, str]:
     ranked, rows, model, date = (str(provenance.get(name, '?')) for name in
                                  ('n_ranked', 'n_rows', 'model', 'date'))
     return title, f'{ranked} of {rows} rows ranked by {model} ({date[:10]})'
+
+
+def doubt(provenance: object) -> str:
+    """
+    Whether the best of a ranking may be there by chance.
+
+    Parameters
+    ----------
+    provenance : dict or None
+        ``meta['clip']`` of a ranked table.
+
+    Returns
+    -------
+    str
+        A sentence, empty if there is no reason for doubt, or none is known.
+    """
+    chance = provenance.get('chance') if isinstance(provenance, dict) else None
+    if not isinstance(chance, float) or not chance > SURPRISING:
+        return ''
+    return ('Nothing stands out: rows that have nothing to do with the query would look like '
+            f'these with a probability of {chance:.2f}.')
 
 
 def gathered(table: Table) -> Table:
@@ -222,7 +220,37 @@ def names(table: Table) -> list[str]:
     return [PurePath(name).name for name in found] if column == 'filename' else found
 
 
-def tiles(table: Table, jpegs: Sequence[bytes | None], links: Sequence[str]) -> list[Tile]:
+def positions(table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Where the rows of a table are.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        With columns such as ``s_ra`` and ``s_dec``, found by name or UCD, or a
+        `~astropy.coordinates.SkyCoord`.
+
+    Returns
+    -------
+    ra, dec : ndarray
+        In degrees (ICRS), shape ``(n,)``; NaN where unknown.
+    """
+    from astropy.coordinates import SkyCoord
+
+    from .archives.sky import places
+
+    for column in table.itercols():
+        if isinstance(column, SkyCoord):
+            ra, dec = column.icrs.ra.deg, column.icrs.dec.deg
+            known = ~np.asarray(getattr(ra, 'mask', False) | getattr(dec, 'mask', False))
+            return tuple(np.where(known, getattr(part, 'unmasked', part), np.nan)
+                         for part in (ra, dec))
+    found = places(Table(table, copy=False))  # a QTable has no plain columns
+    return found.ra, found.dec
+
+
+def tiles(table: Table, jpegs: Sequence[bytes | None], links: Sequence[str],
+          problems: Sequence[str] | None = None) -> list[Tile]:
     """
     The tiles of a table's rows.
 
@@ -234,26 +262,55 @@ def tiles(table: Table, jpegs: Sequence[bytes | None], links: Sequence[str]) -> 
         Their thumbnails.
     links : sequence of str
         Addresses of their images; only ``http`` and ``https`` ones become links.
+    problems : sequence of str, optional
+        Why a thumbnail is missing, where the row itself does not say it.
 
     Returns
     -------
     list of Tile
         One a row.
     """
-    details = [column for column in _DETAIL_COLUMNS if column in table.colnames]
+    ra, dec = positions(table)
+    known = np.isfinite(ra) & (np.abs(dec) <= 90)
     made = []
     for i, (name, jpeg, link) in enumerate(zip(names(table), jpegs, links, strict=True)):
         row = {column: _text(table[column][i]) for column in table.colnames
-               if column in details or column.startswith('clip_')}
+               if column in (*_INSTRUMENT_COLUMNS, *_DETAIL_COLUMNS) or column.startswith('clip_')}
+        status = (problems[i] if problems is not None else '') or _status(row)
         made.append(Tile(
             rank=int(row['clip_rank']) if row.get('clip_rank') else None,
             name=name or f'row {i + 1}',
-            details=' · '.join(filter(None, (row[column] for column in details)))[:160],
-            scores=_scores(row),
-            status=': '.join(filter(None, (row.get('clip_status'), row.get('clip_message')))),
-            jpeg=jpeg,
-            link=link if link.startswith(('https://', 'http://')) else ''))
+            instrument=' · '.join(_several(row, _INSTRUMENT_COLUMNS)),
+            details=' · '.join(_several(row, _DETAIL_COLUMNS))[:_LONGEST],
+            ra=float(ra[i]) if known[i] else None, dec=float(dec[i]) if known[i] else None,
+            score=_number(row.get('clip_score')),
+            false_alarm=_number(row.get('clip_false_alarm')),
+            label=f'{row["clip_class"]} {float(row["clip_probability"]):.0%}'
+            if row.get('clip_class') and row.get('clip_probability') else '',
+            status=status, jpeg=jpeg, link=link if _is_web(link) else ''))
     return made
+
+
+def unseen(table: Table) -> list[tuple[str, str]]:
+    """
+    The rows of a table that have no picture, as far as ranking has found out.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Any table.
+
+    Returns
+    -------
+    list of tuple of str
+        Name of the row, and its status with the reason; nothing for a table that is not ranked.
+    """
+    if not {'clip_status', 'clip_message'} <= set(table.colnames):
+        return []
+    rows = table[[_text(status) != 'OK' for status in table['clip_status']]]
+    said = (_status({'clip_status': _text(status), 'clip_message': _text(message)})
+            for status, message in zip(rows['clip_status'], rows['clip_message'], strict=True))
+    return list(zip(names(rows), said, strict=True))
 
 
 def _text(value: object) -> str:
@@ -262,13 +319,24 @@ def _text(value: object) -> str:
     return '' if value is np.ma.masked or value is None else str(value)
 
 
-def _scores(row: dict[str, str]) -> str:
-    parts = []
-    if row.get('clip_class') and row.get('clip_probability'):
-        parts.append(f'{row["clip_class"]} {float(row["clip_probability"]):.0%}')
-    if row.get('clip_score'):
-        parts.append(f'score {float(row["clip_score"]):.2f}')
-    if row.get('clip_false_alarm'):
-        # 1 in 2,000 is easier to read than 0.05 %.
-        parts.append(f'false alarm 1 in {1 / max(float(row["clip_false_alarm"]), 1e-9):,.0f}')
-    return ', '.join(parts)
+def _status(row: dict[str, str]) -> str:
+    said = row.get('clip_status'), row.get('clip_message')
+    return ': '.join(text for text in said if text and text != 'OK')
+
+
+def _several(row: dict[str, str], columns: Sequence[str]) -> list[str]:
+    """
+    What some columns say, once.
+    """
+    return list(dict.fromkeys(filter(None, (row.get(column) for column in columns))))
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text and np.isfinite(float(text)) else None
+
+
+def _is_web(link: str) -> bool:
+    try:
+        return urlsplit(link).scheme in ('http', 'https') and bool(urlsplit(link).hostname)
+    except ValueError:  # of a bracket that is no IPv6 address
+        return False

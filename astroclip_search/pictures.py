@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from PIL.Image import Image
 
-    from .display import Gallery
     from .embeddings import Pipeline
+    from .gallery import Gallery
 
 __all__ = ['Pictures']
 
@@ -56,16 +56,34 @@ class Pictures:
         """
         from astropy.table import Table
 
-        from .display import Gallery, gathered, heading, tiles
+        from .archives.tables import text_column
+        from .display import doubt, gathered, heading, tiles, unseen
+        from .exceptions import PreviewError
+        from .gallery import Gallery
 
         if isinstance(results, Table):
             results = gathered(results)
-        table, sources, objects = self._sources(results, n, image_dir)
-        jpegs = self._fetch_each(sources, lambda pipeline, source: self._thumbnail(
-            pipeline, source, objects))
-        title, note = heading(table.meta.get('clip'))
+        table, sources, objects, problems = self._sources(results, n, image_dir)
+        if 'clip_status' in table.colnames:  # what ranking has given up is not tried again
+            sources = [source if status == 'OK' else None for source, status in
+                       zip(sources, text_column(table, 'clip_status'), strict=True)]
+
+        def thumbnail(pipeline: 'Pipeline', source: str) -> bytes | PreviewError:
+            try:
+                return self._thumbnail(pipeline, source, objects)
+            except PreviewError as error:
+                return error
+
+        jpegs = self._fetch_each(sources, thumbnail)
+        for i, found in enumerate(jpegs):
+            if isinstance(found, PreviewError):
+                jpegs[i], problems[i] = None, f'{found.status}: {found.reason}'
+        asked = table.meta.get('clip')
+        title, note = heading(asked)
         links = [self._address(source) for source in sources]
-        return Gallery(tiles(table, jpegs, links), title=title, note=note)
+        others = unseen(results[len(table):]) if isinstance(results, Table) else []
+        return Gallery(tiles(table, jpegs, links, problems), title=title, note=note,
+                       doubt=doubt(asked), others=others)
 
     def get_images(self, results: Any, *, limit: int | None = None, size: int = 512,
                    image_dir: str | Path | None = None) -> 'list[Image | None]':
@@ -95,7 +113,7 @@ class Pictures:
         >>> image.mode, image.size
         ('RGB', (256, 256))
         """
-        _, sources, objects = self._sources(results, limit, image_dir)
+        _, sources, objects, _ = self._sources(results, limit, image_dir)
         return self._fetch_each(sources, lambda pipeline, source: pipeline.image(
             source, objects, size))
 
@@ -148,7 +166,7 @@ class Pictures:
 
     def _sources(self, results: Any, n: int | None, image_dir: str | Path | None):
         """
-        The first rows, their sources, and images that are in memory.
+        The first rows, their sources, images that are in memory, and why others are none.
         """
         from astropy.table import Table
 
@@ -158,12 +176,15 @@ class Pictures:
         check_count(n, 'the number of rows', 'all rows')
         if isinstance(results, Table) and 'clip_source' in results.colnames:
             table = results[:n]
-            return table, [source or None for source in text_column(table, 'clip_source')], {}
+            sources = [source or None for source in text_column(table, 'clip_source')]
+            return table, sources, {}, [''] * len(table)
         table, references = open_results(results, image_dir=image_dir)
         self._named_hosts.update(references.trusted)
         sources = [None if status else source for source, status in
                    zip(references.sources, references.status, strict=True)]
-        return table[:n], sources[:n], references.objects
+        problems = [': '.join(filter(None, said)) for said in
+                    zip(references.status, references.message, strict=True)]
+        return table[:n], sources[:n], references.objects, problems[:n]
 
     def _thumbnail(self, pipeline: 'Pipeline', source: str, objects: dict[str, Any]) -> bytes:
         """

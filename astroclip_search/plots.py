@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from matplotlib.axes import Axes
 
-    from .display import Gallery
+    from .gallery import Gallery
 
 __all__ = ['Plots']
 
@@ -173,11 +173,11 @@ class Plots:
         import numpy as np
 
         from .charts import draw_sky, require_matplotlib
-        from .display import heading
+        from .display import heading, positions
 
         require_matplotlib()
         scores = _scores(table, 'clip_score', 'plot_sky')
-        ra, dec = _positions(table)
+        ra, dec = positions(table)
         known = np.isfinite(ra) & (np.abs(dec) <= 90)
         if not known.any():
             raise invalid('No row has a position: plot_sky needs columns such as s_ra and s_dec '
@@ -224,23 +224,3 @@ def _scores(table: Any, name: str, verb: str) -> 'np.ndarray':
     if not np.isfinite(values).any():
         raise invalid(f'No row has a {name}, so there is nothing to plot.')
     return values
-
-
-def _positions(table: 'Table') -> 'tuple[np.ndarray, np.ndarray]':
-    """
-    Right ascensions and declinations in degrees (ICRS), NaN where unknown.
-    """
-    import numpy as np
-    from astropy.coordinates import SkyCoord
-    from astropy.table import Table
-
-    from .archives.sky import places
-
-    for column in table.itercols():
-        if isinstance(column, SkyCoord):
-            ra, dec = column.icrs.ra.deg, column.icrs.dec.deg
-            known = ~np.asarray(getattr(ra, 'mask', False) | getattr(dec, 'mask', False))
-            return tuple(np.where(known, getattr(part, 'unmasked', part), np.nan)
-                         for part in (ra, dec))
-    found = places(Table(table, copy=False))  # a QTable has no plain columns
-    return found.ra, found.dec

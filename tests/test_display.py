@@ -4,6 +4,7 @@ Thumbnails as HTML: complete, self-contained, and harmless whatever an archive s
 """
 
 import base64
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from astropy.table import MaskedColumn, Table
 from astroquery.exceptions import BlankResponseWarning
 
 from astroclip_search import ClipSearch
-from astroclip_search.display import Gallery, Tile, heading, tiles
+from astroclip_search.display import Tile, doubt, heading, odds, tiles, unseen
+from astroclip_search.gallery import Gallery
 from tests.colours import ColourEncoder, content
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror="alert(2)"> \' & </title>'
@@ -25,21 +27,24 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__()
-        self.tags, self.attributes, self.text = [], [], ''
+        self.tags, self.attributes, self.text, self.n_cards = [], [], '', 0
         self.feed(html)
         self.close()
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         self.attributes += attributes
+        self.n_cards += tag == 'article'
 
     def handle_data(self, data):
         self.text += data
 
+    def values(self, name):
+        return [value for attribute, value in self.attributes if attribute == name]
+
 
 def tile(**changes):
-    values = {'rank': 1, 'name': 'M 8', 'details': 'HST', 'scores': 'score 1.00', 'status': 'OK',
-              'jpeg': b'jpeg', 'link': ''}
+    values = {'rank': 1, 'name': 'M 8', 'instrument': 'HST · ACS', 'score': 1.0, 'jpeg': b'jpeg'}
     return Tile(**(values | changes))
 
 
@@ -62,16 +67,44 @@ def test_gallery_of_a_ranked_table(ranked):
     gallery = search.gallery(table)
     assert repr(gallery) == "<Gallery of 3 images: 'red'>"
     first, second, third = gallery.tiles
-    assert (first.rank, first.name, first.scores) == (1, 'C/2020 F3', 'score 1.00')
-    assert second.details == 'ACS · A title'
+    assert (first.rank, first.name, first.scores) == (1, 'C/2020 F3', ('score 1.00',))
+    assert (second.instrument, second.details) == ('ACS', 'A title')
     assert first.jpeg.startswith(b'\xff\xd8')
     assert (third.rank, third.jpeg) == (None, None)
     assert third.status.startswith('ERROR: neither a JPEG')
     assert gallery.note.startswith('2 of 3 rows ranked by colours (20')
     page = Page(gallery._repr_html_())
-    assert page.tags.count('img') == 2
-    assert page.tags.count('li') == 3
+    assert page.tags.count('img') == page.n_cards == 2
+    assert '1 row has no picture' in page.text
     assert 'ERROR: neither a JPEG' in page.text
+    assert '(1: Broken)' in page.text
+
+
+def test_rows_behind_those_that_are_shown_say_why_they_have_no_picture(ranked):
+    search, table = ranked
+    page = Page(search.gallery(table, n=1)._repr_html_())
+    assert page.n_cards == 1
+    assert 'ERROR: neither a JPEG' in page.text
+
+
+def test_what_ranking_has_given_up_is_not_drawn(ranked):
+    search, table = ranked
+    table['clip_status'] = ['SKIPPED', 'OK', 'ERROR']
+    table['clip_message'] = ['a spectrum', 'nearly the same picture as rank 1', '']
+    first, second, _ = search.gallery(table).tiles
+    assert (first.jpeg, first.status) == (None, 'SKIPPED: a spectrum')
+    assert second.status in Page(Gallery([second])._repr_html_()).text
+
+
+def test_picture_that_is_gone_says_so(ranked, tmp_path):
+    _, table = ranked
+    (tmp_path / 'red.png').unlink()
+    again = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'other')
+    first = again.gallery(table).tiles[0]
+    assert first.jpeg is None
+    page = Page(Gallery([first])._repr_html_())
+    assert page.n_cards == 1  # it keeps its rank
+    assert 'ERROR: cannot read the file' in page.text
 
 
 @pytest.mark.parametrize(('n', 'shown'), [(0, 0), (1, 1), (2, 2), (99, 3)])
@@ -97,10 +130,12 @@ def test_nothing_of_an_archive_becomes_markup(ranked, tmp_path):
 
 def test_no_resource_from_outside(ranked, tmp_path):
     search, table = ranked
+    table['s_ra'], table['s_dec'] = [10.0] * 3, [-5.0] * 3
     html = search.gallery(table).write(tmp_path / 'g.html').read_text('utf-8')
     assert html.startswith('<!doctype html>')
-    sources = [value for name, value in Page(html).attributes if name in ('src', 'href')]
+    sources = Page(html).values('src')
     assert len(sources) == 2
+    assert not {'script', 'link', 'iframe', 'object'} & set(Page(html).tags)
     for source in sources:
         assert base64.b64decode(source.removeprefix('data:image/jpeg;base64,'),
                                 validate=True).startswith(b'\xff\xd8')
@@ -111,12 +146,13 @@ def test_no_resource_from_outside(ranked, tmp_path):
 @pytest.mark.parametrize(('link', 'taken'), [
     ('https://a.example/?a=1&b="x"', True), ('http://a.example/', True),
     ('javascript:alert(1)', False), (' javascript:alert(1)', False), ('data:text/html,x', False),
-    ('file:///etc/passwd', False), ('', False), ('//a.example', False)])
+    ('file:///etc/passwd', False), ('', False), ('//a.example', False), ('https://[', False)])
 def test_links(link, taken):
     made = tiles(Table({'a': [1]}), [b'jpeg'], [link])
     page = Page(Gallery(made)._repr_html_())
-    assert [value for name, value in page.attributes if name == 'href'] == [link] * taken
+    assert page.values('href') == [link] * taken
     assert ('rel', 'noopener noreferrer') in page.attributes or not taken
+    assert ('image at a.example' in page.text) == taken
 
 
 def test_hostile_source_is_no_link(tmp_path):
@@ -131,7 +167,7 @@ def test_table_that_is_not_ranked(tmp_path):
     search = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')
     gallery = search.gallery(tmp_path / 'red.png')
     only, = gallery.tiles
-    assert (only.rank, only.name, only.scores, gallery.title) == (None, 'red.png', '', '')
+    assert (only.rank, only.name, only.scores, gallery.title) == (None, 'red.png', (), '')
     assert only.jpeg
     assert not (tmp_path / 'cache').exists()
 
@@ -164,12 +200,112 @@ def test_mixin_columns():
 
 def test_long_details_are_cut():
     only, = tiles(Table({'obs_title': ['x' * 1000]}), [None], [''])
-    assert len(only.details) == 160
+    assert len(only.details) == 300
 
 
 def test_false_alarm_is_shown():
     table = Table({'clip_score': np.float32([1.5]), 'clip_false_alarm': np.float32([0.0123])})
-    assert tiles(table, [None], [''])[0].scores == 'score 1.50, false alarm 1 in 81'
+    made, = tiles(table, [b'jpeg'], [''])
+    assert made.scores == ('score 1.50', 'false alarm 1 in 81')
+    assert '1 in 81 unrelated images scores this high' in Page(Gallery([made])._repr_html_()).text
+
+
+@pytest.mark.parametrize(('rate', 'said'), [
+    (0.0005, '1 in 2,000 unrelated images scores'), (0.00016, '1 in 6,200 '), (0.0123, '1 in 81 '),
+    (0.4, '1 in 2 '), (0.5, '1 in 2 '), (0.55, '1 in 2 '),
+    (0.56, '6 in 10 unrelated images score '), (0.94, '9 in 10 '), (0.96, 'nearly all '),
+    (1.0, 'nearly all '), (0.0, '1 in 1,000,000,000 ')])
+def test_false_alarm_in_words(rate, said):
+    assert odds(rate).startswith(said)
+
+
+def bars(*made):
+    return Page(Gallery(made)._repr_html_()).values('style')
+
+
+def test_score_bar():
+    """Full at five standard deviations, or at the best score."""
+    weak, strong = tile(score=2.5, false_alarm=0.01), tile(score=10.0, false_alarm=0.001)
+    assert bars(weak) == ['width:50%']
+    assert bars(weak, strong, tile(score=-1.0)) == ['width:25%', 'width:100%', 'width:0%']
+    # Cosines of a model without reference images are small.
+    assert bars(tile(score=0.2), tile(score=0.1)) == ['width:100%', 'width:50%']
+    assert bars(tile(score=None)) == []
+
+
+def test_position():
+    table = Table({'s_ra': [83.82208, 0.0], 's_dec': [-5.39111, np.nan]})
+    first, second = tiles(table, [b'jpeg'] * 2, [''] * 2)
+    page = Page(Gallery([first])._repr_html_())
+    assert '05h35m17.3s -05d23m28.0s' in page.text
+    assert '83.82208 -5.39111' in page.text
+    assert page.values('href') == [
+        'https://aladin.cds.unistra.fr/AladinLite/?target=83.82208%20-5.39111&fov=0.1']
+    assert (second.ra, second.dec) == (None, None)
+
+
+def test_rows_without_picture_are_listed_by_reason():
+    others = [(f'T{i}', 'NO_IMAGE: none') for i in range(1000)] + [('<b>', 'ERROR: <i>')]
+    html = Gallery([tile()], others=others)._repr_html_()
+    page = Page(html)
+    assert '1,001 rows have no picture' in page.text
+    assert 'NO_IMAGE: none (1,000: T0, T1, T2, T3, T4 and 995 more)' in page.text
+    assert 'ERROR: <i> (1: <b>)' in page.text
+    many = [(f'T{i}', f'ERROR: {i}') for i in range(50)]
+    assert 'and 30 more reasons' in Page(Gallery([], others=many)._repr_html_()).text
+
+
+def test_unseen():
+    assert unseen(Table({'a': [1]})) == []
+    table = Table({'target': ['A', 'B'], 'clip_status': ['OK', 'DENIED'],
+                   'clip_message': ['', 'HTTP 401']})
+    assert unseen(table) == [('B', 'DENIED: HTTP 401')]
+
+
+@pytest.mark.parametrize(('provenance', 'doubted'), [
+    ({'chance': 0.77}, True), ({'chance': 0.5}, False), ({'chance': None}, False), ({}, False),
+    (None, False), ({'chance': 'x'}, False), ({'chance': float('nan')}, False)])
+def test_doubt(provenance, doubted):
+    said = doubt(provenance)
+    assert said.startswith('Nothing stands out') == doubted
+    assert (said in Page(Gallery([tile()], doubt=said)._repr_html_()).text)
+
+
+def test_every_picture_is_described_and_enlarged_by_its_own_button():
+    page = Page(Gallery([tile(), tile(rank=None, name='"M" 9', instrument='')])._repr_html_())
+    assert page.values('alt') == ['Rank 1: M 8, HST · ACS', '"M" 9']
+    cards = [value for value in page.values('id') if value.count('-') == 2]
+    assert page.values('popovertarget') == cards
+    assert len(set(cards)) == 2
+
+
+def test_two_galleries_on_one_page_do_not_share_ids():
+    gallery = Gallery([tile()])
+    first, second = (Page(gallery._repr_html_()).values('id') for _ in range(2))
+    assert not set(first) & set(second)
+
+
+def test_notebook_gets_text_and_html():
+    bundle = Gallery([tile()], title='x')._repr_mimebundle_(include=None, exclude=None)
+    assert bundle['text/plain'] == "<Gallery of 1 images: 'x'>"
+    assert Page(bundle['text/html']).n_cards == 1
+
+
+def test_files_are_the_same_every_time(tmp_path):
+    gallery = Gallery([tile()])
+    assert (gallery.write(tmp_path / 'a.html').read_bytes()
+            == gallery.write(tmp_path / 'b.html').read_bytes())
+
+
+def test_style_is_for_the_gallery_alone():
+    """A rule without the id would change the notebook around it."""
+    html = Gallery([tile()])._repr_html_()
+    name = Page(html).values('id')[0]
+    style = html[html.index('<style>') + 7:html.index('</style>')]
+    assert '.astroclip' not in style
+    selectors = re.findall(r'(?:^|})\s*([^{}@]+){', re.sub(r'@media[^{]*{', '}', style))
+    assert len(selectors) > 30
+    assert all(selector.startswith(f'#{name}') for selector in selectors)
 
 
 @pytest.mark.parametrize(('provenance', 'expected'), [
@@ -205,4 +341,4 @@ def test_write(tmp_path, monkeypatch):
 
 
 def test_empty_gallery():
-    assert '<ol></ol>' in Gallery([])._repr_html_()
+    assert Page(Gallery([])._repr_html_()).n_cards == 0

@@ -239,7 +239,7 @@ def test_pictures_of_a_table(search, rank):
     first = ax.child_axes[0]
     rate = float(best['clip_false_alarm'][0])
     said = [f'1. {best["target_name"][0]}', f'score {best["clip_score"][0]:.2f}',
-            f'false alarm 1 in {1 / rate:,.0f}']
+            f'false alarm 1 in {float(f"{1 / rate:.2g}"):,.0f}']
     assert texts(first) == ['\n'.join(said)]
     shown = np.asarray(first.images[0].get_array())
     assert shown.shape == (16, 16, 3)

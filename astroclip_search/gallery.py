@@ -1,0 +1,219 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Tiles -> HTML, for a notebook or as one self-contained file.
+
+There is no script and no request: what is embedded works in a trusted notebook, in a mail and
+without network. Each image is there once: its card is a popover
+(https://html.spec.whatwg.org/multipage/popover.html) whose closed form is the thumbnail. A browser
+that does not know popovers shows the thumbnails, and nothing happens on a click.
+"""
+
+import base64
+import secrets
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .display import Tile, odds
+
+__all__ = ['Gallery']
+
+# Reasons, and names for each, that are listed for rows without a picture.
+_MOST_REASONS, _MOST_NAMES = 20, 5
+
+# A bar is full at the best score shown, or at this many standard deviations.
+_FULL_BAR = 5.0
+
+_ALADIN = 'https://aladin.cds.unistra.fr/AladinLite/?target={:.5f}%20{:+.5f}&amp;fov=0.1'
+
+
+class Gallery:
+    """
+    Thumbnails that a notebook shows.
+
+    Parameters
+    ----------
+    tiles : sequence of Tile
+        In the order in which they are shown. Those without rank and picture are listed below the
+        others.
+    title : str
+        Heading.
+    note : str
+        Line below the heading.
+    doubt : str
+        Warning below it.
+    others : sequence of tuple of str
+        Name and reason of further rows that have no picture.
+    """
+
+    def __init__(self, tiles: Sequence[Tile], *, title: str = '', note: str = '', doubt: str = '',
+                 others: Sequence[tuple[str, str]] = ()):
+        self.tiles = list(tiles)
+        self.title = title
+        self.note = note
+        self.doubt = doubt
+        self.others = list(others)
+
+    def __len__(self) -> int:
+        return len(self.tiles)
+
+    def __repr__(self) -> str:
+        return f'<Gallery of {len(self)} images: {self.title!r}>'
+
+    def _repr_html_(self) -> str:
+        # The same gallery may be shown by two cells of one page.
+        name = f'astroclip-{secrets.token_hex(4)}'
+        return self._body(name, f'<style>{_style(name)}</style>', 2)
+
+    def _repr_mimebundle_(self, **_kwargs: object) -> dict[str, str]:
+        # With both in one answer IPython does not ask for each of them again.
+        return {'text/plain': repr(self), 'text/html': self._repr_html_()}
+
+    def write(self, path: str | Path) -> Path:
+        """
+        Write one self-contained HTML file.
+
+        Parameters
+        ----------
+        path : path-like
+            The file; an existing one is overwritten.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+        """
+        path = Path(path).expanduser()
+        path.write_text(
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width,initial-scale=1">'
+            '<meta name="color-scheme" content="light dark">'
+            f'<title>{escape(self.title) or "Gallery"}</title>'
+            f'<style>body{{margin:0}}{_style("gallery")}</style></head>'
+            f'<body><main>{self._body("gallery", "", 1)}</main></body></html>\n',
+            encoding='utf-8')
+        return path
+
+    def _body(self, name: str, style: str, level: int) -> str:
+        """
+        The gallery, with headings from a level on; its ids begin with a name.
+        """
+        shown = [tile for tile in self.tiles if tile.jpeg is not None or tile.rank is not None]
+        full = max([_FULL_BAR, *(tile.score for tile in shown if tile.score is not None)]
+                   if any(tile.false_alarm is not None for tile in shown) else
+                   [1e-9, *(tile.score for tile in shown if tile.score is not None)])
+        cards = ''.join(_card(tile, f'{name}-{i}', full, level + 1)
+                        for i, tile in enumerate(shown))
+        missing = [(tile.name, tile.status) for tile in self.tiles
+                   if tile.jpeg is None and tile.rank is None]
+        # Shortcuts of JupyterLab would take Enter and Escape.
+        return (f'<div id="{name}" data-lm-suppress-shortcuts="true">{style}'
+                + _element(f'h{level}', 'title', self.title) + _element('p', 'note', self.note)
+                + _element('p', 'doubt', self.doubt)
+                + f'<ol role="list">{cards}</ol>{_missing(missing + self.others)}</div>')
+
+
+def _style(name: str) -> str:
+    """
+    The style sheet for the element of one id, which wins over the style of any page around it.
+    """
+    sheet = (Path(__file__).parent / 'data' / 'gallery.css').read_text(encoding='utf-8')
+    return sheet[sheet.index('.astroclip'):].replace('.astroclip', f'#{name}')
+
+
+def _card(tile: Tile, name: str, full: float, level: int) -> str:
+    """
+    One picture with what is said of it.
+    """
+    place = f'Rank {tile.rank}' if tile.rank is not None else ''
+    if tile.jpeg is not None:
+        data = base64.b64encode(tile.jpeg).decode('ascii')
+        said = ', '.join(filter(None, (f'{place}: {tile.name}' if place else tile.name,
+                                       tile.instrument)))
+        picture = (f'<button type="button" class="picture" popovertarget="{name}"'
+                   ' title="Enlarge or close">'
+                   f'<img alt="{_quoted(said)}" src="data:image/jpeg;base64,{data}"'
+                   ' loading="lazy" decoding="async"></button>')
+    else:
+        picture = _element('p', 'none', tile.status)
+    rank = f'<span class="rank">{tile.rank}</span> ' if place else ''
+    lines = [f'<h{level}>{rank}{escape(tile.name)}</h{level}>', _bar(tile, full)]
+    if tile.false_alarm is not None:
+        lines.append(_element('p', 'odds', odds(tile.false_alarm)))
+    lines += [_element('p', 'instrument', tile.instrument), _element('p', 'details', tile.details),
+              _element('p', 'details', tile.status if tile.jpeg is not None else ''),
+              _position(tile), _links(tile)]
+    return (f'<li><article id="{name}" popover>{picture}'
+            f'<div class="words">{"".join(lines)}</div></article></li>')
+
+
+def _bar(tile: Tile, full: float) -> str:
+    label = _element('p', 'score', tile.label)
+    if tile.score is None:
+        return label
+    part = min(max(tile.score / full, 0), 1)
+    return (f'{label}<p class="score"><span class="bar"><span style="width:{part:.0%}"></span>'
+            f'</span> score {tile.score:.2f}</p>')
+
+
+def _position(tile: Tile) -> str:
+    """
+    Where it is, in both notations.
+    """
+    if tile.ra is None or tile.dec is None:
+        return ''
+    from astropy.coordinates import SkyCoord
+
+    place = SkyCoord(tile.ra, tile.dec, unit='deg').to_string('hmsdms', precision=1)
+    return f'<p class="place">{place}<br>{tile.ra:.5f} {tile.dec:+.5f}</p>'
+
+
+def _links(tile: Tile) -> str:
+    """
+    To the image in its archive and to the sky around it; said in full where there is room.
+    """
+    links = []
+    if tile.link:
+        links.append(_anchor(_quoted(tile.link), 'image', f' at {urlsplit(tile.link).hostname}'))
+    if tile.ra is not None and tile.dec is not None:
+        links.append(_anchor(_ALADIN.format(tile.ra, tile.dec), 'sky', ' around it in Aladin'))
+    return f'<p>{" · ".join(links)}</p>' if links else ''
+
+
+def _missing(rows: Sequence[tuple[str, str]]) -> str:
+    """
+    Rows without a picture, by reason.
+    """
+    if not rows:
+        return ''
+    reasons: dict[str, list[str]] = {}
+    for name, reason in rows:
+        reasons.setdefault(reason or 'no reason is known', []).append(name)
+    items = []
+    for reason, found in list(reasons.items())[:_MOST_REASONS]:
+        more = f' and {len(found) - _MOST_NAMES:,} more' if len(found) > _MOST_NAMES else ''
+        listed = ', '.join(filter(None, found[:_MOST_NAMES]))
+        items.append(f'<li>{escape(reason)} <small>({len(found):,}: {escape(listed)}{more})'
+                     '</small></li>')
+    if len(reasons) > _MOST_REASONS:
+        items.append(f'<li>and {len(reasons) - _MOST_REASONS:,} more reasons</li>')
+    what = f'{len(rows):,} rows have' if len(rows) > 1 else '1 row has'
+    return (f'<details><summary>{what} no picture: why</summary><ul>{"".join(items)}</ul>'
+            '</details>')
+
+
+def _anchor(address: str, text: str, more: str) -> str:
+    """
+    A link to an address that is already escaped.
+    """
+    return (f'<a href="{address}" target="_blank" rel="noopener noreferrer">'
+            f'{escape(text)}<span class="more">{escape(more)}</span></a>')
+
+
+def _element(tag: str, kind: str, text: str) -> str:
+    return f'<{tag} class="{kind}">{escape(text)}</{tag}>' if text else ''
+
+
+def _quoted(text: str) -> str:
+    return escape(text, quote=True)
