@@ -128,6 +128,8 @@ def read(source: Path | BinaryIO, form: str | None = None) -> 'Table':
             path = Path(folder, 'table')
             with path.open('wb') as file:
                 shutil.copyfileobj(source, file)
+            if not path.stat().st_size:
+                raise invalid('The standard input is empty.')
             return _read(path, form or _sniffed(path), 'The standard input')
     return _read(source, form or format_of(source), str(source))
 
@@ -147,7 +149,9 @@ def _read(path: Path, form: str | None, name: str) -> 'Table':
         check_format(form)
     try:
         if form == 'fits' or path.name.lower().endswith(FITS_SUFFIXES):
-            table = Table.read(path, format='fits', hdu=_fits_table(path) or 1)
+            # astropy leaves a file open that it cannot read.
+            with path.open('rb') as file:
+                table = Table.read(file, format='fits', hdu=_fits_table(path) or 1)
             clip = table.meta.pop('CLIP', None)
         elif form == 'votable':
             table, clip = _read_votable(path)
@@ -169,7 +173,7 @@ def _fits_table(path: Path) -> int | None:
 
     first = None
     try:
-        with warnings.catch_warnings(), fits.open(path) as hdus:
+        with warnings.catch_warnings(), path.open('rb') as file, fits.open(file) as hdus:
             warnings.simplefilter('ignore')  # the file itself is judged when it is read
             for number, hdu in enumerate(hdus):
                 if hdu.header.get('NAXIS', 0) == 0:  # the empty primary HDU

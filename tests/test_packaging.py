@@ -3,6 +3,7 @@
 What importing the package costs, and what is in the wheel.
 """
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -35,26 +36,32 @@ def files():
     return [file.as_posix() for file in installed.files]
 
 
-def test_import_is_light():
-    loaded = run_python('import sys, astroclip_search; print(*sys.modules)').stdout.split()
-    assert 'astroclip_search' in loaded
-    assert not set(HEAVY) & set(loaded)
+@pytest.fixture(scope='module')
+def imported():
+    """What a process says that imports the package, and then makes an instance."""
+    done = run_python("""
+import json, logging, sys
+import astroclip_search
+handlers, after_import = logging.getLogger('astroclip_search').handlers, list(sys.modules)
+repr(astroclip_search.ClipSearch(device='cpu'))
+print(json.dumps({'handlers': len(handlers), 'import': after_import,
+                  'instance': list(sys.modules)}))
+""")
+    assert done.stderr == ''
+    return json.loads(done.stdout)  # and nothing else was printed
 
 
-def test_import_is_silent():
-    result = run_python('import astroclip_search')
-    assert result.stdout == result.stderr == ''
+def test_import_is_light(imported):
+    assert 'astroclip_search' in imported['import']
+    assert not set(HEAVY) & set(imported['import'])
 
 
-def test_import_adds_no_log_handler():
-    run_python('import logging, astroclip_search;'
-               'assert not logging.getLogger("astroclip_search").handlers')
+def test_import_adds_no_log_handler(imported):
+    assert imported['handlers'] == 0
 
 
-def test_making_an_instance_loads_nothing():
-    code = ('import sys; from astroclip_search import ClipSearch; repr(ClipSearch(device="cpu"));'
-            'print(*sys.modules)')
-    assert not {'onnxruntime', 'astroquery'} & set(run_python(code).stdout.split())
+def test_making_an_instance_loads_nothing(imported):
+    assert not {'onnxruntime', 'astroquery'} & set(imported['instance'])
 
 
 def test_public_names_are_documented():

@@ -69,6 +69,8 @@ def _messages(quiet: bool, verbose: bool) -> Iterator[None]:
     """
     Warnings and log records as single lines on standard error.
     """
+    from astropy.logger import conf as logging_conf
+
     from .. import conf
 
     log = logging.getLogger('astroclip_search')
@@ -79,8 +81,10 @@ def _messages(quiet: bool, verbose: bool) -> Iterator[None]:
     try:
         with warnings.catch_warnings(), contextlib.ExitStack() as stack:
             warnings.simplefilter('ignore' if quiet else 'always', AstropyWarning)
-            # Astropy's own handler would print a warning with the source line that raised it.
+            # Astropy's own handler would print a warning with the place that raised it; astroquery
+            # would install it once more when it is imported.
             warnings.showwarning = _show_warning
+            stack.enter_context(logging_conf.set_temp('log_warnings', False))
             if quiet:
                 stack.enter_context(conf.set_temp('show_progress', False))
             yield

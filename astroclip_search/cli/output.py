@@ -119,7 +119,8 @@ def write_gallery(page: 'Gallery', arguments: argparse.Namespace) -> Path:
     if arguments.open:
         import webbrowser
 
-        webbrowser.open(path.absolute().as_uri())
+        if not webbrowser.open(path.absolute().as_uri()):
+            note('there is no browser to open it', arguments)
     return path
 
 

@@ -7,6 +7,7 @@ import argparse
 import os
 import textwrap
 from pathlib import Path
+from typing import NoReturn
 
 from ..table_files import FORMATS, check_format
 from . import searching, upkeep
@@ -60,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     argparse.ArgumentParser
         Its result has ``run``, the function of the command, if one was named.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog='astroclip-search', formatter_class=_Formatter, epilog=_ENDING,
         description='Search astronomical archives for what the images show: rank the rows of any '
                     'query result by a phrase.')
@@ -89,9 +90,9 @@ def _add_searching(commands) -> None:
     query = _command(commands, 'query', searching.query, 'search MAST', """
         Search MAST for images that show what TEXT says: around an object or a position, by
         criteria, or by the words of the phrase alone.
-        """, _SCORES, 'query "edge-on galaxy with a dust lane" --object "M 104" --radius 10arcmin',
-        'query "proplyd" --region "05h35m17s -05d23m" --gallery proplyds.html --open',
-        'query "spiral galaxy" --criterion instrument_name=ACS/WFC --out best.ecsv')
+        """, _SCORES, 'query "galaxy with a dust lane" --object "M 104"',
+        'query proplyd --region "05h35m17s -05d23m" --open',
+        'query spiral --criterion instrument_name=WFC3 --out best.vot')
     _add_text(query)
     query.add_argument('--object', metavar='NAME', help='name of an object to search around')
     query.add_argument('--region', metavar='POSITION',
@@ -110,7 +111,7 @@ def _add_searching(commands) -> None:
         """, _SCORES + _TABLES, 'rank result.ecsv "tidal tail" --limit all --out ranked.fits',
         'rank ~/my_fits_folder "ring galaxy" --gallery rings.html',
         'rank result.vot "" --like ring.jpg --unlike planet.jpg',
-        'query "spiral galaxy" --out - | astroclip-search rank - "tidal tail"')
+        'query "spiral galaxy" --out - |\n      astroclip-search rank - "tidal tail"')
     _add_results(rank)
     _add_text(rank)
     _add_ranking(rank)
@@ -122,7 +123,7 @@ def _add_showing(commands) -> None:
         Say for each image which phrases fit it best, of a vocabulary of astronomy or of phrases
         that are given.
         """, _TABLES, 'describe image.jpg',
-        'describe result.ecsv --phrase "spiral galaxy" --phrase "elliptical galaxy" --json')
+        'describe best.vot --phrase spiral --phrase ring --json')
     _add_results(describe)
     describe.add_argument('--phrase', dest='phrases', action='append', metavar='TEXT',
                           help='choose from these phrases, not from the vocabulary')
@@ -133,8 +134,8 @@ def _add_showing(commands) -> None:
     classify = _command(commands, 'classify', searching.classify, 'sort images into classes', """
         Sort images into classes, each of which is said by a phrase or several.
         """, _TABLES,
-        'classify result.ecsv --class spiral --class elliptical --class "ring galaxy"',
-        'classify night/ --class "good=star field" --class "bad=satellite trail" --out n.csv')
+        'classify best.vot --class spiral --class "ring galaxy"',
+        'classify night --class "good=star field" --class bad=trail')
     _add_results(classify)
     classify.add_argument('--class', dest='classes', action='append', required=True,
                           metavar='[NAME=]PHRASE',
@@ -150,7 +151,7 @@ def _add_showing(commands) -> None:
         Write the images of a table, of a folder, or image files into one HTML page that needs no
         other file: in their order, or ranked by a phrase.
         """, _TABLES, 'gallery ranked.ecsv --open',
-        'gallery ~/my_fits_folder --text "ring galaxy" -n 100 --out rings.html')
+        'gallery ~/fits --text "ring galaxy" -n 100 --out rings.html')
     _add_results(gallery)
     gallery.add_argument('--text', metavar='TEXT', help='rank the images by this phrase first')
     gallery.add_argument('-n', type=_limit, default=24, metavar='N', dest='limit',
@@ -167,7 +168,7 @@ def _add_upkeep(commands) -> None:
         List the models on this machine, or download a CLIP of the Hugging Face hub so that it can
         be used offline.
         """, '', 'models', 'models download Xenova/clip-vit-base-patch32',
-        'rank night/ "ring galaxy" --model Xenova/clip-vit-base-patch32')
+        'rank a.vot ring --model Xenova/clip-vit-base-patch32')
     actions = models.add_subparsers(metavar='ACTION', title='actions')
     _command(actions, 'list', upkeep.list_models, 'list them (the default)')
     download = _command(actions, 'download', upkeep.download_model, 'fetch a model from the hub')
@@ -198,9 +199,10 @@ def _add_upkeep(commands) -> None:
                           'print a completion script for a shell', """
         Print a script with which the shell completes commands, options and file names. Needs
         shtab: pip install "astroclip-search[completion]".
-        """, '', 'completion bash > ~/.local/share/bash-completion/completions/astroclip-search',
+        """, '',
+        'completion bash > \\\n      ~/.local/share/bash-completion/completions/astroclip-search',
         'completion zsh > "${fpath[1]}/_astroclip-search"',
-        'completion fish > ~/.config/fish/completions/astroclip-search.fish')
+        'completion fish > \\\n      ~/.config/fish/completions/astroclip-search.fish')
     completion.add_argument('shell', choices=_SHELLS)
     completion.set_defaults(parser=make_parser)
 
@@ -333,6 +335,15 @@ def _format(name: str) -> str:
         return check_format(name.lower())
     except InvalidQueryError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+class _Parser(argparse.ArgumentParser):
+    """
+    Says in one line what is wrong; the usage of some commands has a dozen.
+    """
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG, f'{self.prog}: {message} (see {self.prog} --help)\n')
 
 
 class _Formatter(argparse.HelpFormatter):

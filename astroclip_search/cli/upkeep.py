@@ -47,7 +47,10 @@ def cache_info(arguments: argparse.Namespace) -> int:
     """
     from ..search import ClipSearchClass
 
-    _print(ClipSearchClass().cache_info(), arguments)
+    info = ClipSearchClass().cache_info()
+    if not arguments.json:
+        info = {'path': info['path'], 'size': f'{info.pop("bytes") / 1e6:.1f} MB', **info}
+    _print(info, arguments)
     return 0
 
 
