@@ -22,6 +22,9 @@ def test_from_nothing_to_a_ranking(tmp_path, capfd):
         (tmp_path / 'bundle' / 'astroclip.json').read_text(encoding='utf-8'))['name']
     assert (tmp_path / 'summaries' / 'summaries.jsonl').read_text('utf-8').count('\n') == 50
     assert json.loads((tmp_path / 'metrics.json').read_text(encoding='utf-8'))
+    log = (tmp_path / 'run' / 'log.jsonl').read_text(encoding='utf-8')
+    assert all(line['gradient'] > 0 for line in map(json.loads, log.splitlines())
+               if 'gradient' in line)
     printed = capfd.readouterr().out
     for step in ('hst', 'summarise', 'shards', 'finetune', 'to-onnx', 'retrieval'):
         assert f'export {step}' in printed
