@@ -1,0 +1,278 @@
+"""
+Lean ONNX graphs of `export.lean` towers.
+"""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from export.to_onnx import OPSET
+
+__all__ = ['save_image_tower', 'save_text_tower']
+
+_CONTRIB = 'com.microsoft'
+
+#: Weights of seven bits: processors without VNNI add two products in 16 bits, which would overflow.
+LARGEST = 64
+
+
+def save_image_tower(tower, path, *, half=False, ranges=None):
+    """
+    Write an image tower.
+
+    Parameters
+    ----------
+    tower : `export.lean.ImageTower`
+        Its weights.
+    path : path-like
+        File to write: input ``pixel_values`` uint8 (n, size, size, 3), output ``image_embeds``
+        float32 (n, d), unit vectors.
+    half : bool, optional
+        Store and compute in half precision.
+    ranges : list of tuple of float, optional
+        Least and largest value that each matrix product reads, in their order: then they multiply
+        in eight bits (`export.lean_int8`).
+
+    Returns
+    -------
+    products : list of str
+        What each matrix product reads.
+    """
+    graph = _Graph(tower, np.float16 if half else np.float32, ranges)
+    grid, patch, width = tower.size // tower.patch, tower.patch, tower.positions.shape[1]
+    split = graph.add('Reshape', ['pixel_values', graph.whole([-1, grid, patch, grid, 3 * patch])])
+    split = graph.add('Transpose', [split], perm=[0, 1, 3, 2, 4])
+    rows = graph.add('Reshape', [split, graph.whole([-1, grid * grid, 3 * patch * patch])])
+    states = graph.add('Add', [graph.patches(rows, tower.patches.weight),
+                               graph.real(tower.positions + tower.patches.bias)])
+    batch = graph.add('Shape', ['pixel_values'], start=0, end=1)
+    shape = graph.add('Concat', [batch, graph.whole([1, width])], axis=0)
+    if tower.token is not None:
+        token = graph.add('Expand', [graph.real(tower.token[None, None]), shape])
+        states = graph.add('Concat', [token, states], axis=1)
+    if tower.first:
+        states = graph.norm(states, tower.first)
+    if tower.pool is None:
+        states = graph.blocks(states, tower.blocks,
+                              lambda name: graph.cut(name, 0, 1, axis=1), tower.last)
+    else:
+        states = graph.blocks(states, tower.blocks, None, tower.last)
+        states = graph.pool(states, tower.pool, shape)
+    graph.finish(states, tower.projection, 'image_embeds')
+    graph.save(path, helper.make_tensor_value_info(
+        'pixel_values', TensorProto.UINT8, ['batch', tower.size, tower.size, 3]))
+    return graph.products
+
+
+def save_text_tower(tower, path, *, half=False):
+    """
+    Write a text tower.
+
+    Parameters
+    ----------
+    tower : `export.lean.TextTower`
+        Its weights.
+    path : path-like
+        File to write: input ``input_ids`` int64 (n, length), output ``text_embeds`` float32
+        (n, d), unit vectors.
+    half : bool, optional
+        Store and compute in half precision.
+    """
+    graph = _Graph(tower, np.float16 if half else np.float32)
+    longest = len(tower.positions)
+    ids = 'input_ids'
+    if tower.pad is not None:
+        batch = graph.add('Shape', [ids], start=0, end=1)
+        shape = graph.add('Concat', [batch, graph.whole([longest])], axis=0)
+        padding = graph.add('Expand', [graph.whole([[tower.pad]]), shape])
+        ids = graph.cut(graph.add('Concat', [ids, padding], axis=1), 0, longest, axis=1)
+    length = graph.add('Shape', [ids], start=1, end=2)
+    states = graph.add('Gather', [graph.real(tower.table), ids])
+    positions = graph.add('Slice', [graph.real(tower.positions), graph.whole([0]), length,
+                                    graph.whole([0])])
+    states = graph.add('Add', [states, positions])
+    if tower.pad is not None:
+        states = graph.blocks(states, tower.blocks,
+                              lambda name: graph.cut(name, longest - 1, longest, axis=1),
+                              tower.last)
+    else:
+        found = ids
+        if tower.end is not None:
+            found = graph.add('Cast', [graph.add('Equal', [ids, graph.whole(tower.end)])],
+                              to=TensorProto.INT32)
+        end = graph.add('ArgMax', [found], axis=1, keepdims=1)
+        places = graph.add('Range', [graph.whole(0), graph.add('Squeeze', [length]),
+                                     graph.whole(1)])
+        seen = graph.add('Cast', [graph.add('LessOrEqual', [places, end])], to=TensorProto.INT32)
+
+        def at_end(name):
+            return graph.add('Unsqueeze', [graph.add('GatherND', [name, end], batch_dims=1),
+                                           graph.whole([1])])
+
+        states = graph.blocks(states, tower.blocks, at_end, tower.last, causal=True, seen=seen)
+    graph.finish(states, tower.projection, 'text_embeds')
+    graph.save(path, helper.make_tensor_value_info(
+        'input_ids', TensorProto.INT64, ['batch', 'length']))
+
+
+class _Graph:
+    """
+    Nodes and constants, appended as they are needed.
+    """
+
+    def __init__(self, tower, kind, ranges=None):
+        self.heads, self.activation, self.kind = tower.heads, tower.activation, kind
+        self.ranges, self.products, self.whole_of = ranges, [], {}
+        self.nodes, self.constants, self.names = [], {}, 0
+
+    def name(self, word):
+        self.names += 1
+        return f'{word}_{self.names}'
+
+    def add(self, operator, inputs, *, outputs=1, domain='', **attributes):
+        """
+        Append a node; return the name of its output, or of each where there are several.
+        """
+        names = ([self.name(operator)] if outputs == 1
+                 else [self.name(operator) if i in (0, outputs - 1) or operator == 'Split' else ''
+                       for i in range(outputs)])
+        self.nodes.append(helper.make_node(operator, inputs, names, name=self.name(operator),
+                                           domain=domain, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def contrib(self, operator, inputs, **attributes):
+        return self.add(operator, inputs, domain=_CONTRIB, **attributes)
+
+    def constant(self, values):
+        name = self.name('constant')
+        self.constants[name] = np.ascontiguousarray(values)
+        return name
+
+    def whole(self, values):
+        return self.constant(np.asarray(values, np.int64))
+
+    def real(self, values):
+        return self.constant(np.asarray(values, self.kind))
+
+    def cast(self, name, kind=None):
+        return self.add('Cast', [name], to=helper.np_dtype_to_tensor_dtype(
+            np.dtype(kind or self.kind)))
+
+    def cut(self, name, start, stop, *, axis):
+        return self.add('Slice', [name, self.whole([start]), self.whole([stop]),
+                                  self.whole([axis])])
+
+    def norm(self, name, norm):
+        return self.add('LayerNormalization', [name, self.real(norm.weight), self.real(norm.bias)],
+                        axis=-1, epsilon=norm.epsilon)
+
+    def patches(self, rows, weight):
+        """
+        Append the product of pixels, which have eight bits from the beginning.
+        """
+        if self.ranges:
+            return self.whole_product(rows, np.float32(1), np.uint8(128), weight)
+        return self.add('MatMul', [self.add('Sub', [self.cast(rows), self.real(128)]),
+                                   self.real(weight)])
+
+    def product(self, name, linear, columns=slice(None)):
+        weight = linear.weight[:, columns]
+        self.products.append(name)
+        if not self.ranges:
+            return self.add('MatMul', [name, self.real(weight)])
+        least, largest = self.ranges[len(self.products) - 1]
+        scale = np.float32(max(largest - least, 1e-12) / 255)
+        zero = np.uint8(np.clip(np.rint(-least / scale), 0, 255))
+        if name not in self.whole_of:
+            self.whole_of[name] = self.add('QuantizeLinear', [name, self.constant(scale),
+                                                              self.constant(zero)])
+        return self.whole_product(self.whole_of[name], scale, zero, weight)
+
+    def whole_product(self, name, scale, zero, weight):
+        """
+        Append a product of uint8 and int8, summed in int32.
+        """
+        steps = np.abs(weight).max(0).clip(1e-12) / LARGEST
+        return self.contrib('MatMulIntegerToFloat', [
+            name, self.constant(np.rint(weight / steps).astype(np.int8)), self.constant(scale),
+            self.constant(steps.astype(np.float32)), self.constant(zero)])
+
+    def sum(self, states, change, bias):
+        return self.add('Add', [states, self.add('Add', [change, self.real(bias)])])
+
+    def attention(self, parts, bias, seen='', **attributes):
+        return self.contrib('MultiHeadAttention', [*parts, self.real(bias), seen],
+                            num_heads=self.heads, **attributes)
+
+    def activated(self, name, bias):
+        if self.activation == 'gelu':
+            return self.contrib('BiasGelu', [name, self.real(bias)])
+        if self.activation == 'gelu_tanh':
+            return self.contrib('FastGelu', [name, self.real(bias)])
+        return self.contrib('QuickGelu', [self.add('Add', [name, self.real(bias)])], alpha=1.702)
+
+    def blocks(self, states, blocks, pick, last, *, causal=False, seen=''):
+        """
+        Append the blocks and the norm behind them; the last block for the picked tokens only.
+        """
+        normed = self.norm(states, blocks[0].attention_norm)
+        for i, block in enumerate(blocks):
+            width = len(block.qkv.weight)
+            if pick and i == len(blocks) - 1:
+                both = self.product(normed, block.qkv, slice(width, None))
+                query = self.product(pick(normed), block.qkv, slice(width))
+                parts = [query, *self.add('Split', [both], outputs=2, axis=-1)]
+                mixed = self.attention(parts, block.qkv.bias, seen)
+                states = pick(states)
+            else:
+                parts = self.add('Split', [self.product(normed, block.qkv)], outputs=3, axis=-1)
+                mixed = self.attention(parts, block.qkv.bias, unidirectional=int(causal))
+            states = self.sum(states, self.product(mixed, block.out), block.out.bias)
+            normed = self.norm(states, block.mlp_norm)
+            states = self.sum(states, self.mlp(normed, block), block.down.bias)
+            after = blocks[i + 1].attention_norm if i + 1 < len(blocks) else last
+            normed = self.norm(states, after)
+        return normed
+
+    def mlp(self, name, block):
+        return self.product(self.activated(self.product(name, block.up), block.up.bias), block.down)
+
+    def pool(self, states, pool, shape):
+        """
+        Append the attention of a learned query.
+        """
+        block, width = pool.block, len(pool.probe)
+        query = (pool.probe @ block.qkv.weight[:, :width])[None, None]
+        query = self.add('Expand', [self.real(query), shape])
+        parts = self.add('Split', [self.product(states, block.qkv, slice(width, None))],
+                         outputs=2, axis=-1)
+        mixed = self.product(self.attention([query, *parts], block.qkv.bias), block.out)
+        states = self.add('Add', [mixed, self.real(block.out.bias)])
+        change = self.mlp(self.norm(states, block.mlp_norm), block)
+        return self.add('Add', [self.add('Add', [change, self.real(block.down.bias)]), states])
+
+    def finish(self, states, projection, output):
+        """
+        Append the projection of the one token that is left, and the norm of its vector.
+        """
+        states = self.add('Squeeze', [states, self.whole([1])])
+        if projection:
+            states = self.product(states, projection)
+            if projection.bias is not None:
+                states = self.add('Add', [states, self.real(projection.bias)])
+        if self.kind != np.float32:
+            # The squares of a long vector would overflow.
+            states = self.cast(states, np.float32)
+        length = self.add('ReduceL2', [states], axes=[-1], keepdims=1)
+        self.nodes.append(helper.make_node('Div', [states, length], [output], name='unit'))
+        self.output = output
+
+    def save(self, path, feed):
+        output = helper.make_tensor_value_info(self.output, TensorProto.FLOAT, ['batch', None])
+        graph = helper.make_graph(
+            self.nodes, 'tower', [feed], [output],
+            [numpy_helper.from_array(values, name) for name, values in self.constants.items()])
+        model = helper.make_model(graph, ir_version=8, opset_imports=[
+            helper.make_opsetid('', OPSET), helper.make_opsetid(_CONTRIB, 1)])
+        onnx.checker.check_model(model)
+        onnx.save(model, str(path))
