@@ -1,32 +1,38 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Pixels and text -> unit vectors, by ONNX Runtime.
+Pixels and text -> unit vectors.
 """
 
-import contextlib
 import functools
-import io
 import logging
-import os
-import sys
 import threading
-from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from .bundle import Bundle
 from .exceptions import BundleError, EncoderError
 from .ranking import normalise
+from .sessions import IN_FLIGHT, Tower, has_driver, n_cores, open_tower
 
 __all__ = ['Encoder', 'open_encoder']
 
 log = logging.getLogger('astroclip_search')
 
-_CUDA, _CPU = 'CUDAExecutionProvider', 'CPUExecutionProvider'
-_TEXT_BATCH = 16
-_session_lock = threading.Lock()
+# Images that a GPU gets at once, and texts. Fewer images at once are faster on a CPU: less than
+# four for each thread waste the threads, more than eight the cache of a core.
+_CUDA_CHUNK = 64
+_TEXT_CHUNK = 8
+
+# Calls with so few texts are queries, which come again; those of the last ones are kept.
+_FEW_TEXTS = 64
+_N_RECENT = 256
+
+_TYPES = {'tensor(uint8)': np.uint8, 'tensor(float)': np.float32, 'tensor(float16)': np.float16,
+          'tensor(int32)': np.int32, 'tensor(int64)': np.int64}
+
+_lock = threading.Lock()
 
 
 class Encoder:
@@ -48,16 +54,32 @@ class Encoder:
     def __init__(self, bundle: Bundle, *, device: str = 'auto', n_threads: int = 0):
         self.bundle = bundle
         self._wanted = device
-        self._n_threads = n_threads
-        self._lock = threading.RLock()
+        self._n_threads = n_threads or n_cores()
         self._dim = bundle.info.get('embedding_dim')
+        self._locks = {'vision': threading.Lock(), 'text': threading.Lock()}
+        self._towers: dict[str, Tower] = {}
+        self._callers = ThreadPoolExecutor(min(IN_FLIGHT, self._n_threads),
+                                           thread_name_prefix='astroclip-model')
+        self._recent: dict[tuple[str, str], np.ndarray] = {}
+        self._recent_lock = threading.Lock()
 
     @property
     def device(self) -> str:
         """
         Where the image tower runs: ``'cpu'`` or ``'cuda'``.
         """
-        return 'cuda' if _CUDA in self._vision.get_providers() else 'cpu'
+        return self._tower('vision').device
+
+    @property
+    def batch_size(self) -> int:
+        """
+        Images in one call that keep the device busy; more only take memory.
+        """
+        return 2 * IN_FLIGHT * self._chunk if self.device == 'cpu' else IN_FLIGHT * self._chunk
+
+    @property
+    def _chunk(self) -> int:
+        return _CUDA_CHUNK if self.device == 'cuda' else min(32, max(8, 4 * self._n_threads))
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """
@@ -79,18 +101,8 @@ class Encoder:
         EncoderError
             If the model cannot be run on them.
         """
-        session = self._vision
-        tensor = session.get_inputs()[0]
-        channels_last = tensor.shape[3] == 3
-        if tensor.type != 'tensor(uint8)':
-            kind = np.float16 if tensor.type == 'tensor(float16)' else np.float32
-            preprocessing = self.bundle.preprocessing
-            mean, std = (np.asarray(v, dtype=np.float32) for v in
-                         (preprocessing.mean, preprocessing.std))
-            pixels = (pixels * (1 / (255 * std)) - mean / std).astype(kind, copy=False)
-        if not channels_last:
-            pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        return self._run(session, {tensor.name: pixels}, ('image_embeds', 'pooler_output'))
+        n_parts = min(len(pixels), IN_FLIGHT * -(-len(pixels) // (IN_FLIGHT * self._chunk)))
+        return np.concatenate(self._in_flight(self._embed, np.array_split(pixels, n_parts or 1)))
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """
@@ -143,34 +155,69 @@ class Encoder:
         return sum(sum(part.attention_mask) for part in (encoding, *encoding.overflowing))
 
     def _encode_text(self, texts: Sequence[str], outputs: tuple[str, ...]) -> np.ndarray:
-        session = self._text
-        names = {tensor.name: tensor.type for tensor in session.get_inputs()}
+        if not 0 < len(texts) <= _FEW_TEXTS:
+            return self._embed_texts(texts, outputs)
+        with self._recent_lock:
+            known = {text: self._recent.pop((outputs[0], text), None) for text in texts}
+        unknown = [text for text, vector in known.items() if vector is None]
+        if unknown:
+            known.update(zip(unknown, self._embed_texts(unknown, outputs), strict=True))
+        with self._recent_lock:
+            self._recent.update(((outputs[0], text), known[text]) for text in known)
+            while len(self._recent) > _N_RECENT:
+                del self._recent[next(iter(self._recent))]
+        return np.stack([known[text] for text in texts])
+
+    def _embed_texts(self, texts: Sequence[str], outputs: tuple[str, ...]) -> np.ndarray:
+        if not len(texts):
+            return np.empty((0, 0), dtype=np.float32)
         # Texts of like length share a batch, so that little is spent on padding.
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        vectors = None
-        for start in range(0, len(texts), _TEXT_BATCH):
-            rows = by_length[start:start + _TEXT_BATCH]
-            encodings = self._tokenizer.encode_batch([_encodable(texts[i]) for i in rows])
-            feed = {'input_ids': [e.ids for e in encodings],
-                    'attention_mask': [e.attention_mask for e in encodings],
-                    'token_type_ids': [e.type_ids for e in encodings]}
-            feed = {name: np.asarray(value, np.int32 if names[name] == 'tensor(int32)'
-                                     else np.int64)
-                    for name, value in feed.items() if name in names}
-            found = self._run(session, feed, outputs)
-            if vectors is None:
-                vectors = np.empty((len(texts), found.shape[1]), dtype=np.float32)
-            vectors[rows] = found
-        return vectors if vectors is not None else np.empty((0, 0), dtype=np.float32)
+        vectors = np.concatenate(self._in_flight(
+            lambda rows: self._read([texts[i] for i in rows], outputs),
+            [by_length[start:start + _TEXT_CHUNK]
+             for start in range(0, len(texts), _TEXT_CHUNK)]))
+        return vectors[np.argsort(by_length)]
 
-    def _run(self, session, feed: dict, outputs: tuple[str, ...]) -> np.ndarray:
-        available = [tensor.name for tensor in session.get_outputs()]
+    def _in_flight(self, action: Callable, parts: Sequence) -> list:
+        """
+        The results for some parts, of which a few are worked on at once.
+        """
+        return list(self._callers.map(action, parts) if len(parts) > 1 else map(action, parts))
+
+    def _embed(self, pixels: np.ndarray) -> np.ndarray:
+        tower = self._tower('vision')
+        tensor = tower.inputs[0]
+        if tensor.shape[3] != 3:  # before the numbers become larger
+            pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+        if tensor.type != 'tensor(uint8)':
+            channels = (3,) if tensor.shape[3] == 3 else (3, 1, 1)
+            mean, std = (np.asarray(v, dtype=np.float32).reshape(channels) for v in
+                         (self.bundle.preprocessing.mean, self.bundle.preprocessing.std))
+            pixels = pixels * (1 / (255 * std))
+            pixels -= mean / std
+        kind = _TYPES.get(tensor.type, np.float32)
+        return self._run(tower, {tensor.name: pixels.astype(kind, copy=False)},
+                         ('image_embeds', 'pooler_output'))
+
+    def _read(self, texts: list[str], outputs: tuple[str, ...]) -> np.ndarray:
+        tower = self._tower('text')
+        encodings = self._tokenizer.encode_batch([_encodable(text) for text in texts])
+        feed = {'input_ids': [e.ids for e in encodings],
+                'attention_mask': [e.attention_mask for e in encodings],
+                'token_type_ids': [e.type_ids for e in encodings]}
+        return self._run(tower, {
+            tensor.name: np.asarray(feed[tensor.name], _TYPES.get(tensor.type, np.int64))
+            for tensor in tower.inputs if tensor.name in feed}, outputs)
+
+    def _run(self, tower: Tower, feed: dict, outputs: tuple[str, ...]) -> np.ndarray:
+        available = [tensor.name for tensor in tower.outputs]
         name = next((name for name in outputs if name in available), None)
         if name is None:
             raise BundleError(f'The model {self.bundle.name!r} has none of the outputs '
                               f'{", ".join(outputs)} (it has {", ".join(available)}).')
         try:
-            found = session.run([name], feed)[0]
+            found = tower.run(name, feed)
         # ONNX Runtime raises its own exception classes, without a common root of their own.
         except Exception as error:
             raise EncoderError(f'The model {self.bundle.name!r} could not be run '
@@ -208,20 +255,30 @@ class Encoder:
                                  length=bundle.context_length if bundle.padding else None)
         return tokenizer
 
-    @property
-    def _vision(self):
-        with self._lock:
-            return self._vision_session
+    def _tower(self, name: str) -> Tower:
+        with self._locks[name]:
+            if name not in self._towers:
+                self._towers[name] = self._open(name)
+            return self._towers[name]
 
-    @property
-    def _text(self):
-        with self._lock:
-            return self._text_session
+    def _open(self, name: str) -> Tower:
+        wanted = 'cuda' if self._wanted != 'cpu' and has_driver() else 'cpu'
+        file = self.bundle.onnx_file(name, wanted)
+        tower = open_tower(file, wanted, n_threads=self._n_threads,
+                           n_replayed=_CUDA_CHUNK if name == 'vision' else 0)
+        if self._wanted == 'cuda' and tower.device != 'cuda':
+            raise EncoderError('CUDA was asked for but cannot be used: check the driver, and '
+                               'install the libraries with pip install astroclip-search[cuda].')
+        if self.bundle.onnx_file(name, tower.device) != file:
+            # The file for the GPU is the wrong one here: half precision is slow on a CPU.
+            tower = open_tower(self.bundle.onnx_file(name, tower.device), tower.device,
+                               n_threads=self._n_threads)
+        if name == 'vision':
+            self._check_size(tower.inputs[0].shape)
+            log.info('The model %s runs on %s.', self.bundle.name, tower.device.upper())
+        return tower
 
-    @functools.cached_property
-    def _vision_session(self):
-        session = self._open('vision')
-        shape = session.get_inputs()[0].shape
+    def _check_size(self, shape: list) -> None:
         if len(shape) != 4:
             raise BundleError(f'The image tower of the model {self.bundle.name!r} reads no images '
                               f'but arrays of shape {shape}.')
@@ -230,26 +287,6 @@ class Encoder:
         if any(isinstance(n, int) and n != m for n, m in zip(size, wanted, strict=True)):
             raise BundleError(f'The model {self.bundle.name!r} is corrupt: it reads images of '
                               f'{size} pixels, its preprocessor makes {list(wanted)}.')
-        return session
-
-    @functools.cached_property
-    def _text_session(self):
-        return self._open('text')
-
-    def _open(self, tower: str):
-        wanted = 'cuda' if self._wanted != 'cpu' and _has_driver() else 'cpu'
-        file = self.bundle.onnx_file(tower, wanted)
-        session = _session(file, wanted, self._n_threads)
-        device = 'cuda' if _CUDA in session.get_providers() else 'cpu'
-        if self._wanted == 'cuda' and device != 'cuda':
-            raise EncoderError('CUDA was asked for but cannot be used: check the driver, and '
-                               'install the libraries with pip install astroclip-search[cuda].')
-        if self.bundle.onnx_file(tower, device) != file:
-            # The file for the GPU is the wrong one here: half precision is slow on a CPU.
-            session = _session(self.bundle.onnx_file(tower, device), device, self._n_threads)
-        if tower == 'vision':
-            log.info('The model %s runs on %s.', self.bundle.name, device.upper())
-        return session
 
 
 def _encodable(text: str) -> str:
@@ -280,72 +317,7 @@ def open_encoder(bundle: Bundle, *, device: str = 'auto', n_threads: int = 0) ->
     Encoder
         Its sessions stay open for the life of the process.
     """
-    with _session_lock:
+    with _lock:
         return _encoders.setdefault(
             (bundle.path, bundle.revision, device, n_threads),
             Encoder(bundle, device=device, n_threads=n_threads))
-
-
-@functools.cache
-def _runtime():
-    """
-    ONNX Runtime, with its telemetry off.
-
-    Since 1.29 it reports each session, with the names of its models, to its maker by default. The
-    variable counts when it is first imported, the call if someone else has imported it before.
-    """
-    os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
-    import onnxruntime
-
-    onnxruntime.disable_telemetry_events()
-    return onnxruntime
-
-
-@functools.cache
-def _has_driver() -> bool:
-    """
-    Whether there is a CUDA driver at all.
-
-    The runtime would find out too, but only after it has loaded its CUDA libraries; that it lists
-    CUDA as available says nothing.
-    """
-    import ctypes
-
-    if _CUDA not in _runtime().get_available_providers():
-        return False
-    try:
-        ctypes.CDLL('nvcuda.dll' if sys.platform == 'win32' else 'libcuda.so.1')
-    except OSError:
-        return False
-    return True
-
-
-def _session(path: Path, device: str, n_threads: int):
-    """
-    Open a session without a word from the runtime.
-    """
-    onnxruntime = _runtime()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = n_threads
-    options.log_severity_level = 4
-    if path.stem.endswith('_fp16'):
-        # The last level lays out data for a CPU; of some graphs in half precision it kills the
-        # process (seen with 1.31), also where CUDA was asked for but cannot be loaded.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    # Spinning threads would take the cores from the threads that decode images.
-    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
-    providers = [_CUDA, _CPU] if device == 'cuda' else [_CPU]
-    with _session_lock:
-        # Only the default logger can silence the failed start of a provider; 2 is its default.
-        onnxruntime.set_default_logger_severity(4)
-        try:
-            if device == 'cuda' and find_spec('nvidia') is not None:
-                with contextlib.redirect_stdout(io.StringIO()):
-                    onnxruntime.preload_dlls()
-            return onnxruntime.InferenceSession(str(path), options, providers=providers)
-        # ONNX Runtime raises its own exception classes, without a common root of their own.
-        except Exception as error:
-            raise EncoderError(f'{path.name} cannot be opened as an ONNX model '
-                               f'({" ".join(str(error).split())[:200]}).') from error
-        finally:
-            onnxruntime.set_default_logger_severity(2)

@@ -96,15 +96,15 @@ def _check(name: str, ok: bool, detail: str) -> dict[str, Any]:
 
 
 def _providers() -> dict[str, Any]:
-    from .encoder import _has_driver, _runtime
+    from .sessions import has_driver, runtime
 
     try:
         providers = ', '.join(name.removesuffix('ExecutionProvider')
-                              for name in _runtime().get_available_providers())
-        driver = 'a' if _has_driver() else 'no'
+                              for name in runtime().get_available_providers())
+        driver = 'a' if has_driver() else 'no'
     except ImportError as error:
         return _check('runtime', False, str(error))
-    return _check('runtime', True, f'ONNX Runtime {_runtime().__version__} with {providers}; '
+    return _check('runtime', True, f'ONNX Runtime {runtime().__version__} with {providers}; '
                                    f'{driver} CUDA driver')
 
 

@@ -17,6 +17,7 @@ from astroclip_search import encoder as encoder_module
 from astroclip_search.bundle import open_bundle
 from astroclip_search.encoder import Encoder, open_encoder
 from astroclip_search.exceptions import BundleError, EncoderError
+from astroclip_search.sessions import has_driver
 from tests import tiny
 
 RED, GREEN, BLUE = np.eye(3)[:, None, None] * np.full((8, 8, 1), 255)
@@ -42,6 +43,24 @@ def test_images_are_embedded_by_every_kind_of_tower(model, vision):
     assert vectors.dtype == np.float32
     # Red is (1, -1, -1) after normalisation with mean 0.5 and deviation 0.5.
     np.testing.assert_allclose(vectors, (2 * np.eye(3) - 1) / 3**0.5, atol=2e-3)
+
+
+@pytest.mark.parametrize('n', [0, 1, 2, 7, 33, 100])
+@pytest.mark.parametrize('n_threads', [1, 2])
+def test_images_keep_their_places(model, n, n_threads):
+    """
+    They are split into parts, of which two are worked on at once.
+    """
+    encoder = Encoder(model().bundle, device='cpu', n_threads=n_threads)
+    vectors = encoder.encode_images(np.resize(IMAGES, (n, *IMAGES.shape[1:])))
+    assert vectors.shape == (n, 3)
+    assert vectors.argmax(axis=1).tolist() == [i % 3 for i in range(n)]
+
+
+def test_batches_that_suit_the_device(model):
+    bundle = model().bundle
+    sizes = [Encoder(bundle, device='cpu', n_threads=n).batch_size for n in (1, 2, 4, 64)]
+    assert sizes == [32, 32, 64, 128]
 
 
 def test_mean_and_deviation_of_the_preprocessor_are_applied(model):
@@ -85,6 +104,40 @@ def test_texts_keep_their_places(model):
     texts = [('red', 'a galaxy green', 'galaxy a a blue')[i % 3] for i in range(150)]
     vectors = model().encode_text(texts)
     assert vectors.argmax(axis=1).tolist() == [0, 1, 2] * 50
+
+
+def test_phrases_are_embedded_once(model, monkeypatch):
+    encoder = model()
+    read = []
+    embed = Encoder._embed_texts
+    monkeypatch.setattr(Encoder, '_embed_texts', lambda self, texts, outputs: (
+        read.extend(texts), embed(self, texts, outputs))[1])
+    first = encoder.encode_text(['red', 'green', 'red'])
+    second = encoder.encode_text(['blue', 'red'])
+    assert read == ['red', 'green', 'blue']
+    np.testing.assert_array_equal(second[1], first[0])
+    second[:] = 0
+    np.testing.assert_array_equal(encoder.encode_text(['red'])[0], first[0])
+    assert encoder.encode_words(['red']).shape == (1, 5), 'another output is another vector'
+
+
+def test_only_the_last_phrases_are_kept(model):
+    encoder = model()
+    for i in range(300):
+        encoder.encode_text(['red', f'{i}'])
+    assert len(encoder._recent) == 256
+    assert ('text_embeds', 'red') in encoder._recent, 'used all the time'
+    encoder.encode_words([f'{i}' for i in range(100)])
+    assert ('text_embeds', 'red') in encoder._recent, 'the words of rows push out no phrase'
+
+
+def test_threads_ask_for_the_same_phrases(model):
+    encoder = model()
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda i: encoder.encode_text([f'{i % 5}', 'red', 'blue']),
+                                 range(200)))
+    for i, vectors in enumerate(found):
+        np.testing.assert_array_equal(vectors, found[i % 5])
 
 
 def test_padding_does_not_change_a_vector(model):
@@ -216,7 +269,7 @@ def test_nothing_is_printed(model, capfd):
 
 @pytest.fixture
 def no_driver(monkeypatch):
-    monkeypatch.setattr(encoder_module, '_has_driver', lambda: False)
+    monkeypatch.setattr(encoder_module, 'has_driver', lambda: False)
 
 
 def test_without_a_driver_auto_is_the_cpu_in_silence(model, no_driver, capfd):
@@ -239,18 +292,18 @@ def test_a_driver_whose_libraries_are_missing_falls_back_to_the_file_for_the_cpu
     """
     On a machine with CUDA the session is real, and the half-precision file is right.
     """
-    monkeypatch.setattr(encoder_module, '_has_driver', lambda: True)
+    monkeypatch.setattr(encoder_module, 'has_driver', lambda: True)
     bundle = model().bundle
     tiny.write_vision_tower(bundle.path, suffix='_fp16', dim=4)
     encoder = Encoder(bundle, device='auto')
     assert encoder.device in ('cpu', 'cuda')
-    assert encoder._vision.get_outputs()[0].shape[1] == (3 if encoder.device == 'cpu' else 4)
+    assert encoder._tower('vision').outputs[0].shape[1] == (3 if encoder.device == 'cpu' else 4)
     assert capfd.readouterr() == ('', '')
 
 
 @pytest.mark.gpu
 def test_cuda_gives_the_vectors_of_the_cpu(model):
-    if not encoder_module._has_driver():
+    if not has_driver():
         pytest.skip('no CUDA driver')
     bundle = model().bundle
     encoder = Encoder(bundle, device='cuda')
