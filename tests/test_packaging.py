@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,6 +22,11 @@ HEAVY = ('torch', 'matplotlib', 'astroquery', 'pyvo', 'onnxruntime', 'tokenizers
 def run_python(code):
     return subprocess.run([sys.executable, '-W', 'error', '-c', code], check=True, text=True,
                           capture_output=True, timeout=120)
+
+
+@pytest.fixture(scope='module')
+def project():
+    return tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))['project']
 
 
 @pytest.fixture(scope='module')
@@ -79,9 +85,8 @@ def test_runtime_never_imports_torch_or_export():
                 assert words[1].split('.')[0] not in ('torch', 'open_clip', 'export'), path
 
 
-def test_exactly_one_onnxruntime():
+def test_exactly_one_onnxruntime(project):
     packaging = pytest.importorskip('packaging.requirements')
-    project = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))['project']
     runtimes = [requirement for requirement in map(packaging.Requirement, project['dependencies'])
                 if requirement.name.startswith('onnxruntime')]
     for platform, machine, name in (('linux', 'x86_64', 'onnxruntime-gpu'),
@@ -93,6 +98,47 @@ def test_exactly_one_onnxruntime():
         environment = {'sys_platform': platform, 'platform_machine': machine}
         chosen = [runtime.name for runtime in runtimes if runtime.marker.evaluate(environment)]
         assert chosen == [name], environment
+
+
+def conda(requirement):
+    """A requirement as conda-forge has it."""
+    packaging = pytest.importorskip('packaging.requirements')
+    requirement = packaging.Requirement(requirement)
+    # One package with builds for both devices; and astropy without its optional dependencies.
+    name = {'onnxruntime-gpu': 'onnxruntime', 'astropy': 'astropy-base'}.get(
+        requirement.name, requirement.name)
+    bounds = ','.join(sorted(map(str, requirement.specifier), reverse=True))
+    return f'{name} {bounds}'
+
+
+def test_conda_recipe_asks_for_the_same(project):
+    recipe = yaml.safe_load((ROOT / '.ci' / 'conda' / 'recipe.yaml').read_text('utf-8'))
+    python, *run = recipe['requirements']['run']
+    assert set(run) == set(map(conda, project['dependencies']))
+    assert python == 'python >=${{ python_min }}'
+    assert project['requires-python'] == f'>={recipe["context"]["python_min"]}'
+    build = tomllib.loads((ROOT / 'pyproject.toml').read_text('utf-8'))['build-system']['requires']
+    assert set(recipe['requirements']['host'][2:]) == set(map(conda, build))
+    entry, = recipe['build']['python']['entry_points']
+    assert dict([entry.split(' = ')]) == project['scripts']
+    assert recipe['about']['license'] == project['license']
+
+
+def test_extra_all_has_what_users_may_need(project):
+    packaging = pytest.importorskip('packaging.requirements')
+    extras = project['optional-dependencies']
+    mine, = (packaging.Requirement(requirement) for requirement in extras['all'])
+    # CUDA is for machines that have it; the rest is for people who develop.
+    assert mine.extras == set(extras) - {'all', 'cuda', 'dev', 'docs', 'export', 'test'}
+
+
+def test_citation_says_the_same_everywhere():
+    citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text('utf-8'))
+    zenodo = json.loads((ROOT / '.zenodo.json').read_text('utf-8'))
+    for name in ('title', 'license', 'keywords'):
+        assert zenodo[name] == citation[name]
+    assert [author['name'] for author in zenodo['creators']] == [
+        author['name'] for author in citation['authors']]
 
 
 def test_wheel_has_model_and_sample(files):
