@@ -2,7 +2,7 @@
 """
 A ranked table -> what is said of each row, for people and for programs that show it.
 
-Nothing here is markup: `~astroclip_search.gallery` and `~astroclip_search.charts` escape what
+Nothing here is markup: ``gallery`` and ``charts`` escape what
 comes from an archive.
 """
 
