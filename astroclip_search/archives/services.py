@@ -14,7 +14,7 @@ from astropy.table import Table
 from ..references import LINK
 from .columns import text_column
 
-__all__ = ['SERVICES', 'Service', 'addresses']
+__all__ = ['SERVICES', 'Service', 'addresses', 'columns']
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,24 @@ SERVICES = (
     Service('noirlab', ('md5sum', 'archive_filename'), _noirlab, filename=1),
     Service('cadc', ('publisherid',), _cadc),
 )
+
+
+def columns(table: Table) -> list[str]:
+    """
+    Columns that `addresses` may read.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Any table.
+
+    Returns
+    -------
+    list of str
+        Names of columns, whether or not their service is known by them.
+    """
+    known = {name for service in SERVICES for name in service.columns}
+    return [name for name in table.colnames if name.casefold() in known]
 
 
 def addresses(table: Table) -> tuple[list[str], list[str], list[str] | None] | None:

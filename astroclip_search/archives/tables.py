@@ -20,6 +20,7 @@ from ..pixels import FITS_SUFFIXES, IMAGE_SUFFIXES
 from ..references import LINK, References
 from . import services
 from .columns import IMAGE_COLUMNS, KINDS, recognise, sizes, text_column
+from .readings import read_once
 
 __all__ = ['IMAGE_COLUMNS', 'has_images', 'references', 'row_words']
 
@@ -102,9 +103,24 @@ def references(table: Table, *, image_dir: str | Path | None = None) -> Referenc
     >>> found.status
     ['', '', 'NO_IMAGE']
     """
-    n = len(table)
     found = recognise(table)
-    base = Path(image_dir).expanduser().resolve() if image_dir is not None else None
+    if image_dir is not None:  # what is in a folder may change
+        return _read(table, found, Path(image_dir).expanduser().resolve())
+    from .. import conf
+
+    named = [(role, tuple(names)) for role, names in found.items()]
+    columns = dict.fromkeys([name for _, names in named for name in names]
+                            + services.columns(table))
+    # All that is looked up in the reading of a row, but for its own values.
+    asked = (tuple(table.colnames), tuple(named), conf.max_bytes, tuple(conf.fsspec_protocols))
+    return read_once(table, columns, asked, lambda: _read(table, found, None))
+
+
+def _read(table: Table, found: dict[str, list[str]], base: Path | None) -> References:
+    """
+    Look at each row.
+    """
+    n = len(table)
     sources: list[str | None] = [None] * n
     status, message = [''] * n, [''] * n
     refused: dict[int, str] = {}  # a later column may still have an image
