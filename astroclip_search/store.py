@@ -101,7 +101,7 @@ class Space:
             self._recalled = list(keys), found
         return found.copy()
 
-    def append(self, keys: Sequence[str], vectors: np.ndarray) -> None:
+    def append(self, keys: Sequence[str], vectors: np.ndarray, *, room: int = 0) -> None:
         """
         Add vectors or replace those with the same key.
 
@@ -111,18 +111,25 @@ class Space:
             One key a vector.
         vectors : ndarray
             Shape ``(n, d)``.
+        room : int
+            Number of vectors, these included, that are about to be added in turn.
         """
         if not len(keys):
             return
-        needed = len(self._rows) + len(keys)
+        start = len(self._rows)
+        new: dict[str, int] = {}
+        rows = [self._rows[key] if key in self._rows else new.setdefault(key, start + len(new))
+                for key in keys]
+        needed = start + len(new)
         if needed > len(self._buffer) or self._buffer.shape[1] != vectors.shape[1]:
-            grown = np.empty((max(needed, 2 * len(self._buffer), 256), vectors.shape[1]),
-                             dtype=np.float32)
-            if len(self._rows):
-                grown[:len(self._rows)] = self._buffer[:len(self._rows)]
+            grown = np.empty((max(needed, start + room, 2 * len(self._buffer), 256),
+                              vectors.shape[1]), dtype=np.float32)
+            if start:
+                grown[:start] = self._buffer[:start]
             self._buffer = grown
-        for key, vector in zip(keys, vectors, strict=True):
-            self._buffer[self._rows.setdefault(key, len(self._rows))] = vector
+        self._buffer[rows] = vectors
+        # Other threads must not find a key before its vector is there.
+        self._rows.update(new)
 
 
 class Store:
@@ -223,7 +230,8 @@ class Store:
             if self._connection is None:
                 return space
             rows = space._rows
-            missing = list(dict.fromkeys(key for key in keys if key not in rows))
+            # In the order of the file, so that each of its pages is read once.
+            missing = sorted({key for key in keys if key not in rows})
             oldest = time.time() - self.max_age if self.max_age > 0 else 0.0
             for start in range(0, len(missing), _QUERY_KEYS):
                 part = missing[start:start + _QUERY_KEYS]
@@ -235,7 +243,8 @@ class Store:
                 if found:
                     vectors = np.frombuffer(b''.join(row[1] for row in found), dtype='<f2')
                     space.append([_key(row[0]) for row in found],
-                                 normalise(vectors.reshape(len(found), -1)))
+                                 normalise(vectors.reshape(len(found), -1)),
+                                 room=len(missing) - start)
             return space
 
     def put(self, name: str, keys: Sequence[str], vectors: np.ndarray,

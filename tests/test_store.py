@@ -140,6 +140,29 @@ def test_a_space_grows():
     assert space.matrix[space.positions(['0', '500', '1000'])][:, 0].tolist() == [0, 497, 994]
 
 
+def test_rows_of_the_same_keys_are_recalled():
+    space = Space()
+    keys = ['b', None, 'c', '', 'b']
+    assert space.recall(keys).tolist() == [-1] * 5
+    space.append(['a', 'b'], VECTORS[:2])
+    for _ in range(2):
+        rows = space.recall(keys)
+        assert rows.tolist() == [1, -1, -1, -1, 1]
+        rows[:] = 7  # the caller's own
+    space.append(['c'], VECTORS[2:3])
+    assert space.recall(keys).tolist() == [1, -1, 2, -1, 1]
+    keys[0] = 'a'
+    assert space.recall(keys).tolist() == [0, -1, 2, -1, 1]
+    assert space.recall(keys[:2]).tolist() == [0, -1]
+
+
+def test_of_equal_keys_the_last_counts():
+    space = Space()
+    space.append(['a', 'b', 'a'], VECTORS[:3], room=100)
+    space.append(['b', 'c', 'c'], VECTORS[3:])
+    np.testing.assert_array_equal(space.matrix, VECTORS[[2, 3, 5]])
+
+
 def test_threads_share_a_store(open_store):
     store = open_store()
 
