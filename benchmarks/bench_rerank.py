@@ -1,13 +1,14 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Ranking many rows whose embeddings are cached, beside the bare matrix product and building the
-same table.
+Ranking many rows whose embeddings are cached by a new phrase, beside what that cannot do without:
+embedding the phrase, the bare matrix product, and building the same table.
 """
 
 import cProfile
 import io
 import pstats
 import tempfile
+import warnings
 
 import numpy as np
 
@@ -17,7 +18,6 @@ __all__ = ['Rerank', 'compare_rerank']
 
 COUNT = 100_000
 N_TARGETS = 20_000
-QUERIES = ('spiral galaxy', 'protoplanetary disk', 'globular cluster', 'supernova remnant')
 
 
 def observations(count: int):
@@ -77,54 +77,70 @@ class Rerank:
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.table = observations(COUNT)
         self.search = ClipSearch(cache_dir=self.folder.name)
-        encoder = self.search._encoder()
-        query = encoder.encode_text([QUERIES[0]])[0]
-        n_words = encoder.encode_words([QUERIES[0]]).shape[1]
+        self.encoder = self.search._encoder()
+        self.turn = 0
+        self.query = self.encoder.encode_text([self.phrase()])[0]
+        n_words = self.encoder.encode_words([self.phrase()]).shape[1]
         references = open_results(self.table)[1]
         rng = np.random.default_rng(2)
         store = Store(f'{self.folder.name}/embeddings.sqlite')
         words = list(dict.fromkeys(references.words))
         for space, keys, d in (
-                (image_space(encoder), [image_key(source) for source in references.sources],
-                 len(query)), (words_space(encoder), words, n_words)):
+                (image_space(self.encoder), [image_key(source) for source in references.sources],
+                 len(self.query)), (words_space(self.encoder), words, n_words)):
             vectors = rng.normal(size=(len(keys), d)).astype(np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             store.put(space, keys, vectors)
         store.close()
-        self.matrix = rng.normal(size=(COUNT, len(query))).astype(np.float32)
-        self.query = query
-        self.encoder = encoder
-        self.turn = 0
+        self.matrix = rng.normal(size=(COUNT, len(self.query))).astype(np.float32)
         self.first = seconds(self.time_rank)  # reads the cache from disk
+        self.values = {name: np.asarray(column) for name, column in self.rank().columns.items()
+                       if name.startswith('clip_')}
+        self.order = self.time_product()
 
     def teardown(self):
         self.folder.cleanup()
 
-    def time_rank(self):
+    def phrase(self):
+        """Return a phrase that was never asked before."""
         self.turn += 1
-        table = self.search.rank(self.table, QUERIES[self.turn % len(QUERIES)],
-                                 show_progress=False)
+        return f'a spiral galaxy with {self.turn} arms'
+
+    def rank(self):
+        with warnings.catch_warnings():
+            # All vectors are random.
+            warnings.filterwarnings('ignore', 'Nothing stands out')
+            return self.search.rank(self.table, self.phrase(), show_progress=False)
+
+    def time_rank(self):
+        table = self.rank()
         assert table.meta['clip']['n_ranked'] == len(self.table)
 
-    def time_product_and_table(self):
-        from astropy.table import MaskedColumn
+    def time_parts(self):
+        self.time_encode()
+        self.build_table(self.time_product())
 
-        score = self.matrix @ self.query
-        order = np.argsort(-score, kind='stable')
-        table = self.table[order]
-        # The same columns as from rank, out of arrays that are all there.
-        table['clip_rank'] = np.arange(1, COUNT + 1)
-        for name in ('clip_score', 'clip_image', 'clip_text', 'clip_false_alarm'):
-            table[name] = MaskedColumn(score[order], mask=np.zeros(COUNT, dtype=bool))
-        table['clip_status'] = np.full(COUNT, 'OK')
-        table['clip_source'] = np.asarray(table['jpegURL'])
-        table['clip_message'] = np.full(COUNT, '')
-
-    def time_encode_query(self):
-        self.turn += 1
-        phrase = QUERIES[self.turn % len(QUERIES)]
+    def time_encode(self):
+        phrase = self.phrase()
         self.encoder.encode_text([phrase])
         self.encoder.encode_words([phrase])
+
+    def time_product(self):
+        return np.argsort(-(self.matrix @ self.query), kind='stable')
+
+    def time_table(self):
+        self.build_table(self.order)
+
+    def build_table(self, order):
+        from astropy.table import MaskedColumn
+
+        table = self.table[order]
+        # The same columns as from rank, out of arrays that are all there.
+        for name, values in self.values.items():
+            if values.dtype.kind == 'U':
+                table[name] = values[order]
+            else:
+                table[name] = MaskedColumn(values[order], mask=np.zeros(COUNT, dtype=bool))
 
 
 def profile(action, lines: int = 12) -> list[str]:
@@ -142,11 +158,14 @@ def compare_rerank(repeats: int) -> list[Comparison]:
     bench.setup()
     try:
         ours, theirs = compare(lambda: seconds(bench.time_rank),
-                               lambda: seconds(bench.time_product_and_table), 2 * repeats)
-        encode = seconds(bench.time_encode_query)
+                               lambda: seconds(bench.time_parts), 2 * repeats)
+        parts = {name: 1000 * seconds(action) for name, action in (
+            ('phrase', bench.time_encode), ('product and order', bench.time_product),
+            ('table', bench.time_table))}
         comparison = Comparison(
-            f'rank {COUNT} cached rows again', ours, 'matrix product and table', theirs, bound=3,
-            notes=[f'encoding the query takes {encode:.3f} s of it',
+            f'rank {COUNT} cached rows by a new phrase', ours,
+            'embedding the phrase, product, table', theirs, bound=1.5,
+            notes=[', '.join(f'{name} {value:.0f} ms' for name, value in parts.items()),
                    f'the first time, from disk, it took {bench.first:.2f} s'])
         if not comparison.good:
             comparison.notes += profile(bench.time_rank)
