@@ -296,10 +296,9 @@ class Connections:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise UnansweredError('the server cannot be reached (unknown host)') from error
-        if guarded and not self._is_trusted(host, port):
-            for *_, address in found:
-                if is_private(address[0]):
-                    raise self._refusal(host, port, address[0])
+        private = [address[0] for *_, address in found if is_private(address[0])]
+        if guarded and private and not self._is_trusted(host, port):
+            raise self._refusal(host, port, private[0])
         error = None
         for family, kind, protocol, _, address in found:
             if not clock.left or self.closed:
@@ -337,7 +336,7 @@ class Connections:
     def _is_trusted(self, host: str, port: int) -> bool:
         return not self._trusted.isdisjoint(_names(host, port))
 
-    @functools.cached_property
+    @property
     def _trusted(self) -> frozenset[str]:
         given = self._given_trusted
         return frozenset(name.lower() for name in (given() if callable(given) else given))

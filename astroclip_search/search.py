@@ -4,6 +4,7 @@ The verbs: the only module that knows all others.
 """
 
 import contextlib
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -337,8 +338,11 @@ class ClipSearchClass(MastQueries, VoQueries, Feedback, Descriptions, Pictures, 
         self._named_hosts.update(trusted)
 
         def trusted_hosts() -> set[str]:
-            host = urlsplit(self._address('mast:')).netloc
-            return {*self._named_hosts, *conf.private_hosts, host}
+            hosts = {*self._named_hosts, *conf.private_hosts}
+            # Its client takes long to load; no address of MAST has been made without it.
+            if self._mast is not None or 'astroquery.mast' in sys.modules:
+                hosts.add(urlsplit(self._address('mast:')).netloc)
+            return hosts
 
         with Fetcher(limits, f'astroclip_search/{__version__}', trusted=trusted_hosts,
                      headers=mast.credentials(self._mast)) as fetcher:
