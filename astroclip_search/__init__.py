@@ -44,6 +44,9 @@ class Conf(_config.ConfigNamespace):
     device = _config.ConfigItem(
         ['auto', 'cpu', 'cuda'],
         "Where the model runs: 'auto' takes CUDA when the session really has it.")
+    model_variant = _config.ConfigItem(
+        ['auto', 'fp32', 'fp16', 'int8'],
+        "Precision of the model's files: 'auto' takes what is fastest on the device.")
     n_threads = _config.ConfigItem(
         0,
         'CPU threads of the model; 0 means one per physical core.')

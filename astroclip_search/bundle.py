@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ _MAX_SIDE = 2048
 # Preference of the model file for a device: int8 gains most on a CPU, half precision on a GPU.
 _VARIANTS = {'cpu': ('_quantized', '_int8', '', '_fp16'),
              'cuda': ('_fp16', '', '_quantized', '_int8')}
+_NAMED = {'fp32': ('',), 'fp16': ('_fp16',), 'int8': ('_quantized', '_int8')}
 
 # Tokens that a text tower reads where its config.json does not say it.
 _LENGTHS = {'clip': 77, 'siglip': 64}
@@ -203,6 +204,8 @@ class Bundle:
     logit_scale : float
         What cosines are multiplied by before a softmax makes probabilities of them: the factor
         that the model was trained with, or 100, which CLIP was (Radford et al. 2021, sec. 2.5).
+    variant : {'auto', 'fp32', 'fp16', 'int8'}
+        Which file of a tower is taken; ``'auto'`` is what suits the device.
     """
 
     name: str
@@ -216,10 +219,29 @@ class Bundle:
     prompt_templates: tuple[str, ...] = ('{}',)
     ranking_weights: tuple[float, float] | None = None
     logit_scale: float = 100.0
+    variant: str = 'auto'
+
+    def of_variant(self, variant: str) -> 'Bundle':
+        """
+        The same model with another choice of its files.
+
+        Parameters
+        ----------
+        variant : {'auto', 'fp32', 'fp16', 'int8'}
+            Which file of a tower is taken.
+
+        Returns
+        -------
+        Bundle
+            Its revision names the variant, since the embeddings differ a little.
+        """
+        if variant == self.variant:
+            return self
+        return replace(self, variant=variant, revision=f'{self.revision}-{variant}')
 
     def onnx_file(self, tower: str, device: str) -> Path:
         """
-        The model file of a tower that suits a device best.
+        The model file of a tower that is of the variant, or suits a device best.
 
         Parameters
         ----------
@@ -232,11 +254,22 @@ class Bundle:
         -------
         pathlib.Path
             An existing file.
+
+        Raises
+        ------
+        BundleError
+            If there is none.
         """
-        for suffix in _VARIANTS[device]:
+        for suffix in _NAMED.get(self.variant, _VARIANTS[device]):
             path = self.path / 'onnx' / f'{tower}_model{suffix}.onnx'
             if path.is_file():
                 return path
+        if self.variant != 'auto':
+            found = ', '.join(sorted(path.name for path in
+                                     self.path.glob(f'onnx/{tower}_model*.onnx')))
+            raise BundleError(f'The model {self.name!r} has no {tower} tower of the variant '
+                              f'{self.variant} (it has {found or "none"}): set '
+                              "conf.model_variant to 'auto'.")
         raise BundleError(f'The model {self.name!r} has no onnx/{tower}_model*.onnx; only models '
                           'exported as two ONNX towers can be used.')
 

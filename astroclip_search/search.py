@@ -296,6 +296,7 @@ class ClipSearchClass(MastQueries, VoQueries, Feedback, Descriptions, Pictures, 
 
         revision = self._setting('model_revision', self._revision)
         bundle = open_bundle(self._model or self._setting('model'), revision)
+        bundle = bundle.of_variant(self._setting('model_variant'))
         return open_encoder(bundle, device=self._setting('device', self._device),
                             n_threads=self._setting('n_threads'))
 

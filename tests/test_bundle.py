@@ -137,6 +137,26 @@ def test_the_file_that_suits_the_device_is_taken(path):
     assert bundle.onnx_file('text', 'cuda').name == 'text_model.onnx'
 
 
+@pytest.mark.parametrize(('variant', 'suffix'), [
+    ('fp32', ''), ('fp16', '_fp16'), ('int8', '_quantized')])
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+def test_a_variant_is_taken_on_every_device(path, variant, suffix, device):
+    for other in ('_quantized', '_fp16'):
+        tiny.write_vision_tower(path, suffix=other)
+    bundle = open_bundle(str(path))
+    chosen = bundle.of_variant(variant)
+    assert chosen.onnx_file('vision', device).name == f'vision_model{suffix}.onnx'
+    assert chosen.revision == f'{bundle.revision}-{variant}', 'of other embeddings'
+    assert bundle.of_variant('auto') is bundle
+
+
+def test_a_variant_that_is_not_there(path):
+    tiny.write_vision_tower(path, suffix='_quantized')
+    with pytest.raises(BundleError, match=r'has no vision tower of the variant fp16 \(it has '
+                       r'vision_model.onnx, vision_model_quantized.onnx\): set conf.model_var'):
+        open_bundle(str(path)).of_variant('fp16').onnx_file('vision', 'cpu')
+
+
 def test_links_into_the_cache_of_the_hub_are_no_escape(path, tmp_path):
     """
     The hub client keeps a model as links to a folder of contents beside it.

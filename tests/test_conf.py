@@ -73,23 +73,34 @@ def test_model_is_read_at_the_time_of_the_call():
     assert repr(fresh) == "<ClipSearchClass model='default'>"
 
 
-@pytest.mark.parametrize(('line', 'value'), [
-    ('max_images = 7', 7), ('device = cpu', 'cpu'), ('timeout = 2.5', 2.5), ('timeout = 2', 2.0),
-    ('show_progress = False', False), ('mast_collections = HLA', ['HLA']),
-    ('mast_collections = HST, JWST, HLA', ['HST', 'JWST', 'HLA']), ('model = a/b', 'a/b'),
-    ('mast_calib_levels = 2', ['2']), ('private_hosts = localhost:8080', ['localhost:8080']),
-    ('private_hosts = a.local, b.local:81', ['a.local', 'b.local:81']),
-    ('query_timeout = 0', 0.0)])
-def test_configuration_file(tmp_path, line, value):
+def test_the_variant_is_that_of_the_setting():
+    from astroclip_search.exceptions import BundleError
+
+    revision = ClipSearch._encoder().bundle.revision
+    with conf.set_temp('model_variant', 'int8'):
+        assert ClipSearch._encoder().bundle.revision == f'{revision}-int8'
+    with conf.set_temp('model_variant', 'fp16'), pytest.raises(BundleError, match='variant fp16'):
+        ClipSearch.encode_text('red')
+
+
+@pytest.mark.parametrize('lines', [
+    {'max_images = 7': 7, 'device = cpu': 'cpu', 'timeout = 2.5': 2.5,
+     'show_progress = False': False, 'mast_collections = HLA': ['HLA'], 'model = a/b': 'a/b',
+     'mast_calib_levels = 2': ['2'], 'private_hosts = localhost:8080': ['localhost:8080'],
+     'model_variant = int8': 'int8'},
+    {'timeout = 2': 2.0, 'query_timeout = 0': 0.0,
+     'mast_collections = HST, JWST, HLA': ['HST', 'JWST', 'HLA'],
+     'private_hosts = a.local, b.local:81': ['a.local', 'b.local:81']}])
+def test_configuration_file(tmp_path, lines):
     folder = tmp_path / 'astropy'  # where those of all affiliated packages are
     folder.mkdir()
-    (folder / 'astroclip_search.cfg').write_text(line + '\n')
-    name = line.split(' = ')[0]
-    program = f'from astroclip_search import conf; print(repr(conf.{name}))'
+    (folder / 'astroclip_search.cfg').write_text('\n'.join(lines))
+    names = [line.split(' = ')[0] for line in lines]
+    program = f'from astroclip_search import conf; print([getattr(conf, n) for n in {names}])'
     done = subprocess.run([sys.executable, '-W', 'error', '-c', program], capture_output=True,
                           text=True, check=False, timeout=60, cwd=Path(__file__).parents[1],
                           env=os.environ | {'XDG_CONFIG_HOME': str(tmp_path)})
-    assert (done.stdout, done.stderr) == (f'{value!r}\n', '')
+    assert (done.stdout, done.stderr) == (f'{[*lines.values()]}\n', '')
 
 
 def test_the_guide_has_every_item_and_its_default():
