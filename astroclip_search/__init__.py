@@ -30,6 +30,15 @@ except ImportError:
 __all__ = ['ClipSearch', 'ClipSearchClass', 'Conf', 'conf']
 
 
+class _Progress(_config.ConfigItem):
+    """
+    A truth value or ``'live'``, which no type of configobj is.
+    """
+
+    def _validate_val(self, val):
+        return val if val == 'live' else super()._validate_val(val)
+
+
 class Conf(_config.ConfigNamespace):
     """
     Configuration of `astroclip_search`, read each time it is used.
@@ -95,9 +104,9 @@ class Conf(_config.ConfigNamespace):
     cache_max_age = _config.ConfigItem(
         90.0,
         'Days after which a cached embedding is computed anew; 0 means never.')
-    show_progress = _config.ConfigItem(
+    show_progress = _Progress(
         True,
-        'Show a progress bar on a terminal or in a notebook.')
+        "Show the progress on a terminal or in a notebook; 'live': with the best images so far.")
     mast_collections = _config.ConfigItem(
         ['HST', 'JWST'],
         'Collections that query_text searches in MAST.',

@@ -3,15 +3,16 @@
 Image references -> embeddings in the store: the stages overlap.
 
 Worker threads fetch and decode (both release the interpreter lock) while this thread embeds in
-batches and writes each batch to the store, so wall time approaches the slowest stage, not the
-sum. Queues are bounded: memory does not grow with the number or the size of the images, and what
-was embedded before an interruption is kept.
+batches and another one writes the batch before to the store, so wall time approaches the slowest
+stage, not the sum. Queues are bounded: memory does not grow with the number or the size of the
+images, and what was embedded before an interruption is kept.
 """
 
 import contextlib
 import functools
 import queue
 import threading
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from .composites import compose
 from .encoder import Encoder
 from .exceptions import PreviewError
 from .previews import Fetcher
+from .progress import STOPPED, Progress
 from .references import image_key, is_path, parts
 from .store import Store
 
@@ -33,7 +35,9 @@ __all__ = ['Pipeline', 'image_space', 'words_space']
 # Threads that decode while as many others of the same host as it has connections download.
 _SPARE = 2
 
-# A batch that waits longer than this for its last images is embedded as it is.
+# While nothing else waits, a batch of so many images is embedded as it is, and after so many
+# seconds also a smaller one.
+_LEAST = 8
 _PATIENCE = 2.0
 
 
@@ -104,7 +108,7 @@ class Pipeline:
     thumbnail_size: int = 192
 
     def embed(self, sources: Sequence[str], objects: dict[str, Any], *, n_workers: int,
-              advance: Callable[[], object] | None = None) -> dict[str, PreviewError]:
+              progress: Progress | None = None) -> dict[str, PreviewError]:
         """
         Embed images that are not in the store yet.
 
@@ -116,31 +120,51 @@ class Pipeline:
             Images that are in memory, by source.
         n_workers : int
             Threads that fetch and decode.
-        advance : callable, optional
-            Called once for each finished image.
+        progress : Progress, optional
+            Told of each image. If it is stoppable, an interruption (`KeyboardInterrupt`) ends the
+            work, and what was not reached fails with `~astroclip_search.progress.STOPPED`.
 
         Returns
         -------
         dict
             The failure of each source that could not be embedded.
         """
+        progress = progress or Progress(len(sources))
         failures: dict[str, PreviewError] = {}
+        left = dict.fromkeys(sources)
         batch: list[tuple[str, np.ndarray, bytes]] = []
-        # An interruption ends the workers here, not when the generator is collected.
-        with contextlib.closing(self._prepared(sources, objects, n_workers)) as prepared:
-            for source, outcome in prepared:
-                if isinstance(outcome, PreviewError):
-                    failures[source] = outcome
-                elif outcome is not None:
-                    batch.append((source, *outcome))
-                # An empty outcome says that nothing has arrived for a while.
-                if len(batch) >= self.batch_size or (outcome is None and batch):
-                    self._store(batch)
-                    batch = []
-                if advance is not None and outcome is not None:
-                    advance()
-        if batch:
-            self._store(batch)
+        written, since = None, time.monotonic()
+        try:
+            # An interruption ends the workers here, not when the generator is collected.
+            with (ThreadPoolExecutor(1, thread_name_prefix='astroclip-writer') as writer,
+                  contextlib.closing(self._prepared(sources, objects, n_workers,
+                                                    progress)) as prepared):
+                for source, outcome in prepared:
+                    if isinstance(outcome, PreviewError):
+                        failures[source] = outcome
+                        progress.count('failed')
+                        del left[source]
+                    elif outcome is not None:
+                        batch.append((source, *outcome))
+                    # An empty outcome says that nothing is waiting.
+                    idle = outcome is None and (len(batch) >= _LEAST
+                                                or time.monotonic() - since > _PATIENCE)
+                    if batch and (idle or len(batch) in (self.batch_size, len(left))):
+                        vectors = self.encoder.encode_images(np.stack([x for _, x, _ in batch]))
+                        if written is not None:
+                            written.result()
+                        written = writer.submit(self._store, batch, vectors, progress)
+                        for source, *_ in batch:
+                            del left[source]
+                        batch, since = [], time.monotonic()
+                    progress.show()
+                if written is not None:
+                    written.result()
+        except KeyboardInterrupt:
+            if not progress.stoppable:
+                raise
+            failures.update((source, PreviewError(STOPPED, source, status='SKIPPED'))
+                            for source in left)
         return failures
 
     def image(self, source: str, objects: dict[str, Any], side: int):
@@ -187,9 +211,11 @@ class Pipeline:
         with self.fetcher.open(self.resolve(source)) as content:
             return read(content)
 
-    def _prepared(self, sources: Sequence[str], objects: dict[str, Any], n_workers: int):
+    def _prepared(self, sources: Sequence[str], objects: dict[str, Any], n_workers: int,
+                  progress: Progress):
         """
-        Yield ``(source, (pixels, thumbnail) | PreviewError | None)`` in order of arrival.
+        Yield ``(source, (pixels, thumbnail) | PreviewError)`` in order of arrival, and an empty
+        outcome whenever nothing is waiting.
         """
         preprocessing = self.encoder.bundle.preprocessing
         side = max(2 * max(preprocessing.size), self.thumbnail_size)
@@ -199,7 +225,10 @@ class Pipeline:
 
         def work() -> None:
             while (source := supply.take()) is not None:
-                done.put((source, prepare(source)))
+                outcome = prepare(source)
+                if not isinstance(outcome, PreviewError):
+                    progress.count('fetched')
+                done.put((source, outcome))
                 supply.finished(source)
 
         def prepare(source: str) -> tuple[np.ndarray, bytes] | PreviewError:
@@ -221,23 +250,25 @@ class Pipeline:
                 workers.submit(work)
             left = len(sources)
             while left:
+                if done.empty():
+                    yield '', None
                 try:
                     outcome = done.get(timeout=_PATIENCE)
                 except queue.Empty:
-                    yield '', None
-                else:
-                    yield outcome
-                    left -= 1
-                    supply.used()
+                    continue
+                yield outcome
+                left -= 1
+                supply.used()
         finally:
             supply.close()
             workers.shutdown(wait=False, cancel_futures=True)
 
-    def _store(self, batch: list[tuple[str, np.ndarray, bytes]]) -> None:
+    def _store(self, batch: list[tuple[str, np.ndarray, bytes]], vectors: np.ndarray,
+               progress: Progress) -> None:
         keys = [image_key(source) for source, _, _ in batch]
-        vectors = self.encoder.encode_images(np.stack([array for _, array, _ in batch]))
         self.store.put(image_space(self.encoder), keys, vectors,
                        [(key, small) for key, (_, _, small) in zip(keys, batch, strict=True)])
+        progress.count('embedded', len(batch))
 
 
 class _Supply:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
-__all__ = ['MAX_CHARACTERS', 'check_count', 'check_fraction', 'check_phrases', 'check_query',
-           'check_weights', 'invalid']
+__all__ = ['MAX_CHARACTERS', 'check_count', 'check_fraction', 'check_phrases', 'check_progress',
+           'check_query', 'check_weights', 'invalid']
 
 MAX_CHARACTERS = 2000
 
@@ -201,3 +201,21 @@ def check_fraction(value: bool | float, name: str, default: float) -> float | No
     if not isinstance(value, Real) or not 0 < value <= 1:
         raise invalid(f'{name} must be True, False, or a cosine above 0 and up to 1.')
     return float(value)
+
+
+def check_progress(value: bool | str) -> None:
+    """
+    How much is shown of the progress.
+
+    Parameters
+    ----------
+    value : bool or str
+        The argument ``show_progress``.
+
+    Raises
+    ------
+    astroquery.exceptions.InvalidQueryError
+        If it is neither a truth value nor ``'live'``.
+    """
+    if value not in (True, False, 'live'):
+        raise invalid(f"show_progress must be True, False or 'live', not {value!r}.")

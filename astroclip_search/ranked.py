@@ -14,6 +14,7 @@ from astropy.table import MaskedColumn, Table
 from astroquery.exceptions import BlankResponseWarning, LargeQueryWarning, NoResultsWarning
 
 from .encoder import Encoder
+from .progress import STOPPED
 from .query import Query
 from .ranking import SURPRISING, WEIGHTS, Scores
 from .references import References
@@ -76,7 +77,7 @@ def strings(values: Sequence[str]) -> np.ndarray:
     ndarray
         Dtype U; an empty list alone would become an array of floats.
     """
-    if len(set(values)) == 1:  # as most statuses and messages are
+    if len(values) and values.count(values[0]) == len(values):  # as most statuses and messages are
         return np.full(len(values), values[0])
     return np.array(values, dtype=str)
 
@@ -158,10 +159,14 @@ def warn_of_rows(references: References) -> None:
     elif bad:
         warnings.warn(f'{bad} of {n} images could not be read; see clip_status and clip_message.',
                       BlankResponseWarning, stacklevel=3)
-    late = sum('conf.query_timeout' in message for message in references.message)
+    late = sum('conf.query_timeout' in message for message in filter(None, references.message))
     if good and late:
         warnings.warn(f'There was no time for {late} of {n} images. Call again to go on, or raise '
                       'conf.query_timeout.', LargeQueryWarning, stacklevel=3)
+    n_left = references.message.count(STOPPED)
+    if good and n_left:
+        warnings.warn(f'Stopped before {n_left} of {n} rows were read. Call again to go on.',
+                      LargeQueryWarning, stacklevel=3)
 
 
 def warn_of_chance(scores: Scores) -> None:

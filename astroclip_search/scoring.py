@@ -3,12 +3,12 @@
 References and a query -> scores, by way of the store.
 """
 
-import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astroquery.exceptions import InputWarning, LargeQueryWarning
@@ -18,10 +18,14 @@ from .diversity import N_COMPARED, duplicates, take_turns
 from .embeddings import Pipeline, image_space, words_space
 from .encoder import Encoder
 from .exceptions import PreviewError
+from .progress import STOPPED, Progress
 from .query import Query
 from .ranking import Scores, combine, order
 from .references import LINK, References, image_key, is_path, parts
 from .store import Space
+
+if TYPE_CHECKING:
+    from .gallery import Gallery
 
 __all__ = ['OF_ORDER', 'arrange', 'bring', 'n_workers', 'score', 'warn_of_length']
 
@@ -36,7 +40,8 @@ _WORDS_PART = 256
 
 
 def score(references: References, query: Query, *, by: str, pipeline: Pipeline, max_images: int,
-          show_progress: bool = False, stored_only: bool = False) -> Scores:
+          show_progress: bool = False, draw: 'Callable[[Scores], Gallery] | None' = None,
+          stored_only: bool = False) -> Scores:
     """
     Scores of all rows.
 
@@ -54,6 +59,9 @@ def score(references: References, query: Query, *, by: str, pipeline: Pipeline, 
         Images that are downloaded at most.
     show_progress : bool
         Show a progress bar on a terminal or in a notebook.
+    draw : callable, optional
+        Makes a gallery of the best rows, which is shown while images arrive; see
+        `~astroclip_search.progress.Progress`.
     stored_only : bool
         Read no image: a row whose embedding is not in the store has no score.
 
@@ -74,19 +82,48 @@ def score(references: References, query: Query, *, by: str, pipeline: Pipeline, 
             words = worker.submit(_score_words, references, query, by, pipeline, stopped)
             if by != 'text':
                 vector = query.image_vector(encoder)
-                space, positions = bring(references, pipeline, words=words, max_images=max_images,
-                                         show_progress=show_progress, stored_only=stored_only)
-                image = _cosines(space, positions, vector)
                 if background.image is not None:
                     image_background = background.cosines(vector)
-            text, text_background = words.result()
+                best = None if draw is None else lambda: draw(_so_far(
+                    references, vector, words, pipeline, by=by, image_background=image_background,
+                    weights=query.ranking_weights(encoder)))
+                space, positions = bring(references, pipeline, words=words, max_images=max_images,
+                                         show_progress=show_progress, best=best,
+                                         stored_only=stored_only)
+                image = _cosines(space, positions, vector)
+            if STOPPED in references.message:
+                stopped.set()
+            try:
+                text, text_background = words.result()
+            except KeyboardInterrupt:
+                if draw is None:
+                    raise
+                stopped.set()
+                text, text_background = words.result()
+            unread = np.isnan(text) & stopped.is_set()
         finally:
             stopped.set()
     if by == 'text':
         references.status = ['SKIPPED' if np.isnan(value) else 'OK' for value in text]
         references.message = ['the row has no words' if np.isnan(value) else '' for value in text]
+    for i in np.flatnonzero(unread).tolist():
+        if references.words[i] and by != 'image':
+            references.message[i] = STOPPED
     return combine(image, text, by=by, weights=query.ranking_weights(encoder),
                    image_background=image_background, text_background=text_background)
+
+
+def _so_far(references: References, vector: np.ndarray, words: Future, pipeline: Pipeline,
+            **options: Any) -> Scores:
+    """
+    Scores of the rows whose images are in the store by now.
+    """
+    space = pipeline.store.space(image_space(pipeline.encoder), ())
+    image = _cosines(space, _positions(space, references, range(len(references))), vector)
+    text, text_background = np.full(len(references), np.nan, np.float32), None
+    if words.done():
+        text, text_background = words.result()
+    return combine(image, text, text_background=text_background, **options)
 
 
 def _score_words(references: References, query: Query, by: str, pipeline: Pipeline,
@@ -117,14 +154,14 @@ def _words_cosines(words: list[str], query: np.ndarray, pipeline: Pipeline,
 
 
 def _look_up(pipeline: Pipeline, name: str,
-             keys: Sequence[str | None]) -> tuple[Space, np.ndarray, list[int]]:
+             keys: list[str | None]) -> tuple[Space, np.ndarray, list[int]]:
     """
     A space, the position in it of each key, and the indices of keys that are not stored anywhere.
 
     An empty key stands for nothing at all: its position is negative, and it is not absent.
     """
     space = pipeline.store.space(name, ())
-    positions = space.positions(keys)
+    positions = space.recall(keys)
     unseen = [i for i in np.flatnonzero(positions < 0).tolist() if keys[i]]
     if unseen:  # in this process; on disk they may be
         pipeline.store.space(name, [keys[i] for i in unseen])
@@ -149,6 +186,7 @@ def _cosines(space: Space, positions: np.ndarray, query: np.ndarray) -> np.ndarr
 
 def bring(references: References, pipeline: Pipeline, *, words: Future | None = None,
           max_images: int | None = None, show_progress: bool = False,
+          best: 'Callable[[], Gallery] | None' = None,
           stored_only: bool = False) -> tuple[Space, np.ndarray]:
     """
     Bring all images into the store that are not there, and set the status of each row.
@@ -166,6 +204,8 @@ def bring(references: References, pipeline: Pipeline, *, words: Future | None = 
         Images that are downloaded at most.
     show_progress : bool
         Show a progress bar.
+    best : callable, optional
+        Shows the best so far, see `~astroclip_search.progress.Progress`.
     stored_only : bool
         Read no image.
 
@@ -186,12 +226,15 @@ def bring(references: References, pipeline: Pipeline, *, words: Future | None = 
         for i in absent:
             references.message[i] = f'{_LOST}: rank again'
     elif absent:
-        _embed(references, absent, words, pipeline, max_images, show_progress)
+        _embed(references, absent, words, pipeline, max_images, show_progress, best)
         # A file that was changed in the meantime has another key by now.
-        positions[absent] = space.positions(
-            image_key(references.sources[i]) if references.status[i] == 'OK' else ''
-            for i in absent)
+        positions[absent] = _positions(space, references, absent)
     return space, positions
+
+
+def _positions(space: Space, references: References, rows: Iterable[int]) -> np.ndarray:
+    return space.positions(image_key(references.sources[i]) if references.status[i] == 'OK' else ''
+                           for i in rows)
 
 
 def arrange(references: References, scores: Scores, pipeline: Pipeline, *,
@@ -232,7 +275,7 @@ def arrange(references: References, scores: Scores, pipeline: Pipeline, *,
         shown = np.concatenate([best[twin < 0], shown[N_COMPARED:]])
     if groups is not None:
         shown = take_turns(shown, groups)
-    place = {row: i for i, row in enumerate(shown.tolist(), 1)}
+    place = {row: i for i, row in enumerate(shown.tolist(), 1)} if len(folded) else {}
     for row, twin in zip(folded.tolist(), twins.tolist(), strict=True):
         said = references.message[row]
         references.message[row] = (f'{said}; ' if said else '') + (
@@ -269,7 +312,7 @@ def _follow_links(references: References, words: Future | None, pipeline: Pipeli
 
 
 def _embed(references: References, rows: list[int], words: Future | None, pipeline: Pipeline,
-           max_images: int, show_progress: bool) -> None:
+           max_images: int, show_progress: bool, best: 'Callable[[], Gallery] | None') -> None:
     """
     Bring the images of some rows into the store; set the status of those where it fails.
     """
@@ -280,9 +323,9 @@ def _embed(references: References, rows: list[int], words: Future | None, pipeli
     missing = [source for source in missing if source not in left_out]
     failures = {}
     if missing:
-        with _progress(len(missing), show_progress) as advance:
+        with Progress(len(missing), show=show_progress, best=best) as progress:
             failures = pipeline.embed(missing, references.objects, n_workers=n_workers(
-                missing, pipeline.fetcher.limits.n_connections), advance=advance)
+                missing, pipeline.fetcher.limits.n_connections), progress=progress)
     for i in rows:
         source = references.sources[i]
         if source in failures:
@@ -292,12 +335,13 @@ def _embed(references: References, rows: list[int], words: Future | None, pipeli
             references.status[i] = 'SKIPPED'
             references.message[i] = f'more than {max_images} images: call again to go on'
     # A row whose colours cannot be had still has its own image.
-    grey = [i for i in rows if references.sources[i] in failures and i in references.own]
+    grey = [i for i in rows if i in references.own and references.sources[i] in failures
+            and failures[references.sources[i]].reason != STOPPED]
     for i in grey:
         references.message[i] = f'no colour: {failures[references.sources[i]].reason}'
         references.status[i], references.sources[i] = 'OK', references.own.pop(i)
     if grey:
-        _embed(references, grey, words, pipeline, max_images, show_progress)
+        _embed(references, grey, words, pipeline, max_images, show_progress, best)
 
 
 def _left_out(references: References, rows: list[int], words: Future | None,
@@ -319,18 +363,6 @@ def _left_out(references: References, rows: list[int], words: Future | None,
     warnings.warn(f'{len(remote)} images would have to be downloaded: only {taken} are. Call again '
                   'to go on, or raise max_images.', LargeQueryWarning, stacklevel=6)
     return set(remote[max_images:])
-
-
-@contextlib.contextmanager
-def _progress(total: int, wanted: bool) -> Iterator:
-    if not wanted:
-        yield None
-        return
-    from tqdm.auto import tqdm
-
-    # disable=None is silent where the output is no terminal.
-    with tqdm(total=total, desc='images', unit='image', disable=None, leave=False) as bar:
-        yield bar.update
 
 
 def n_workers(sources: Sequence[str | None], n_connections: int) -> int:

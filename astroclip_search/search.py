@@ -4,6 +4,7 @@ The verbs: the only module that knows all others.
 """
 
 import contextlib
+import functools
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,14 @@ from urllib.parse import urlsplit
 
 from .descriptions import Descriptions
 from .feedback import Feedback
-from .phrases import check_count, check_fraction, check_query, check_weights, invalid
+from .phrases import (
+    check_count,
+    check_fraction,
+    check_progress,
+    check_query,
+    check_weights,
+    invalid,
+)
 from .pictures import Pictures
 from .plots import Plots
 from .queries import MastQueries
@@ -26,10 +34,16 @@ if TYPE_CHECKING:
 
     from .embeddings import Pipeline
     from .encoder import Encoder
+    from .gallery import Gallery
+    from .query import Query
+    from .ranking import Scores
     from .references import References
     from .store import Store
 
 __all__ = ['ClipSearch', 'ClipSearchClass']
+
+# Images that are shown while others are on their way.
+_N_LIVE = 12
 
 
 class ClipSearchClass(MastQueries, VoQueries, Feedback, Descriptions, Pictures, Plots, Vectors):
@@ -96,7 +110,7 @@ class ClipSearchClass(MastQueries, VoQueries, Feedback, Descriptions, Pictures, 
              image_dir: str | Path | None = None, coordinates: 'SkyCoord | str | None' = None,
              radius: 'Quantity | str | None' = None, colour: bool = False,
              sky_context: str | None = None, max_images: int | None = None, cache: bool = True,
-             show_progress: bool | None = None) -> 'Table':
+             show_progress: bool | str | None = None) -> 'Table':
         """
         Order a result by what its images show.
 
@@ -145,8 +159,12 @@ class ClipSearchClass(MastQueries, VoQueries, Feedback, Descriptions, Pictures, 
             those whose words fit best are taken; call again to go on.
         cache : bool
             Keep embeddings on disk, and use those that are there.
-        show_progress : bool, optional
-            Show a progress bar.
+        show_progress : bool or 'live', optional
+            Show on a terminal or in a notebook how many images are queued, fetched, embedded and
+            failed. With ``'live'`` a notebook also shows the best images so far, and a terminal
+            the name of the best one; and an interruption (the stop button of the notebook, or
+            Ctrl-C) gives the ranking of what has been embedded by then, the other rows
+            ``SKIPPED``. Without, it raises `KeyboardInterrupt`; nothing embedded is lost.
 
         Returns
         -------
@@ -215,9 +233,11 @@ class ClipSearchClass(MastQueries, VoQueries, Feedback, Descriptions, Pictures, 
             query = Query(phrases, negatives, weights=weights, **{
                 name: examples.embed(part, pipeline, show_progress=progress)
                 for name, part in shown.items()})
+            draw = functools.partial(self._best_so_far, table, references, query, by, pipeline)
             scores = scoring.score(references, query, by=by, pipeline=pipeline,
                                    max_images=self._setting('max_images', max_images),
-                                   show_progress=progress)
+                                   show_progress=progress,
+                                   draw=draw if progress == 'live' else None)
             rows = scoring.arrange(references, scores, pipeline, groups=groups, cosine=cosine)
         best = ranked.ranked_table(table, references, scores, rows[:limit])
         best.meta['clip'] = ranked.provenance(references, query, scores, by, encoder)
@@ -281,12 +301,36 @@ class ClipSearchClass(MastQueries, VoQueries, Feedback, Descriptions, Pictures, 
             warn_of_none(ranked.meta['clip']['chance'], false_alarm_rate)
         return ranked[np.flatnonzero(kept)[:limit]]
 
+    def _best_so_far(self, table: 'Table', references: 'References', query: 'Query', by: str,
+                     pipeline: 'Pipeline', scores: 'Scores') -> 'Gallery':
+        """
+        The best rows of those that have a score.
+        """
+        from . import ranked
+        from .display import heading, tiles
+        from .gallery import Gallery
+        from .ranking import order
+        from .references import image_key
+
+        provenance = ranked.provenance(references, query, scores, by, pipeline.encoder)
+        rows = order(scores.score)[:min(_N_LIVE, provenance['n_ranked'])]
+        sources = [references.sources[i] for i in rows.tolist()]
+        title, note = heading(provenance)
+        return Gallery(
+            tiles(ranked.ranked_table(table, references, scores, rows),
+                  [pipeline.store.thumbnail(image_key(source)) for source in sources],
+                  [self._address(source) for source in sources]),
+            title=title, note=f'The best so far: {note}')
+
     # ---- parts ---------------------------------------------------------------------------
 
     def _setting(self, name: str, value: Any = None) -> Any:
         from . import conf
 
-        return getattr(conf, name) if value is None else value
+        value = getattr(conf, name) if value is None else value
+        if name == 'show_progress':
+            check_progress(value)
+        return value
 
     def _encoder(self) -> 'Encoder':
         if self._given_encoder is not None:

@@ -88,7 +88,7 @@ def test_the_variant_is_that_of_the_setting():
      'show_progress = False': False, 'mast_collections = HLA': ['HLA'], 'model = a/b': 'a/b',
      'mast_calib_levels = 2': ['2'], 'private_hosts = localhost:8080': ['localhost:8080'],
      'model_variant = int8': 'int8'},
-    {'timeout = 2': 2.0, 'query_timeout = 0': 0.0,
+    {'timeout = 2': 2.0, 'query_timeout = 0': 0.0, 'show_progress = live': 'live',
      'mast_collections = HST, JWST, HLA': ['HST', 'JWST', 'HLA'],
      'private_hosts = a.local, b.local:81': ['a.local', 'b.local:81']}])
 def test_configuration_file(tmp_path, lines):

@@ -16,6 +16,7 @@ from astroclip_search import embeddings, pixels
 from astroclip_search.embeddings import Pipeline, image_space, words_space
 from astroclip_search.exceptions import EncoderError, PreviewError
 from astroclip_search.previews import Fetcher, Limits
+from astroclip_search.progress import Progress
 from astroclip_search.references import image_key
 from astroclip_search.store import Store
 from tests.colours import ColourEncoder
@@ -74,9 +75,10 @@ def stored(pipeline, sources):
 
 def test_every_image_is_embedded_once_and_counted(pipeline, server):
     pipeline = pipeline()
-    counted = []
-    assert pipeline.embed(SOURCES, {}, n_workers=7, advance=lambda: counted.append(1)) == {}
-    assert len(counted) == pipeline.encoder.n_images == len(SOURCES)
+    counted = Progress(len(SOURCES))
+    assert pipeline.embed(SOURCES, {}, n_workers=7, progress=counted) == {}
+    assert pipeline.encoder.n_images == len(SOURCES)
+    assert counted.counts == {'fetched': len(SOURCES), 'embedded': len(SOURCES)}
     assert sorted(server.downloads()) == sorted(SOURCES)
     colours = np.array(list(COLOURS.values())) + 1e-3
     np.testing.assert_allclose(stored(pipeline, SOURCES), colours / np.linalg.norm(
@@ -187,11 +189,13 @@ def test_an_interruption_of_the_progress_bar_ends_the_workers(pipeline, server):
     server.latency = 0.02
     interrupted = pipeline(batch_size=2)
 
-    def advance():
-        raise KeyboardInterrupt
+    class Interrupted(Progress):
+        def show(self):
+            if self.counts:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        interrupted.embed(SOURCES, {}, n_workers=2, advance=advance)
+        interrupted.embed(SOURCES, {}, n_workers=2, progress=Interrupted(len(SOURCES)))
     interrupted.fetcher.close()
     time.sleep(0.1)
     asked = len(server.downloads())
@@ -285,13 +289,18 @@ def test_a_slow_host_does_not_keep_the_others_waiting(pipeline, server):
         there = [f'{slow.url}{path}{source}' for source in SOURCES]
         here = [f'{server.url}{path}{source}' for source in SOURCES]
         finished = []
+
+        class Timed(Progress):
+            def count(self, what, n=1):
+                super().count(what, n)
+                finished.append((self.counts['fetched'], time.monotonic() - started))
+
         with fetcher:
             started = time.monotonic()
-            failures = pipeline.embed(
-                there + here, {}, n_workers=6,
-                advance=lambda: finished.append(time.monotonic() - started))
+            failures = pipeline.embed(there + here, {}, n_workers=6,
+                                      progress=Timed(len(there + here)))
     assert set(failures) == set(there)
-    assert finished[len(here) - 1] < 0.5
+    assert min(when for n, when in finished if n == len(here)) < 0.5
     assert failures[there[-1]].reason.startswith('given up')
 
 

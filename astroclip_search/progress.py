@@ -1,0 +1,137 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+How far the images of a query are: a line, and if wanted the best ones so far.
+"""
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .gallery import Gallery
+
+__all__ = ['STOPPED', 'Progress']
+
+STOPPED = 'stopped: call again to go on'
+"""
+Message of the rows that were not reached before an interruption.
+"""
+
+# Seconds between two pictures of the best so far.
+_EVERY = 2.0
+
+
+class Progress:
+    """
+    Counts images by what has become of them, and shows the counts.
+
+    A context manager. It is silent unless it is shown, and where the output is neither a terminal
+    nor a notebook.
+
+    Parameters
+    ----------
+    total : int
+        Images that there are in all.
+    show : bool
+        Draw a line with counts, rate and the time that is left.
+    best : callable, optional
+        Makes a `~astroclip_search.gallery.Gallery` of the best images so far. A notebook shows it,
+        a terminal the name of the first; it is called every two seconds at most. With it, an
+        interruption ends the work and not the query.
+
+    Attributes
+    ----------
+    counts : Counter
+        How many were ``'fetched'`` (and decoded), ``'embedded'``, or ``'failed'``.
+    """
+
+    def __init__(self, total: int, *, show: bool = False,
+                 best: 'Callable[[], Gallery] | None' = None):
+        self.total = total
+        self.counts: Counter[str] = Counter()
+        self._best = best
+        self._lock = threading.Lock()
+        self._next = 0.0
+        self._name = ''
+        self._handle: Any = None
+        self._bar: Any = _bar(total) if show else None
+        self._shown = show and not self._bar.disable
+        if self._shown and best is not None and _in_notebook():
+            from IPython.display import display
+
+            self._handle = display({'text/plain': ''}, raw=True, display_id=True)
+
+    def __enter__(self) -> 'Progress':
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if exc[0] is None:
+            self._next = 0.0
+            self.show()
+        if self._bar is not None:
+            self._bar.close()
+
+    @property
+    def stoppable(self) -> bool:
+        """
+        Whether an interruption ends the work and not the query.
+        """
+        return self._best is not None
+
+    def count(self, what: str, n: int = 1) -> None:
+        """
+        Count images; from any thread.
+
+        Parameters
+        ----------
+        what : {'fetched', 'embedded', 'failed'}
+            What has become of them.
+        n : int
+            How many.
+        """
+        with self._lock:
+            self.counts[what] += n
+
+    def show(self) -> None:
+        """
+        Bring what is shown up to date; from the thread that made it.
+        """
+        if not self._shown:
+            return
+        with self._lock:
+            counts = self.counts.copy()
+        if self._best is not None and counts['embedded'] and time.monotonic() >= self._next:
+            best = self._best()
+            if self._handle is not None:
+                self._handle.update(best)
+            self._name = ''.join(f'; best: {tile.name[:30]}' for tile in best.tiles[:1])
+            self._next = time.monotonic() + _EVERY
+        self._bar.set_postfix_str(
+            f'{self.total - counts["fetched"] - counts["failed"]} queued, '
+            f'{counts["fetched"]} fetched, {counts["embedded"]} embedded, '
+            f'{counts["failed"]} failed{self._name}', refresh=False)
+        self._bar.update(counts['embedded'] + counts['failed'] - self._bar.n)
+
+
+def _bar(total: int) -> Any:
+    notebook = _in_notebook()
+    if notebook and find_spec('ipywidgets'):
+        from tqdm.notebook import tqdm
+    else:
+        from tqdm import tqdm
+    # disable=None is silent where the output is no terminal.
+    return tqdm(total=total, desc='images', unit='image', leave=False,
+                disable=False if notebook else None)
+
+
+def _in_notebook() -> bool:
+    """
+    Whether this is the kernel of a notebook, which has no terminal and shows pictures.
+    """
+    ipython = sys.modules.get('IPython')
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, 'kernel')
