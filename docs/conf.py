@@ -4,7 +4,11 @@ Settings of the documentation; those shared by the astropy family come first.
 """
 
 import os
+import sys
+import tempfile
 from importlib.metadata import version as _version
+from importlib.util import find_spec
+from pathlib import Path
 
 from sphinx_astropy.conf.v2 import *  # noqa: F403 - the way that package is used
 from sphinx_astropy.conf.v2 import (
@@ -20,9 +24,13 @@ copyright = f'2026, {author}'
 release = _version('astroclip-search')
 version = '.'.join(release.split('.')[:2])
 
-extensions += ['myst_parser', 'sphinx_design']
-source_suffix = {'.rst': 'restructuredtext', '.md': 'markdown'}
-exclude_patterns += ['_build', 'reference/api/*.inc']
+_docs = Path(__file__).parent
+sys.path[:0] = [str(_docs / '_extensions'), str(_docs.parent)]
+
+extensions += ['myst_nb', 'sphinx_design', 'own_pages']
+source_suffix = {'.rst': 'restructuredtext', '.md': 'myst-nb'}
+exclude_patterns += ['_*', 'reference/api/*.inc', 'tutorials/notebooks',
+                     'development/modules.inc']
 
 html_title = f'{project} {version}'
 html_theme_options |= {
@@ -35,8 +43,30 @@ html_theme_options |= {
 html_static_path = ['_static']
 html_css_files = ['tables.css']
 # Pages without pages below them need no list of those.
-html_sidebars = {page: [] for page in ('getting_started', 'model_card', 'development', 'citation',
-                                       'changes')}
+html_sidebars = {page: [] for page in ('install', 'getting_started', 'gallery', 'comparison',
+                                       'model_card', 'citation', 'changes')}
+
+# Tutorials are run when the documentation is built; an error in one is an error of the build.
+nb_execution_mode = 'auto'
+nb_execution_raise_on_error = True
+nb_execution_timeout = 240
+nb_execution_in_temp = True
+nb_merge_streams = True
+if not (find_spec('torch') and find_spec('open_clip')):  # `tox -e build_docs` has both
+    nb_execution_excludepatterns = ['tutorials/fine_tune.md']
+myst_enable_extensions = ['dollarmath', 'colon_fence']
+suppress_warnings = ['mystnb.unknown_mime_type']  # widgets and the like, beside what is shown
+
+# They find the stand-ins of archives, and no settings and no cache of whoever builds.
+os.environ['PATH'] = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+os.environ['PYTHONPATH'] = os.pathsep.join(sys.path[:2])
+_home = tempfile.TemporaryDirectory(prefix='astroclip-search-docs-')
+for _variable in ('XDG_CONFIG_HOME', 'XDG_CACHE_HOME'):
+    for _package in ('astropy', 'astroquery', 'astroclip_search'):
+        Path(_home.name, _variable, _package).mkdir(parents=True)
+    os.environ[_variable] = str(Path(_home.name, _variable))
+os.environ['IPYTHONDIR'] = str(Path(_home.name, 'ipython'))
+os.environ['HF_HUB_OFFLINE'] = '1'
 
 # The public names are few, so they are one page each.
 automodapi_toctreedirnm = 'reference/api'
