@@ -175,41 +175,44 @@ class _Graph:
         return self.add('MatMul', [self.add('Sub', [self.cast(rows), self.real(128)]),
                                    self.real(weight)])
 
-    def product(self, name, linear, columns=slice(None)):
+    def linear(self, name, linear, columns=slice(None)):
+        """
+        Append a product with a constant, and its bias.
+        """
         weight = linear.weight[:, columns]
+        bias = None if linear.bias is None else linear.bias[columns]
         self.products.append(name)
         if not self.ranges:
-            return self.add('MatMul', [name, self.real(weight)])
+            product = self.add('MatMul', [name, self.real(weight)])
+            return product if bias is None else self.add('Add', [product, self.real(bias)])
         least, largest = self.ranges[len(self.products) - 1]
         scale = np.float32(max(largest - least, 1e-12) / 255)
         zero = np.uint8(np.clip(np.rint(-least / scale), 0, 255))
         if name not in self.whole_of:
             self.whole_of[name] = self.add('QuantizeLinear', [name, self.constant(scale),
                                                               self.constant(zero)])
-        return self.whole_product(self.whole_of[name], scale, zero, weight)
+        return self.whole_product(self.whole_of[name], scale, zero, weight, bias)
 
-    def whole_product(self, name, scale, zero, weight):
+    def whole_product(self, name, scale, zero, weight, bias=None):
         """
         Append a product of uint8 and int8, summed in int32.
         """
         steps = np.abs(weight).max(0).clip(1e-12) / LARGEST
         return self.contrib('MatMulIntegerToFloat', [
             name, self.constant(np.rint(weight / steps).astype(np.int8)), self.constant(scale),
-            self.constant(steps.astype(np.float32)), self.constant(zero)])
+            self.constant(steps.astype(np.float32)), self.constant(zero), '',
+            *([] if bias is None else [self.real(bias)])])
 
-    def sum(self, states, change, bias):
-        return self.add('Add', [states, self.add('Add', [change, self.real(bias)])])
+    def attention(self, parts, seen='', **attributes):
+        return self.contrib('MultiHeadAttention', [*parts, '', seen], num_heads=self.heads,
+                            **attributes)
 
-    def attention(self, parts, bias, seen='', **attributes):
-        return self.contrib('MultiHeadAttention', [*parts, self.real(bias), seen],
-                            num_heads=self.heads, **attributes)
-
-    def activated(self, name, bias):
+    def activated(self, name):
         if self.activation == 'gelu':
-            return self.contrib('BiasGelu', [name, self.real(bias)])
+            return self.contrib('Gelu', [name])
         if self.activation == 'gelu_tanh':
-            return self.contrib('FastGelu', [name, self.real(bias)])
-        return self.contrib('QuickGelu', [self.add('Add', [name, self.real(bias)])], alpha=1.702)
+            return self.contrib('FastGelu', [name])
+        return self.contrib('QuickGelu', [name], alpha=1.702)
 
     def blocks(self, states, blocks, pick, last, *, causal=False, seen=''):
         """
@@ -219,37 +222,35 @@ class _Graph:
         for i, block in enumerate(blocks):
             width = len(block.qkv.weight)
             if pick and i == len(blocks) - 1:
-                both = self.product(normed, block.qkv, slice(width, None))
-                query = self.product(pick(normed), block.qkv, slice(width))
+                both = self.linear(normed, block.qkv, slice(width, None))
+                query = self.linear(pick(normed), block.qkv, slice(width))
                 parts = [query, *self.add('Split', [both], outputs=2, axis=-1)]
-                mixed = self.attention(parts, block.qkv.bias, seen)
+                mixed = self.attention(parts, seen)
                 states = pick(states)
             else:
-                parts = self.add('Split', [self.product(normed, block.qkv)], outputs=3, axis=-1)
-                mixed = self.attention(parts, block.qkv.bias, unidirectional=int(causal))
-            states = self.sum(states, self.product(mixed, block.out), block.out.bias)
+                parts = self.add('Split', [self.linear(normed, block.qkv)], outputs=3, axis=-1)
+                mixed = self.attention(parts, unidirectional=int(causal))
+            states = self.add('Add', [states, self.linear(mixed, block.out)])
             normed = self.norm(states, block.mlp_norm)
-            states = self.sum(states, self.mlp(normed, block), block.down.bias)
+            states = self.add('Add', [states, self.mlp(normed, block)])
             after = blocks[i + 1].attention_norm if i + 1 < len(blocks) else last
             normed = self.norm(states, after)
         return normed
 
     def mlp(self, name, block):
-        return self.product(self.activated(self.product(name, block.up), block.up.bias), block.down)
+        return self.linear(self.activated(self.linear(name, block.up)), block.down)
 
     def pool(self, states, pool, shape):
         """
         Append the attention of a learned query.
         """
         block, width = pool.block, len(pool.probe)
-        query = (pool.probe @ block.qkv.weight[:, :width])[None, None]
-        query = self.add('Expand', [self.real(query), shape])
-        parts = self.add('Split', [self.product(states, block.qkv, slice(width, None))],
-                         outputs=2, axis=-1)
-        mixed = self.product(self.attention([query, *parts], block.qkv.bias), block.out)
-        states = self.add('Add', [mixed, self.real(block.out.bias)])
-        change = self.mlp(self.norm(states, block.mlp_norm), block)
-        return self.add('Add', [self.add('Add', [change, self.real(block.down.bias)]), states])
+        query = pool.probe @ block.qkv.weight[:, :width] + block.qkv.bias[:width]
+        query = self.add('Expand', [self.real(query[None, None]), shape])
+        parts = self.add('Split', [self.linear(states, block.qkv, slice(width, None))], outputs=2,
+                         axis=-1)
+        states = self.linear(self.attention([query, *parts]), block.out)
+        return self.add('Add', [states, self.mlp(self.norm(states, block.mlp_norm), block)])
 
     def finish(self, states, projection, output):
         """
@@ -257,9 +258,7 @@ class _Graph:
         """
         states = self.add('Squeeze', [states, self.whole([1])])
         if projection:
-            states = self.product(states, projection)
-            if projection.bias is not None:
-                states = self.add('Add', [states, self.real(projection.bias)])
+            states = self.linear(states, projection)
         if self.kind != np.float32:
             # The squares of a long vector would overflow.
             states = self.cast(states, np.float32)
