@@ -89,6 +89,7 @@ class Gallery:
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
             '<meta name="color-scheme" content="light dark">'
+            '<meta name="generator" content="astroclip-search">'
             f'<title>{escape(self.title) or "Gallery"}</title>'
             f'<style>body{{margin:0}}{_style("gallery")}</style></head>'
             f'<body><main>{self._body("gallery", "", 1)}</main></body></html>\n',

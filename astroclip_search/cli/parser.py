@@ -195,6 +195,14 @@ def _add_upkeep(commands) -> None:
         """, '', 'selftest', 'selftest --device cuda --json')
     _add_model(selftest)
 
+    mcp = _command(commands, 'mcp', upkeep.serve, 'serve an assistant (Model Context Protocol)', """
+        Answer an assistant such as Claude or Copilot over standard input and output: it can search
+        by what images show, describe images, and write galleries. It starts this command itself;
+        the user guide has its settings. Needs the SDK: pip install "astroclip-search[mcp]".
+        """, '', 'mcp', 'mcp ~/observations')
+    mcp.add_argument('folders', nargs='*', metavar='FOLDER',
+                     help='read and write files in these folders only')
+
     completion = _command(commands, 'completion', upkeep.completion,
                           'print a completion script for a shell', """
         Print a script with which the shell completes commands, options and file names. Needs

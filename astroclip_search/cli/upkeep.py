@@ -9,7 +9,7 @@ from ..phrases import invalid
 from . import output
 
 __all__ = ['cache_info', 'clear_cache', 'completion', 'download_model', 'list_models', 'selftest',
-           'versions']
+           'serve', 'versions']
 
 
 def list_models(arguments: argparse.Namespace) -> int:
@@ -104,6 +104,18 @@ def completion(arguments: argparse.Namespace) -> int:
         raise invalid('The script is made by shtab: '
                       'pip install "astroclip-search[completion]".') from None
     print(shtab.complete(arguments.parser(), arguments.shell))
+    return 0
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """
+    Serve an assistant by the Model Context Protocol, until it goes.
+    """
+    try:
+        from ..mcp_server import main
+    except ImportError as error:
+        raise invalid(f'{error}.') from None
+    main(arguments.folders)
     return 0
 
 
