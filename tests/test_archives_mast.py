@@ -177,6 +177,21 @@ def test_programmes_take_turns(serve):
     assert ''.join(table['proposal_id']) == 'CCABABAAAA'
 
 
+@pytest.mark.parametrize(('text', 'found'), [
+    ('ring galaxy', 'AC'), ('ring', 'AC'), ('bar', 'E'), ('nebula', 'F'), ('NGC spiral', 'D'),
+    ('monitor', 'B'), ('nova', 'GF'),  # no row has it but as a part
+])
+def test_words_are_no_parts_of_others(serve, text, found):
+    titles = {'A': 'Ringed worlds', 'B': 'Monitoring of strings', 'C': 'A pair; RINGS?',
+              'D': 'NGC1300_drz', 'E': 'Barred', 'F': 'Supernovae and nebulae',
+              'G': 'After a supernova'}
+    serve(Archive([{'obsid': obsid, 'obs_id': obsid, 'proposal_id': obsid, 'obs_title': title,
+                    'dataproduct_type': 'image'} for obsid, title in titles.items()], {}))
+    table, selection = search_words(text, {}, max_rows=10)
+    assert set(table['obsid']) == set(found)
+    assert '=*' in selection
+
+
 def test_candidates_without_the_usual_columns(mast):
     from astropy.table import Table
 

@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 from astropy.table import Table, vstack
 
 from ..phrases import invalid
+from .columns import text_column
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -295,7 +296,9 @@ def search_words(text: str, filters: dict[str, Any], *, max_rows: int,
     """
     Candidates for a bare phrase: rows whose title or classification has one of its words.
 
-    MAST allows one wildcard value per column in a query, so each word is asked for in turn.
+    MAST allows one wildcard value per column in a query, so each word is asked for in turn. It
+    knows no words, only parts of them: that "ring" is also in "monitoring" counts only if no row
+    has any of the words as such.
 
     Parameters
     ----------
@@ -328,10 +331,11 @@ def search_words(text: str, filters: dict[str, Any], *, max_rows: int,
     )
 
     max_rows = max(1, max_rows)
-    queries = [(column, f'*{word}*') for column in _WORD_COLUMNS if column not in filters
+    queries = [(column, word) for column in _WORD_COLUMNS if column not in filters
                for word in keywords(text)]
-    answers, used, failures = [], [], []
-    for n_answered, (column, pattern) in enumerate(queries):
+    answers, parts, failures = [], [], []
+    for n_answered, (column, word) in enumerate(queries):
+        pattern = f'*{word}*'
         try:
             with warnings.catch_warnings():
                 # One of several narrow queries may well find nothing.
@@ -344,18 +348,34 @@ def search_words(text: str, filters: dict[str, Any], *, max_rows: int,
                 raise  # it is not this word that MAST has trouble with
             continue
         if len(found):
-            answers.append(found)
             first = f'the first {max_rows} with ' if len(found) == max_rows else ''
-            used.append(f'{first}{column}={pattern}')
+            used = f'{first}{column}={pattern}'
+            parts.append((found, used))
+            rows = _with_word(found, column, word)
+            if rows:
+                answers.append((found[rows], used))
+    answers = answers or parts
     if failures and not answers:
         raise failures[0]
     if failures:
         warnings.warn(f'{len(failures)} of {len(queries)} queries to MAST failed, so candidates '
                       f'are missing: {failures[0]}', BlankResponseWarning, stacklevel=4)
     if answers:
-        return _merge(answers)[:max_rows], 'MAST rows with ' + ' or '.join(used)
+        selection = 'MAST rows with ' + ' or '.join(used for _, used in answers)
+        return _merge([found for found, _ in answers])[:max_rows], selection
     table = criteria({**filters, 'page': 1}, observations=observations, max_rows=max_rows)
     return table, 'MAST rows in the order of the archive, as no title has a word of the text'
+
+
+def _with_word(table: Table, column: str, stem: str) -> list[int]:
+    """
+    Rows in which a stem is that of a word, and not something in the middle of one.
+    """
+    if column not in table.colnames:
+        return list(range(len(table)))
+    # Letters alone make a word, as in NGC1300; "disks", "galaxies", "nebulae" and "barred" end so.
+    word = re.compile(rf'(?<![^\W\d_]){stem}[^\W\d_]{{0,3}}(?![^\W\d_])', re.IGNORECASE)
+    return [i for i, text in enumerate(text_column(table, column)) if word.search(text)]
 
 
 def _merge(answers: list[Table]) -> Table:
