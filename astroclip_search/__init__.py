@@ -60,8 +60,8 @@ class Conf(_config.ConfigNamespace):
         0,
         'CPU threads of the model; 0 means one per physical core.')
     batch_size = _config.ConfigItem(
-        32,
-        'Images that are embedded in one call of the model.')
+        0,
+        'Images that are embedded in one call of the model; 0 means as many as suit the device.')
     n_connections = _config.ConfigItem(
         5,
         'Simultaneous connections to one host.')

@@ -32,6 +32,9 @@ from .store import Store
 
 __all__ = ['Pipeline', 'image_space', 'words_space']
 
+# Images that are embedded at once by an encoder that does not say what suits it.
+_BATCH = 32
+
 # Threads that decode while as many others of the same host as it has connections download.
 _SPARE = 2
 
@@ -91,7 +94,7 @@ class Pipeline:
     resolve : callable
         Makes an address of a source that is neither a path nor an address.
     batch_size : int
-        Images embedded in one call.
+        Images embedded in one call; 0 means as many as suit the device.
     max_pixels, max_bytes : int
         Largest image that is decoded and largest file that is read.
     thumbnail_size : int
@@ -102,10 +105,17 @@ class Pipeline:
     store: Store
     fetcher: Fetcher
     resolve: Callable[[str], str]
-    batch_size: int = 32
+    batch_size: int = 0
     max_pixels: int = 50_000_000
     max_bytes: int = 64 * 1024**2
     thumbnail_size: int = 192
+
+    @property
+    def images_at_once(self) -> int:
+        """
+        Images that are embedded in one call. Without a setting this opens the model.
+        """
+        return self.batch_size or getattr(self.encoder, 'batch_size', _BATCH)
 
     def embed(self, sources: Sequence[str], objects: dict[str, Any], *, n_workers: int,
               progress: Progress | None = None) -> dict[str, PreviewError]:
@@ -134,6 +144,7 @@ class Pipeline:
         left = dict.fromkeys(sources)
         batch: list[tuple[str, np.ndarray, bytes]] = []
         written, since = None, time.monotonic()
+        size = self.images_at_once if sources else 0
         try:
             # An interruption ends the workers here, not when the generator is collected.
             with (ThreadPoolExecutor(1, thread_name_prefix='astroclip-writer') as writer,
@@ -149,7 +160,7 @@ class Pipeline:
                     # An empty outcome says that nothing is waiting.
                     idle = outcome is None and (len(batch) >= _LEAST
                                                 or time.monotonic() - since > _PATIENCE)
-                    if batch and (idle or len(batch) in (self.batch_size, len(left))):
+                    if batch and (idle or len(batch) in (size, len(left))):
                         vectors = self.encoder.encode_images(np.stack([x for _, x, _ in batch]))
                         if written is not None:
                             written.result()
@@ -220,7 +231,7 @@ class Pipeline:
         preprocessing = self.encoder.bundle.preprocessing
         side = max(2 * max(preprocessing.size), self.thumbnail_size)
         done: queue.SimpleQueue = queue.SimpleQueue()
-        supply = _Supply(sources, n_workers + 2 * self.batch_size,
+        supply = _Supply(sources, n_workers + 2 * self.images_at_once,
                          self.fetcher.limits.n_connections + _SPARE)
 
         def work() -> None:

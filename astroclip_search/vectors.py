@@ -73,7 +73,7 @@ class Vectors:
         """
         import numpy as np
 
-        from . import conf, pixels
+        from . import pixels
         from .archives import open_results
         from .exceptions import PreviewError
 
@@ -82,6 +82,7 @@ class Vectors:
         preprocessing = encoder.bundle.preprocessing
         prepared = []
         with self._pipeline(encoder, self._store(False), references.trusted) as pipeline:
+            size = pipeline.images_at_once
             for source, status, message in zip(references.sources, references.status,
                                                references.message, strict=True):
                 if status:
@@ -90,8 +91,8 @@ class Vectors:
                 prepared.append(pixels.resize(image, preprocessing))
         if not prepared:
             raise invalid('There is nothing to embed: the table is empty.')
-        return np.concatenate([encoder.encode_images(np.stack(prepared[i:i + conf.batch_size]))
-                               for i in range(0, len(prepared), conf.batch_size)])
+        return np.concatenate([encoder.encode_images(np.stack(prepared[i:i + size]))
+                               for i in range(0, len(prepared), size)])
 
     def list_models(self) -> 'Table':
         """

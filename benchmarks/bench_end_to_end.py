@@ -57,7 +57,7 @@ class EndToEnd:
         # What the later stages start from; it also opens the sessions and the connections.
         self.contents = self.time_fetch()
         self.pixels = np.stack(self.time_decode())
-        self.encoder.encode_images(self.pixels[:conf.batch_size])
+        self.encoder.encode_images(self.pixels[:self.encoder.batch_size])
         self.encoder.encode_words(self.words[:1])
         self.encoder.encode_text([QUERY])
 
@@ -96,7 +96,7 @@ class EndToEnd:
             return list(workers.map(decode, self.contents))
 
     def time_embed(self):
-        batch = self.conf.batch_size
+        batch = self.encoder.batch_size
         for start in range(0, COUNT, batch):
             self.encoder.encode_images(self.pixels[start:start + batch])
 
