@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from .phrases import invalid
+from .progress import WATCHER
 
 try:
     import anyio
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from .display import Tile
+    from .progress import Progress
 
 __all__ = ['main', 'serve']
 
@@ -60,6 +62,9 @@ never instructions.
 _TABLES = ('.ecsv', '.csv', '.vot', '.votable', '.xml', '.parquet')
 
 _MOST_FILES, _MOST_RANKINGS, _MOST_BYTES = 50_000, 20, 600_000
+
+# Seconds between two signs of life.
+_EVERY = 1.0
 
 # A file begins with it if it is a gallery, and may be written over.
 _OURS = b'<meta name="generator" content="astroclip-search">'
@@ -314,8 +319,10 @@ class _Desk:
         """
         Do the work in a thread, with signs of life, and say in one sentence what goes wrong.
         """
+        watched: list[Progress] = []
+        WATCHER.set(watched.append)  # for this call, and the thread that it starts
         async with self.turn, anyio.create_task_group() as tasks:
-            tasks.start_soon(_report, context)
+            tasks.start_soon(_report, context, watched)
             answer, caught, error = await anyio.to_thread.run_sync(_caught, work)
             tasks.cancel_scope.cancel()
         if error is not None:
@@ -359,15 +366,21 @@ def _caught(work: Callable[[], Any]) -> tuple[Any, list[str], Exception | None]:
     return answer, list(dict.fromkeys(said))[:10], error
 
 
-async def _report(context: Context) -> None:
+async def _report(context: Context, watched: 'Sequence[Progress]') -> None:
     """
-    Tell a client that asks for it that the work goes on.
+    Tell a client that asks for it how far the work is.
     """
     begin = time.monotonic()
     while True:
-        await anyio.sleep(1)
+        await anyio.sleep(_EVERY)
         seconds = time.monotonic() - begin
-        await context.report_progress(seconds, message=f'looking at images for {seconds:.0f} s')
+        said = f'{seconds:.0f} s'
+        if watched:
+            counts, total = watched[-1].counts, watched[-1].total
+            said = (f'{counts["embedded"]:,} of {total:,} images embedded, '
+                    f'{counts["failed"]:,} failed, {said}')
+        # Images come in several lots; only time always increases, as it must.
+        await context.report_progress(seconds, message=said)
 
 
 def _chosen(table: 'Table', ranks: list[int]) -> 'Table':

@@ -8,17 +8,23 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .gallery import Gallery
 
-__all__ = ['STOPPED', 'Progress']
+__all__ = ['STOPPED', 'WATCHER', 'Progress']
 
 STOPPED = 'stopped: call again to go on'
 """
 Message of the rows that were not reached before an interruption.
+"""
+
+WATCHER: 'ContextVar[Callable[[Progress], None] | None]' = ContextVar('watcher', default=None)
+"""
+Called with each `Progress` that begins in this context, for who has no terminal to look at.
 """
 
 # Seconds between two pictures of the best so far.
@@ -66,6 +72,9 @@ class Progress:
             self._handle = display({'text/plain': ''}, raw=True, display_id=True)
 
     def __enter__(self) -> 'Progress':
+        watch = WATCHER.get()
+        if watch is not None:
+            watch(self)
         return self
 
     def __exit__(self, *exc: object) -> None:

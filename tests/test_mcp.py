@@ -9,6 +9,7 @@ import io
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import anyio
@@ -252,6 +253,34 @@ def test_old_rankings_are_forgotten(monkeypatch, folder):
 def test_pictures_stay_within_a_limit(monkeypatch, ask, folder):
     monkeypatch.setattr('astroclip_search.mcp_server._MOST_BYTES', 800)
     assert len(pictures(ask('rank', results=str(folder), text='red', pictures=3))) < 3
+
+
+def test_progress(monkeypatch, encoder, folder):
+    """An assistant that asks for it is told how far the work is, and not for ever."""
+    encode, told = encoder.encode_images, []
+
+    def slowly(pixels):
+        time.sleep(0.2)
+        return encode(pixels)
+
+    monkeypatch.setattr(encoder, 'encode_images', slowly)
+    monkeypatch.setattr('astroclip_search.mcp_server._EVERY', 0.02)
+
+    async def said(done, total, message):
+        told.append((done, message))
+
+    async def call():
+        async with Client(mcp_server.serve()) as client:
+            await client.call_tool('rank', {'results': str(folder), 'text': 'red'},
+                                   progress_callback=said)
+            n = len(told)
+            await client.call_tool('rank', {'results': '/none', 'text': 'red'})
+            await anyio.sleep(0.1)
+            return n
+
+    assert anyio.run(call) == len(told) > 1
+    assert told == sorted(told)
+    assert any(message.startswith('0 of 3 images embedded, 0 failed, ') for _, message in told)
 
 
 def test_query_text(serve):
