@@ -108,17 +108,17 @@ class OpenClip:
         pool = getattr(tower, 'text_pool_type', None) or tower.pool_type
         causal = (tower.attn_mask is not None and getattr(tower, 'cls_emb', None) is None
                   and pool in ('argmax', 'eos'))
-        pad_id = 0
+        self.pad_id = 0
         if isinstance(self._tokenizer, HFTokenizer):
             self.tokenizer = Tokenizer.from_file(str(folder / 'tokenizer.json'))
             with_cleaning(self.tokenizer, cleaning(clean))
-            pad_id = self._tokenizer.tokenizer.pad_token_id
+            self.pad_id = self._tokenizer.tokenizer.pad_token_id
         else:
             self.tokenizer = byte_pairs(self._tokenizer, clean)
-        with_padding(self.tokenizer, self.length, pad_id, always=not causal)
+        with_padding(self.tokenizer, self.length, self.pad_id, always=not causal)
         self.image_tower = _Unit(_reparameterised(self.model))
         self.text_tower = (_CausalText(tower) if causal
-                           else _Padded(self.model.encode_text, self.length, pad_id, tower))
+                           else _Padded(self.model.encode_text, self.length, self.pad_id, tower))
         self.logit_scale, self.logit_bias = _logits(self.model)
         self.settings = PreprocessCfg(**self.model.visual.preprocess_cfg)
         self.preprocessor = _open_clip_preprocessor(self.settings, folder.name)

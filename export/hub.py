@@ -4,6 +4,10 @@ Any CLIP, from the hub or a folder, as a bundle.
 ``python -m export to-onnx --from <hub id or folder> --out DIR`` writes both towers with all that
 `astroclip_search` needs to open them, compares every variant with torch, and keeps none that is
 farther from it than `export.parity.LIMITS` allows.
+
+Vision transformers and their text towers are written lean (`export.lean_graph`), all others as
+torch exports them. Both have the same names: readers see from the type of ``pixel_values`` whether
+to normalise. Other tools do not look, hence ``--layout plain``, which writes all as torch does.
 """
 
 import argparse
@@ -21,10 +25,11 @@ from tokenizers import Tokenizer
 from astroclip_search.bundle import Preprocessing
 from astroclip_search.pixels import resize
 from export.card import markdown_table
+from export.lean import image_tower, text_tower
 from export.parity import compare, refusal
 from export.sky import render
 from export.to_onnx import export_module, session
-from export.variants import VARIANTS
+from export.variants import VARIANTS, save_lean
 
 __all__ = ['fetch', 'main', 'write']
 
@@ -131,7 +136,8 @@ def _weights(files, is_open_clip):
     return own[:1] or files[:1] if is_open_clip else [f for f in files if f not in own]
 
 
-def write(name, out, *, revision=None, variants=('fp16', 'int8'), licence='see the source'):
+def write(name, out, *, revision=None, variants=('fp16', 'int8'), layout='lean',
+          licence='see the source'):
     """
     Write a bundle of any CLIP.
 
@@ -145,6 +151,8 @@ def write(name, out, *, revision=None, variants=('fp16', 'int8'), licence='see t
         Commit, tag or branch on the hub.
     variants : sequence of str, optional
         Beside float32: ``fp16``, ``int8``.
+    layout : {'lean', 'plain'}, optional
+        Lean towers where they can be written, or what every tool reads.
     licence : str, optional
         Licence of the weights, for the model card.
 
@@ -173,12 +181,12 @@ def write(name, out, *, revision=None, variants=('fp16', 'int8'), licence='see t
     (part / 'onnx').mkdir(parents=True)
     _write_descriptions(part, checkpoint)
     probe = _Probe(part, checkpoint)
-    _write_towers(part, checkpoint, probe)
+    towers = _write_towers(part, checkpoint, probe, layout)
     numbers = {'fp32': probe.compare('')}
     if reason := refusal('fp32', numbers['fp32']):
         raise ValueError(f'{name} cannot be written: {reason}')
     for variant in variants:
-        numbers[variant] = _write_variant(part, variant, probe)
+        numbers[variant] = _write_variant(part, variant, probe, towers)
     np.savez_compressed(part / 'golden.npz', **probe.golden())
     origin = {
         'name': name if commit else folder.name, 'revision': commit,
@@ -188,27 +196,28 @@ def write(name, out, *, revision=None, variants=('fp16', 'int8'), licence='see t
         'name': origin['name'], 'version': commit[:12] or '1', 'licence': licence,
         'embedding_dim': probe.images.shape[1], 'prompt_templates': ['{}'],
         'logit_scale': checkpoint.logit_scale, 'logit_bias': checkpoint.logit_bias,
+        'layout': {tower: 'lean' if lean else 'plain' for tower, lean in towers.items()},
         'origin': origin, 'parity': numbers,
     })
     part.rename(out)
     return numbers
 
 
-def _write_variant(out, variant, probe):
+def _write_variant(out, variant, probe, towers):
     """
     Write both towers as a variant, unless it is too far from torch.
     """
     ending, ways = VARIANTS[variant]
-    files = [(out / 'onnx' / f'{tower}_model.onnx', out / 'onnx' / f'{tower}_model{ending}.onnx')
-             for tower in ('vision', 'text')]
+    files = {tower: (out / 'onnx' / f'{tower}_model.onnx',
+                     out / 'onnx' / f'{tower}_model{ending}.onnx') for tower in towers}
     for make in ways:
-        for source, target in files:
-            make(source, target)
+        for tower, (source, target) in files.items():
+            make(source, target, towers[tower])
         numbers = probe.compare(ending)
         reason = refusal(variant, numbers)
         if not reason:
             return numbers
-    for _, target in files:
+    for _, target in files.values():
         target.unlink()
     return {**numbers, 'refused': reason}
 
@@ -226,17 +235,31 @@ def _write_descriptions(out, checkpoint):
                                 encoding='utf-8')
 
 
-def _write_towers(out, checkpoint, probe):
+def _write_towers(out, checkpoint, probe, layout):
+    """
+    Write both in float32; return the weights of each, or None if it is not lean.
+    """
     for tower in (checkpoint.image_tower, checkpoint.text_tower):
         if sum(value.nbytes for value in tower.parameters()) > MOST_BYTES:
             raise ValueError('a tower of more than 2 GB does not fit in one ONNX file')
+    preprocessing = probe.preprocessing
+    towers = {'vision': None, 'text': None}
+    if layout == 'lean':
+        towers = {'vision': image_tower(checkpoint.model, preprocessing.mean, preprocessing.std),
+                  'text': text_tower(checkpoint.model, checkpoint.pad_id)}
+    files = {tower: out / 'onnx' / f'{tower}_model.onnx' for tower in towers}
     images, texts = checkpoint.outputs
-    export_module(checkpoint.image_tower, (probe.pixels[:2],), out / 'onnx' / 'vision_model.onnx',
-                  inputs={'pixel_values': {0: 'batch'}}, outputs={images: {0: 'batch'}})
     axes = {0: 'batch', 1: 'length'}
-    export_module(checkpoint.text_tower, (torch.from_numpy(probe.ids[:2]),),
-                  out / 'onnx' / 'text_model.onnx',
-                  inputs={'input_ids': axes}, outputs={texts: {0: 'batch'}})
+    for tower, lean in towers.items():
+        if lean:
+            save_lean(lean, files[tower])
+        elif tower == 'vision':
+            export_module(checkpoint.image_tower, (probe.pixels[:2],), files[tower],
+                          inputs={'pixel_values': {0: 'batch'}}, outputs={images: {0: 'batch'}})
+        else:
+            export_module(checkpoint.text_tower, (torch.from_numpy(probe.ids[:2]),), files[tower],
+                          inputs={'input_ids': axes}, outputs={texts: {0: 'batch'}})
+    return towers
 
 
 class _Probe:
@@ -268,7 +291,7 @@ class _Probe:
             end = np.flatnonzero(mine != mine[-1]).max(initial=0) + 2
             if (mine[:end] != wanted[:end]).any() or len(set(wanted[end:])) > 1:
                 raise ValueError(f'the tokenizer cannot be written: {text[:40]!r} has other tokens')
-        preprocessing = Preprocessing.from_config(checkpoint.preprocessor)
+        self.preprocessing = preprocessing = Preprocessing.from_config(checkpoint.preprocessor)
         self.squares, self.pixels = [], []
         for i in range(IMAGES):
             image = Image.fromarray(render(9_000_000 + i).image)
@@ -294,8 +317,15 @@ class _Probe:
         """
         vision, text = (session(self.out / 'onnx' / f'{tower}_model{ending}.onnx')
                         for tower in ('vision', 'text'))
-        images = np.concatenate([vision.run(None, {'pixel_values': part.numpy()})[0]
-                                 for part in self.pixels.split(8)])
+        pixels = self.pixels.numpy()
+        if vision.get_inputs()[0].type == 'tensor(uint8)':
+            # Normalising undone: what the library resized had whole grey levels.
+            mean, std = (np.reshape(values, (3, 1, 1)) for values in
+                         (self.preprocessing.mean, self.preprocessing.std))
+            grey = np.rint((pixels * std + mean) * 255).clip(0, 255)
+            pixels = grey.transpose(0, 2, 3, 1).astype(np.uint8)
+        images = np.concatenate([vision.run(None, {'pixel_values': pixels[start:start + 8]})[0]
+                                 for start in range(0, len(pixels), 8)])
         # As readers do, in batches of other lengths than the one that was traced.
         texts = np.concatenate([text.run(None, {'input_ids': ids})[0] for ids in self.batches])
         return compare(images, texts, self.images, self.texts)
@@ -335,7 +365,7 @@ tags:
 Both towers of `{name}`{revision}, for `astroclip_search` and other readers of this layout.
 Nothing was trained: for what it is and what it may be used for, see its own model card.
 Licence of the weights: {licence}.
-
+{layout}
 ## Beside torch
 On {images} rendered pictures and {texts} texts, the same pixels and tokens: the largest difference
 of a cosine, Kendall's tau of the orders of pictures by text, and the share of common pictures
@@ -347,14 +377,25 @@ the weights and of every file.
 """
 
 
+_LEAN = """
+The {towers} tower is lean: fused operators of ONNX Runtime (`com.microsoft`), and images as uint8
+(n, height, width, 3) that are not normalised. For tools that read neither, write it anew with
+`--layout plain`.
+"""
+
+
 def _card(info):
     rows = [[variant, f"{numbers['delta_cosine']:.1e}", numbers['kendall_tau'], numbers['top10'],
              numbers.get('refused', '')] for variant, numbers in info['parity'].items()]
     table = markdown_table({'columns': ['', 'cosine', 'tau', 'first ten', 'refused because'],
                             'rows': rows})
     revision = info['origin']['revision']
+    lean = [word for tower, word in (('vision', 'image'), ('text', 'text'))
+            if info['layout'][tower] == 'lean']
+    layout = _LEAN.format(towers=' and the '.join(lean)) if lean else ''
     return _CARD.format(name=info['name'], revision=f' at {revision}' if revision else '',
-                        licence=info['licence'], images=IMAGES, texts=len(TEXTS), table=table)
+                        licence=info['licence'], layout=layout, images=IMAGES, texts=len(TEXTS),
+                        table=table)
 
 
 def main(arguments):
@@ -379,12 +420,15 @@ def main(arguments):
     parser.add_argument('--out', required=True, help='folder to write')
     parser.add_argument('--variants', nargs='*', choices=list(VARIANTS), default=list(VARIANTS),
                         help='beside float32')
+    parser.add_argument('--layout', choices=['lean', 'plain'], default='lean',
+                        help='plain: towers that other tools read, too')
     parser.add_argument('--licence', default='see the source', help='of the weights, for the card')
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     try:
         numbers = write(options.name, options.out, revision=options.revision,
-                        variants=options.variants, licence=options.licence)
+                        variants=options.variants, layout=options.layout,
+                        licence=options.licence)
     except ValueError as error:
         print(f'{error}.', file=sys.stderr)
         return 1

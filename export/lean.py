@@ -191,15 +191,14 @@ def _transformers_image(model, mean, std):
     vision, config = model.vision_model, model.config
     config = getattr(config, 'vision_config', config)
     activation = _ACTIVATIONS.get(config.hidden_act)
-    embeddings = vision.embeddings
-    if activation is None:
+    embeddings, head = vision.embeddings, getattr(vision, 'head', None)
+    token = getattr(embeddings, 'class_embedding', None)
+    if activation is None or (token is None) == (head is None):
         return None
     positions = _array(embeddings.position_embedding.weight)
-    token = getattr(embeddings, 'class_embedding', None)
     if token is not None:
         token, positions = _array(token) + positions[0], positions[1:]
     first = getattr(vision, 'pre_layrnorm', None)
-    head = getattr(vision, 'head', None)
     projection = getattr(model, 'visual_projection', None)
     return ImageTower(
         size=config.image_size, patch=config.patch_size, heads=config.num_attention_heads,

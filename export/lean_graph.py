@@ -40,7 +40,11 @@ def save_image_tower(tower, path, *, half=False, ranges=None):
     """
     graph = _Graph(tower, np.float16 if half else np.float32, ranges)
     grid, patch, width = tower.size // tower.patch, tower.patch, tower.positions.shape[1]
-    split = graph.add('Reshape', ['pixel_values', graph.whole([-1, grid, patch, grid, 3 * patch])])
+    pixels = 'pixel_values'
+    if grid * patch < tower.size:
+        for axis in (1, 2):
+            pixels = graph.cut(pixels, 0, grid * patch, axis=axis)
+    split = graph.add('Reshape', [pixels, graph.whole([-1, grid, patch, grid, 3 * patch])])
     split = graph.add('Transpose', [split], perm=[0, 1, 3, 2, 4])
     rows = graph.add('Reshape', [split, graph.whole([-1, grid * grid, 3 * patch * patch])])
     states = graph.add('Add', [graph.patches(rows, tower.patches.weight),

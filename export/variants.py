@@ -1,5 +1,7 @@
 """
-Smaller variants of a tower: half precision for GPUs, eight bits for CPUs and downloads.
+Variants of a tower: float32, half precision for GPUs, eight bits for CPUs and downloads.
+
+Each is made of the plain float32 file, or for a lean tower of its weights (`export.lean`).
 """
 
 import functools
@@ -8,12 +10,32 @@ from pathlib import Path
 
 import onnx
 
+from export.lean import ImageTower, TextTower
+from export.lean_graph import save_image_tower, save_text_tower
+from export.lean_int8 import save_image_tower_int8
 from export.quantise import quantise_text, quantise_weights
 
-__all__ = ['VARIANTS', 'eight_bits', 'half']
+__all__ = ['VARIANTS', 'eight_bits', 'half', 'save_lean']
 
 
-def half(source, target):
+def save_lean(tower, path, *, half=False):
+    """
+    Write a lean tower, whichever it is.
+
+    Parameters
+    ----------
+    tower : `export.lean.ImageTower` or `export.lean.TextTower`
+        Its weights.
+    path : path-like
+        File to write.
+    half : bool, optional
+        In half precision.
+    """
+    save = save_text_tower if isinstance(tower, TextTower) else save_image_tower
+    save(tower, path, half=half)
+
+
+def half(source, target, tower=None):
     """
     Store and compute a tower in half precision.
 
@@ -24,7 +46,12 @@ def half(source, target):
     ----------
     source, target : path-like
         Float32 model to read, model to write.
+    tower : `export.lean.ImageTower` or `export.lean.TextTower`, optional
+        What a lean model was written from.
     """
+    if tower:
+        save_lean(tower, target, half=True)
+        return
     # Imported here: this module of onnxruntime is slow to import.
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
@@ -52,22 +79,28 @@ def _sort(graph):
     graph.node.extend(nodes)
 
 
-def eight_bits(source, target, *, block=64, exact=False):
+def eight_bits(source, target, tower=None, *, block=64, exact=False):
     """
     Store a tower's weights as int8, whatever it is made of.
 
-    Matrix products of transformers become ``MatMulNBits``, weights of convolutions are unfolded
-    when the model is opened; see `export.quantise`.
+    A lean image tower multiplies in eight bits (`export.lean_int8`). Else matrix products of
+    transformers become ``MatMulNBits``, weights of convolutions are unfolded when the model is
+    opened; see `export.quantise`.
 
     Parameters
     ----------
     source, target : path-like
         Float32 model to read, quantised model to write.
+    tower : `export.lean.ImageTower` or `export.lean.TextTower`, optional
+        What a lean model was written from.
     block : int, optional
         Weights that share a scale.
     exact : bool, optional
         Keep activations in float32: nearer to torch, slower on a CPU.
     """
+    if isinstance(tower, ImageTower) and not exact:
+        save_image_tower_int8(tower, target)
+        return
     with tempfile.TemporaryDirectory() as folder:
         products = Path(folder) / 'products.onnx'
         quantise_text(source, products, block=block, exact=exact)
