@@ -109,7 +109,8 @@ class Gallery:
         missing = [(tile.name, tile.status) for tile in self.tiles
                    if tile.jpeg is None and tile.rank is None]
         # Shortcuts of JupyterLab would take Enter and Escape.
-        return (f'<div id="{name}" data-lm-suppress-shortcuts="true">{style}'
+        return (f'<div class="astroclip-gallery" id="{name}" data-lm-suppress-shortcuts="true">'
+                + style
                 + _element(f'h{level}', 'title', self.title) + _element('p', 'note', self.note)
                 + _element('p', 'doubt', self.doubt)
                 + f'<ol role="list">{cards}</ol>{_missing(missing + self.others)}</div>')
