@@ -6,6 +6,7 @@ The verbs: the only module that knows all others.
 import contextlib
 import functools
 import sys
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from .store import Store
 
 __all__ = ['ClipSearch', 'ClipSearchClass']
+
+# Two threads are not to verify the same model.
+_opening = threading.Lock()
 
 # Images that are shown while others are on their way.
 _N_LIVE = 12
@@ -339,10 +343,25 @@ class ClipSearchClass(MastQueries, VoQueries, Feedback, Descriptions, Pictures, 
         from .encoder import open_encoder
 
         revision = self._setting('model_revision', self._revision)
-        bundle = open_bundle(self._model or self._setting('model'), revision)
-        bundle = bundle.of_variant(self._setting('model_variant'))
-        return open_encoder(bundle, device=self._setting('device', self._device),
-                            n_threads=self._setting('n_threads'))
+        with _opening:
+            bundle = open_bundle(self._model or self._setting('model'), revision)
+            bundle = bundle.of_variant(self._setting('model_variant'))
+            return open_encoder(bundle, device=self._setting('device', self._device),
+                                n_threads=self._setting('n_threads'))
+
+    def _warm_up(self) -> None:
+        """
+        Begin to open the embedded model, while the table for the first ranking is made.
+
+        Another one may have to be downloaded, which waits until it is needed. What is wrong with
+        the model is raised then, too.
+        """
+        def open_model() -> None:
+            with contextlib.suppress(Exception):
+                self._encoder().encode_text([''])
+
+        if self._given_encoder is None and (self._model or self._setting('model')) == 'default':
+            threading.Thread(target=open_model, name='astroclip-start').start()
 
     def _store(self, cache: bool) -> 'Store':
         from .store import Store

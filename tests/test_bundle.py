@@ -6,6 +6,8 @@ A model is verified before it is used, and what is wrong with it is said in one 
 import json
 import re
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -288,6 +290,37 @@ def test_a_background_of_the_wrong_form(path, arrays):
     np.savez(path / 'background.npz', **arrays)
     tiny.seal(path)
     refused(path, 'background.npz')
+
+
+@pytest.mark.parametrize('wrong', [False, True])
+def test_a_model_that_is_opened_ahead_is_verified_once(path, monkeypatch, wrong):
+    from astroclip_search import ClipSearch
+
+    verified = []
+    verify = bundle_module._verify
+    monkeypatch.setattr(bundle_module, '_verify', lambda *args: (
+        time.sleep(0.05), verified.append(args), verify(*args))[2])
+    monkeypatch.setattr(bundle_module, 'EMBEDDED', path)
+    if wrong:
+        (path / 'onnx' / 'text_model.onnx').write_bytes(b'something else')
+    open_bundle.cache_clear()
+    search = ClipSearch(device='cpu')
+    search._warm_up()
+    if wrong:
+        with pytest.raises(BundleError, match=r'the sha256 of onnx/text_model\.onnx is not'):
+            search.encode_text('red')
+    else:
+        assert search.encode_text('red').shape == (1, 3)
+        assert len(verified) == 1
+
+
+def test_a_model_that_may_have_to_be_downloaded_is_not_opened_ahead(monkeypatch):
+    from astroclip_search import ClipSearch
+
+    before = threading.active_count()
+    monkeypatch.setattr(bundle_module, '_download', lambda *args: time.sleep(1))
+    ClipSearch(model='owner/model')._warm_up()
+    assert threading.active_count() == before
 
 
 # ---- preprocessing as in transformers ----------------------------------------------------

@@ -32,6 +32,7 @@ def demo(arguments: argparse.Namespace) -> int:
     from .. import sample
 
     search = _search(arguments)
+    search._warm_up()
     best = search.rank(sample.read(), _text(arguments), image_dir=sample.IMAGE_DIR,
                        **_options(arguments))
     return output.report(search, best, arguments, _RANKED)
@@ -42,6 +43,7 @@ def query(arguments: argparse.Namespace) -> int:
     Search MAST.
     """
     search = _search(arguments)
+    search._warm_up()
     best = search.query_text(_text(arguments), coordinates=arguments.region,
                              object_name=arguments.object, radius=arguments.radius,
                              **_options(arguments), **dict(arguments.criterion))
@@ -53,6 +55,7 @@ def rank(arguments: argparse.Namespace) -> int:
     Rank a table, a folder or image files.
     """
     search = _search(arguments)
+    search._warm_up()
     best = search.rank(_results(arguments), _text(arguments), image_dir=arguments.image_dir,
                        **_options(arguments))
     return output.report(search, best, arguments, _RANKED)
@@ -63,6 +66,7 @@ def describe(arguments: argparse.Namespace) -> int:
     Say what images show.
     """
     search = _search(arguments)
+    search._warm_up()
     lines = search.describe(_results(arguments), arguments.phrases, limit=arguments.limit,
                             image_dir=arguments.image_dir)
     return output.report(search, lines, arguments, _DESCRIBED)
@@ -73,6 +77,7 @@ def classify(arguments: argparse.Namespace) -> int:
     Sort images into classes.
     """
     search = _search(arguments)
+    search._warm_up()
     classes: dict[str, list[str]] = {}
     for said in arguments.classes:
         name, _, phrase = said.partition('=')
