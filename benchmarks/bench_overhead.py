@@ -51,11 +51,16 @@ class Overhead:
 
     def time_rank(self, **options):
         """From a fresh instance, which reads the store from disk, as in a new process."""
+        from astroquery.exceptions import LargeQueryWarning
+
         from astroclip_search import ClipSearch
+        from astroclip_search.archives.readings import forget
 
         search = ClipSearch(cache_dir=self.folder.name)
+        forget()
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # that not all images may be downloaded
+            warnings.simplefilter('ignore', LargeQueryWarning)  # nothing may be downloaded
+            warnings.filterwarnings('ignore', 'Nothing stands out')  # all vectors are random
             table = search.rank(self.table, 'spiral galaxy', max_images=0, show_progress=False,
                                 **options)
         assert (len(table), table.meta['clip']['n_ranked']) == (COUNT, EMBEDDED)

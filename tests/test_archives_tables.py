@@ -427,7 +427,7 @@ def reads(monkeypatch):
     read = tables._read
     monkeypatch.setattr(tables, '_read', lambda table, *rest: (found.append(table),
                                                                read(table, *rest))[1])
-    readings._last.clear()
+    readings.forget()
     return found
 
 
@@ -444,7 +444,7 @@ def large():
 def assert_read_as_is(table):
     """What is found is what a table that nobody has seen gives."""
     found = references(table)
-    readings._last.clear()
+    readings.forget()
     assert found == references(table.copy())
     return found
 

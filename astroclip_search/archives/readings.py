@@ -16,7 +16,7 @@ from astropy.table import Column, Table
 
 from ..references import References
 
-__all__ = ['read_once']
+__all__ = ['forget', 'read_once']
 
 _LARGE = 1000  # rows; fewer are read at once, and the example of a query must not take the place
 _PLAIN = 'USbiufc'  # kinds of dtype
@@ -73,6 +73,13 @@ def read_once(table: Table, names: Iterable[str], asked: Hashable,
     _last[:] = [_Reading(weakref.ref(table, _forget), asked, list(map(_compact, content)),
                          _copy(references))]
     return references
+
+
+def forget() -> None:
+    """
+    Read the next table anew, whatever it is.
+    """
+    _last.clear()
 
 
 def _forget(table: weakref.ref) -> None:
