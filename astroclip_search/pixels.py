@@ -266,8 +266,13 @@ def _stretch(data: np.ndarray, *, flip: bool = True) -> Image.Image:
     from astropy.visualization import AsinhStretch
 
     low, high = limits(data)
-    scaled = np.clip((np.where(np.isfinite(data), data, low) - low) / (high - low), 0, 1)
-    grey = (AsinhStretch(a=0.1)(scaled) * 255).round().astype(np.uint8)
+    scaled = np.where(np.isfinite(data), data, low)
+    scaled -= low
+    scaled /= high - low
+    np.clip(scaled, 0, 1, out=scaled)
+    grey = AsinhStretch(a=0.1)(scaled, clip=False, out=scaled)
+    grey *= 255
+    grey = grey.round(out=grey).astype(np.uint8)
     return Image.fromarray(np.flipud(grey) if flip else grey).convert('RGB')
 
 

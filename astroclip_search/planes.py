@@ -5,6 +5,7 @@ FITS files, HDUs and arrays -> one plane of numbers, small, with its place on th
 A plane is what a grey picture, or one colour of a composite, is drawn from.
 """
 
+import io
 import math
 import re
 from collections.abc import Callable
@@ -87,7 +88,8 @@ def read_fits(stream: IO[bytes], side: int, max_pixels: int, *, in_parts: bool =
         # Threads share the warning filters, so none is changed here: a header that astropy only
         # warns about must not fail where warnings are errors, hence the lazy, unverified opening.
         with fits.open(stream, lazy_load_hdus=True, output_verify='ignore') as hdus:
-            return science_plane(hdus, side, max_pixels, in_parts=in_parts)
+            return science_plane(hdus, side, max_pixels, opened=True,
+                                 in_parts=in_parts or isinstance(stream, io.BytesIO))
     except PreviewError:
         raise
     # A damaged FITS file raises OSError, ValueError, KeyError, TypeError, VerifyError and more.
@@ -130,7 +132,8 @@ def science_hdu(hdus: list) -> Any:
     return candidates[0]
 
 
-def science_plane(hdus: list, side: int, max_pixels: int, *, in_parts: bool = False) -> Plane:
+def science_plane(hdus: list, side: int, max_pixels: int, *, opened: bool = False,
+                  in_parts: bool = False) -> Plane:
     """
     The science image of an open FITS file; of a cube, the middle plane.
 
@@ -140,8 +143,10 @@ def science_plane(hdus: list, side: int, max_pixels: int, *, in_parts: bool = Fa
         A FITS file.
     side, max_pixels : int
         As for `read_fits`.
+    opened : bool
+        It was opened just now, so that what is in the file is all there is.
     in_parts : bool
-        As for `read_fits`.
+        Read only the rows that are needed, as there is no memory map.
 
     Returns
     -------
@@ -162,9 +167,13 @@ def science_plane(hdus: list, side: int, max_pixels: int, *, in_parts: bool = Fa
                            '(conf.max_pixels)')
     step = step_of((height, width), side)
     middle = tuple(n // 2 for n in hdu.shape[:-2])
+    # Scaled numbers and such with a blank value would all be converted.
+    as_rows = tile is None and (in_parts or opened and any(
+        hdu.header.get(key, default) != default
+        for key, default in (('BSCALE', 1), ('BZERO', 0), ('BLANK', None))))
 
     def read() -> np.ndarray:
-        if in_parts and tile is None:
+        if as_rows:
             rows = [hdu.section[(*middle, row)][::step] for row in range(0, height, step)]
             return _reduce(np.stack(rows), 1)
         if not middle:
@@ -172,7 +181,8 @@ def science_plane(hdus: list, side: int, max_pixels: int, *, in_parts: bool = Fa
         # Only files have sections.
         return _reduce(hdu.section[middle] if hdu.fileinfo() else hdu.data[middle], step)
 
-    data = alone_if_large(height * width, read)
+    # Rows and memory maps take no more memory than the result.
+    data = read() if opened and tile is None else alone_if_large(height * width, read)
     header = hdu.header.copy()
     return Plane(data, step, lambda: celestial(header))
 
@@ -286,15 +296,31 @@ def limits(data: np.ndarray) -> tuple[float, float]:
     finite = np.isfinite(data)
     if finite.sum() < _MIN_FINITE:
         raise PreviewError('no finite pixels', status='NO_IMAGE')
-    # Near the limits of float32 differences overflow, unless there are more digits.
-    values = data[finite].astype(np.float64)
-    low, _ = ZScaleInterval().get_limits(values)
-    high = np.percentile(values, 99.7)
+    values = data.ravel() if finite.all() else data[finite]
+    interval = ZScaleInterval()
+    # Near the limits of float32 differences overflow, unless there are more digits: of those few
+    # values only that count, as converting all would take longer than reading them.
+    low, _ = interval.get_limits(
+        values[::max(1, len(values) // interval.n_samples)].astype(np.float64))
+    high = _percentile(values, 99.7)
     if not high > low:
-        low, high = values.min(), values.max()
+        low, high = np.float64(values.min()), np.float64(values.max())
     if not high > low:
         raise PreviewError('all pixels have the same value', status='NO_IMAGE')
     return low, high
+
+
+def _percentile(values: np.ndarray, percentage: float) -> float:
+    """
+    The percentile as numpy has it for twice the digits, to the last one.
+    """
+    place = (len(values) - 1) * (percentage / 100)
+    ends = [math.floor(place), math.ceil(place)]
+    share = place - ends[0]
+    below, above = np.partition(values, ends)[ends].astype(np.float64)
+    if share < 0.5:
+        return below + (above - below) * share
+    return above - (above - below) * (1 - share)
 
 
 def alone_if_large(n_pixels: int, action: Callable) -> Any:
