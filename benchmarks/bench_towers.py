@@ -77,16 +77,14 @@ def compare_towers(repeats: int) -> list[Comparison]:
 def _compare(name: str, kinds: tuple[type[Peer], ...], repeats: int) -> list[Comparison]:
     ready, skipped = installed(kinds, Checkpoint(name), setting.threads, setting.device)
     batch = BATCH[setting.device]
-    files = {size: previews(2 * batch, size) for size in (PREVIEWS, THUMBNAILS)}
-    agree = _agreement(ready, files[PREVIEWS][:batch])
+    files = {size: previews(batch, size) for size in (PREVIEWS, THUMBNAILS)}
+    agree = _agreement(ready, files[PREVIEWS])
     where = f'{name}, {setting}'
     found = []
     for measure, size in (('previews', PREVIEWS), ('thumbnails', THUMBNAILS)):
-        parts = [files[size][:batch], files[size][batch:]]
-        actions = {peer: functools.partial(_each, peer.encode, parts) for peer in ready}
-        found += _beside_first(
-            f'{2 * batch} JPEG {measure} of {size} px to embeddings, {where}', measure,
-            actions, repeats)
+        actions = {peer: functools.partial(peer.encode, files[size]) for peer in ready}
+        found += _beside_first(f'{batch} JPEG {measure} of {size} px to embeddings, {where}',
+                               measure, actions, repeats)
     for count in (1, batch):
         actions = {}
         for peer in ready:
@@ -99,11 +97,6 @@ def _compare(name: str, kinds: tuple[type[Peer], ...], repeats: int) -> list[Com
                                'batch' if count == batch else 'one', actions, repeats)
     found[0].notes = [*agree, *skipped]
     return found
-
-
-def _each(encode: Callable, parts: list[list[bytes]]) -> None:
-    for part in parts:
-        encode(part)
 
 
 def _beside_first(title: str, measure: str, actions: dict[Peer, Callable],
@@ -119,7 +112,8 @@ def _beside_first(title: str, measure: str, actions: dict[Peer, Callable],
     def measured(peer):
         return seconds(lambda: [actions[peer]() for _ in range(times[peer])]) / times[peer]
 
-    values = interleave({peer: functools.partial(measured, peer) for peer in actions}, repeats)
+    values = interleave({peer: functools.partial(measured, peer) for peer in actions}, repeats,
+                        warm=0)
     first = next(iter(actions))
     floors = FLOORS if setting.device == 'cpu' else {}
     return [Comparison(peer.name, values[peer], first.name, values[first], group=title,

@@ -105,7 +105,7 @@ class Checkpoint:
         Return a folder of what export/ makes, as the code there is now.
         """
         code = hashlib.sha256()
-        for file in sorted((ROOT / 'export').glob('*.py')):
+        for file in (*sorted((ROOT / 'export').glob('*.py')), Path(__file__)):
             code.update(file.read_bytes())
         return self._made(name, make, of=code.hexdigest())
 
@@ -233,24 +233,30 @@ class Checkpoint:
 
     @property
     def lean_int8(self) -> Path:
-        """Bundle of ours in int8."""
+        """Bundle of ours in int8, with the ranges of pictures that export/ renders."""
         def make(folder):
+            from export.lean_int8 import save_image_tower_int8
+
             self._describe(folder)
-            self._quantise(self.lean / 'onnx' / 'vision_model.onnx',
-                           folder / 'onnx' / 'vision_model_quantized.onnx')
+            save_image_tower_int8(self._lean_tower(),
+                                  folder / 'onnx' / 'vision_model_quantized.onnx')
 
         return self._made_lean('lean_int8', make)
 
     def _save_lean(self, folder: Path, ending: str = '', **options: bool) -> None:
+        from export.lean_graph import save_image_tower
+
+        self._describe(folder)
+        save_image_tower(self._lean_tower(), folder / 'onnx' / f'vision_model{ending}.onnx',
+                         **options)
+
+    def _lean_tower(self):
         from transformers import CLIPImageProcessor
 
         from export.lean import image_tower
-        from export.lean_graph import save_image_tower
 
         processor = CLIPImageProcessor.from_pretrained(self.transformers)
-        self._describe(folder)
-        save_image_tower(image_tower(self.vision(), processor.image_mean, processor.image_std),
-                         folder / 'onnx' / f'vision_model{ending}.onnx', **options)
+        return image_tower(self.vision(), processor.image_mean, processor.image_std)
 
     @staticmethod
     def _quantise(source: Path, target: Path) -> None:
@@ -262,8 +268,7 @@ class Checkpoint:
         logging.disable(logging.WARNING)
         try:
             quantize_dynamic(model, target, weight_type=QuantType.QInt8, per_channel=True,
-                             op_types_to_quantize=['MatMul', 'Gemm'],
-                             extra_options={'DefaultTensorType': onnx.TensorProto.FLOAT})
+                             op_types_to_quantize=['MatMul', 'Gemm'])
         finally:
             logging.disable(logging.NOTSET)
 

@@ -196,7 +196,8 @@ def compare(ours: Callable[[], float], theirs: Callable[[], float],
     return found['ours'], found['theirs']
 
 
-def interleave(actions: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+def interleave(actions: dict[str, Callable[[], float]], repeats: int, *,
+               warm: int = 1) -> dict[str, list[float]]:
     """
     Measure several things in turn, each round beginning with another one.
 
@@ -205,7 +206,9 @@ def interleave(actions: dict[str, Callable[[], float]], repeats: int) -> dict[st
     actions : dict of str to callable
         Return one measurement each.
     repeats : int
-        Rounds; one more warms up and does not count.
+        Rounds that count.
+    warm : int, optional
+        Rounds before them.
 
     Returns
     -------
@@ -214,11 +217,11 @@ def interleave(actions: dict[str, Callable[[], float]], repeats: int) -> dict[st
     """
     names = list(actions)
     found = {name: [] for name in names}
-    for turn in range(repeats + 1):
+    for turn in range(warm + repeats):
         for name in (names[turn % len(names):] + names[:turn % len(names)]):
             # Threads that spin for a while after their work would disturb the next one.
             time.sleep(0.02)
             value = actions[name]()
-            if turn:
+            if turn >= warm:
                 found[name].append(value)
     return found

@@ -9,6 +9,7 @@ documentation shows.
 import contextlib
 import io
 import os
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -82,8 +83,7 @@ class _Torch(Peer):
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
-        if self.dtype != 'float32' and self.device == 'cuda':
-            self.model.to(self._dtype)
+        self.model.to(self._dtype)
 
     @property
     def _dtype(self):
@@ -96,14 +96,11 @@ class _Torch(Peer):
         import torch
 
         torch.set_num_threads(self.threads)
-        # On a CPU as the libraries' documentation says; on a GPU the weights are converted.
-        automatic = self.dtype != 'float32' and self.device == 'cpu'
-        with torch.inference_mode(), torch.autocast(self.device, self._dtype, enabled=automatic):
+        with torch.inference_mode():
             yield
 
-    def _to_device(self, pixels):
-        pixels = pixels.to(self.device)
-        return pixels.to(self._dtype) if self.device == 'cuda' else pixels
+    def _ready(self, pixels):
+        return pixels.to(self.device, self._dtype)
 
     @staticmethod
     def _to_numpy(vectors):
@@ -126,7 +123,7 @@ class Transformers(_Torch):
 
     def prepare(self, contents):
         inputs = self.processor(images=_pictures(contents), return_tensors='pt')
-        return self._to_device(inputs['pixel_values'])
+        return self._ready(inputs['pixel_values'])
 
     def embed(self, prepared):
         with self._mode():
@@ -157,6 +154,8 @@ class OpenClip(_Torch):
         import torch
         from open_clip import image_transform
 
+        if self.compiled and not any(map(shutil.which, ('c++', 'g++', 'clang++'))):
+            raise Skipped(f'{self.name}: needs a C++ compiler')
         self.model = self.files.open_clip().to(self.device)
         self.run = torch.compile(self.model) if self.compiled else self.model
         self.transform = image_transform(self.files.architecture.size, is_train=False)
@@ -164,7 +163,7 @@ class OpenClip(_Torch):
     def prepare(self, contents):
         import torch
 
-        return self._to_device(torch.stack([self.transform(picture)
+        return self._ready(torch.stack([self.transform(picture)
                                             for picture in _pictures(contents)]))
 
     def embed(self, prepared):
@@ -183,7 +182,7 @@ class OpenClipCompiled(OpenClip):
 
 class OpenClipBf16(OpenClip):
     """
-    In bfloat16: by autocast on a CPU, converted on a GPU.
+    Converted to bfloat16; under autocast it was slower on a CPU.
     """
 
     name = 'open_clip, bf16'
