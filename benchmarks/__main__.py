@@ -19,12 +19,14 @@ from .bench_memory import compare_memory
 from .bench_overhead import compare_overhead
 from .bench_rerank import compare_rerank
 from .bench_roofline import compare_roofline
+from .bench_start import compare_start
 from .bench_towers import compare_towers
 from .comparison import Comparison, Skipped, setting
 from .guard import compare_guard
 
 # Those that load torch come last: its threads are no part of what the others measure.
-BENCHMARKS = {'import': compare_import, 'encode': compare_encode, 'rerank': compare_rerank,
+BENCHMARKS = {'import': compare_import, 'start': compare_start,
+              'encode': compare_encode, 'rerank': compare_rerank,
               'overhead': compare_overhead, 'diversity': compare_diversity,
               'end_to_end': compare_end_to_end, 'memory': compare_memory,
               'towers': compare_towers, 'roofline': compare_roofline}

@@ -23,7 +23,7 @@ def fresh(statement: str) -> float:
 def compare_import(repeats: int) -> list[Comparison]:
     """Measure the ratio of import times."""
     ours, theirs = compare(lambda: fresh(OURS), lambda: fresh(PEER), 3 * repeats)
-    return [Comparison(OURS, ours, PEER, theirs, bound=1.3)]
+    return [Comparison(OURS, ours, PEER, theirs, bound=1.2)]
 
 
 class Import:
