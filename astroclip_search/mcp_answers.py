@@ -168,7 +168,8 @@ def _verdict(best: 'Table') -> str:
     """
     said = doubt(best.meta['clip'])
     if said:
-        return said
+        # In a large table they may be right all the same: chance gives as much there.
+        return f'{said} Look at the pictures before you say that it is not there.'
     if not best.meta['clip']['n_ranked']:
         return 'No row could be ranked.'
     alarms = np.ma.compressed(best['clip_false_alarm'])

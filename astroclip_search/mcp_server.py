@@ -363,7 +363,8 @@ def _caught(work: Callable[[], Any]) -> tuple[Any, list[str], Exception | None]:
                 RequestException, OSError) as expected:
             error = expected
     said = [' '.join(str(warning.message).split())[:300] for warning in caught]
-    return answer, list(dict.fromkeys(said))[:10], error
+    news = [text for text in dict.fromkeys(said) if not text.startswith('Nothing stands out')]
+    return answer, news[:10], error  # the verdict says the other one
 
 
 async def _report(context: Context, watched: 'Sequence[Progress]') -> None:

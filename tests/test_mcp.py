@@ -10,12 +10,14 @@ import json
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import anyio
 import numpy as np
 import pytest
 from astropy.table import MaskedColumn, Table
+from astroquery.exceptions import NoResultsWarning
 from PIL import Image
 
 pytest.importorskip('mcp')
@@ -293,7 +295,7 @@ def test_query_text(serve):
 
 
 @pytest.mark.parametrize(('chance', 'said'), [
-    (0.9, 'Nothing stands out'), (0.1, '2 of 300 pictures score'),
+    (0.9, 'Nothing stands out'), (0.9, 'Look at the pictures'), (0.1, '2 of 300 pictures score'),
     (0.1, 'by chance it would be about 3.')])
 def test_verdict(chance, said):
     """Whether there is anything is said, and how many would be there by chance."""
@@ -309,6 +311,19 @@ def test_verdict(chance, said):
     assert row.false_alarm == 0.001
     assert row.in_words == '1 in 1,000 unrelated images scores this high'
     assert row.link == 'http://a.example/1.jpg'
+
+
+def test_verdict_is_not_repeated_as_a_warning(monkeypatch, ask, folder):
+    rank = ClipSearchClass.rank
+
+    def doubtful(self, *arguments, **options):
+        warnings.warn('Nothing stands out: of 3 rows', NoResultsWarning, stacklevel=2)
+        warnings.warn('Something else', NoResultsWarning, stacklevel=2)
+        return rank(self, *arguments, **options)
+
+    monkeypatch.setattr(ClipSearchClass, 'rank', doubtful)
+    ranking = answer(ask('rank', results=str(folder), text='red', pictures=0))
+    assert ranking['warnings'] == ['Something else']
 
 
 # ---- what it cannot do -----------------------------------------------------------------------
