@@ -172,7 +172,7 @@ class Encoder:
         if not len(texts):
             return np.empty((0, 0), dtype=np.float32)
         # Texts of like length share a batch, so that little is spent on padding.
-        by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        by_length = sorted(range(len(texts)), key=lambda i: self.n_tokens(texts[i]))
         vectors = np.concatenate(self._in_flight(
             lambda rows: self._read([texts[i] for i in rows], outputs),
             [by_length[start:start + _TEXT_CHUNK]

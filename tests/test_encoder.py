@@ -127,7 +127,7 @@ def test_only_the_last_phrases_are_kept(model):
         encoder.encode_text(['red', f'{i}'])
     assert len(encoder._recent) == 256
     assert ('text_embeds', 'red') in encoder._recent, 'used all the time'
-    encoder.encode_words([f'{i}' for i in range(100)])
+    encoder.encode_words([f'{i}' for i in range(300)])
     assert ('text_embeds', 'red') in encoder._recent, 'the words of rows push out no phrase'
 
 
