@@ -14,6 +14,7 @@ from . import report
 from .bench_diversity import compare_diversity
 from .bench_encode import compare_encode
 from .bench_end_to_end import compare_end_to_end
+from .bench_fits import compare_fits
 from .bench_import import compare_import
 from .bench_memory import compare_memory
 from .bench_overhead import compare_overhead
@@ -28,7 +29,8 @@ from .guard import compare_guard
 BENCHMARKS = {'import': compare_import, 'start': compare_start,
               'encode': compare_encode, 'rerank': compare_rerank,
               'overhead': compare_overhead, 'diversity': compare_diversity,
-              'end_to_end': compare_end_to_end, 'memory': compare_memory,
+              'end_to_end': compare_end_to_end, 'fits': compare_fits,
+              'memory': compare_memory,
               'towers': compare_towers, 'roofline': compare_roofline}
 
 
