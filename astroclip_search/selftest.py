@@ -23,7 +23,6 @@ _LEAST_COSINE = 0.98
 Eight bits cost less than 0.01; a wrong instruction or a wrong file costs far more.
 """
 
-_BATCH = 32
 _SECONDS = 0.5
 
 
@@ -170,7 +169,7 @@ def _speed(encoder) -> float:
     """
     Images per second, in the best of the runs that half a second allows.
     """
-    pixels = _noise(encoder, _BATCH)
+    pixels = _noise(encoder, encoder.batch_size)
     encoder.encode_images(pixels)  # the first run makes room
     best, started = np.inf, time.perf_counter()
     while True:
@@ -179,7 +178,7 @@ def _speed(encoder) -> float:
         ended = time.perf_counter()
         best = min(best, ended - begun)
         if ended - started > _SECONDS:
-            return _BATCH / best
+            return len(pixels) / best
 
 
 def _cache() -> dict[str, Any]:
