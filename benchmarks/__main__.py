@@ -55,8 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
           f'Python {platform.python_version()}', flush=True)
     chosen = {'guard': compare_guard} if options.guard else {
         name: BENCHMARKS[name] for name in options.names or BENCHMARKS}
-    switches = sys.argv[1:] if arguments is None else arguments
-    switches = [switch for switch in switches if switch not in options.names]
+    switches = [f'--{name.replace("_", "-")}' + (f' {value}' if value is not True else '')
+                for name, value in vars(options).items()
+                if name not in ('names', 'write') and value != parser.get_default(name)]
     found = []
     for name, compare in chosen.items():
         started = time.perf_counter()

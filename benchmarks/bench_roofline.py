@@ -91,7 +91,7 @@ def compare_roofline(repeats: int) -> list[Comparison]:
         for name, folder in (('fp32', files.lean), ('int8', files.lean_int8)):
             found.append(_lean(name, folder, repeats))
     except Skipped as reason:
-        found[0].notes.append(f'not measured: ViT-B/32 {reason}')
+        found[-1].notes.append(f'not measured: ViT-B/32 {reason}')
     return found
 
 
@@ -104,6 +104,8 @@ def _machine() -> list[Comparison]:
         where = f'{threads} thread{"s" if threads > 1 else ""}'
         for precision in PRECISIONS:
             took, library = product_seconds(SQUARE, precision, threads)
+            if not np.isfinite(took):
+                continue  # no library here has it
             rate = 2 * np.prod(SQUARE, dtype=float) / took / 1e9
             found.append(Comparison(f'matrix product of {SQUARE[0]}, {precision}, {where} '
                                     f'({library})', [rate], unit='GFLOP/s', floor=0,

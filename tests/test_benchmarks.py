@@ -86,7 +86,7 @@ def test_command_writes_tables_and_keeps_those_of_others(tmp_path):
     assert list(kept) == ['quick', 'slow']
     assert kept['quick']['comparisons'][0]['ours'] == [0.5, 0.6]
     text = path.read_text()
-    assert f'``python -m benchmarks quick --write {path} --repeats 2``' in text
+    assert '``python -m benchmarks quick --repeats 2``' in text  # without paths of this machine
     assert '* - quick (550 ms)' in text
     assert '- 0.55x' in text
     assert '- at most 1x: good' in text
