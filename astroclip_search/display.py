@@ -139,6 +139,8 @@ def heading(provenance: object) -> tuple[str, str]:
         return '', ''
     query = provenance.get('query', [])
     asked = list(map(str, query)) if isinstance(query, list) else [str(query)]
+    if len(asked) > 5:  # a vocabulary
+        asked[3:] = [f'{len(asked) - 3} more']
     like = provenance.get('like')
     if isinstance(like, list) and like:
         asked.append(f'like {len(like)} image{"s" if len(like) > 1 else ""}')
