@@ -44,7 +44,8 @@ html_static_path = ['_static']
 html_css_files = ['tables.css']
 # Pages without pages below them need no list of those.
 html_sidebars = {page: [] for page in ('install', 'getting_started', 'gallery', 'comparison',
-                                       'model_card', 'citation', 'changes')}
+                                       'model_card', 'performance', 'citation', 'changes')}
+html_sidebars['tutorials/*'] = []  # code and pictures need the width
 
 # Tutorials are run when the documentation is built; an error in one is an error of the build.
 nb_execution_mode = 'auto'

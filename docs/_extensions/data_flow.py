@@ -34,7 +34,7 @@ AROUND = [
     ('Beside', '__init__ exceptions sample selftest versions'),
 ]
 
-WIDTH = 470
+WIDTH = 400
 LINE = 17
 
 
@@ -69,7 +69,7 @@ def missing(package):
 
 def _box(title, names, y):
     """Draw one stage; return its SVG and its height."""
-    lines = wrap(' · '.join(names.split()), 56, break_long_words=False)
+    lines = wrap(' · '.join(names.split()), 47, break_long_words=False)
     height = 30 + LINE * len(lines)
     frame = (f'<rect x="1" y="{y}" width="{WIDTH - 2}" height="{height}" rx="7" fill="none" '
              'stroke="currentColor" stroke-width="1.5"/>')
@@ -121,8 +121,8 @@ def module_table(package):
     said = summaries(package)
     lines = []
     for title, names, *_ in (*STAGES, *AROUND):
-        lines += [title, '    .. list-table::', '        :widths: 28 72', '']
+        lines += [title, '']
         for name in filter(said.get, names.split()):
-            lines += [f'        * - ``{name}``', f'          - {said[name]}']
+            lines.append(f'    - ``{name}``: {said[name]}')
         lines.append('')
     return '\n'.join(lines)
