@@ -9,6 +9,7 @@ library on the same files.
 """
 
 import functools
+import statistics
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy as np
 from . import peers
 from .checkpoint import Checkpoint
 from .comparison import Comparison, Skipped, interleave, seconds, setting
+from .graphs import layers
+from .hardware import card_rate
 from .images import previews
 from .peers import Peer, installed
 
@@ -75,7 +78,8 @@ def compare_towers(repeats: int) -> list[Comparison]:
 
 
 def _compare(name: str, kinds: tuple[type[Peer], ...], repeats: int) -> list[Comparison]:
-    ready, skipped = installed(kinds, Checkpoint(name), setting.threads, setting.device)
+    checkpoint = Checkpoint(name)
+    ready, skipped = installed(kinds, checkpoint, setting.threads, setting.device)
     batch = BATCH[setting.device]
     files = {size: previews(batch, size) for size in (PREVIEWS, THUMBNAILS)}
     agree = _agreement(ready, files[PREVIEWS])
@@ -96,7 +100,26 @@ def _compare(name: str, kinds: tuple[type[Peer], ...], repeats: int) -> list[Com
         found += _beside_first(f'model alone, batch {count}, {where}',
                                'batch' if count == batch else 'one', actions, repeats)
     found[0].notes = [*agree, *skipped]
+    if setting.device == 'cuda':
+        found[-1].notes = _shares(checkpoint, batch, found[-len(actions) + 1:])
     return found
+
+
+def _shares(files: Checkpoint, batch: int, alone: list[Comparison]) -> list[str]:
+    """
+    Say how near the model alone comes to the matrix products of the card.
+    """
+    size = files.architecture.size
+    image = np.zeros((1, size, size, 3), np.uint8)
+    flops = sum(layer.flops for layer in layers(files.lean / 'onnx' / 'vision_model.onnx',
+                                                {'pixel_values': image}))
+    rate = card_rate()
+    times = {alone[0].peer: alone[0].theirs, **{one.name: one.ours for one in alone}}
+    return [f'{flops / 1e9:.1f} GFLOP an image',
+            f'products in half precision on this card: {rate / 1e12:.0f} TFLOP/s',
+            *(f'{name}: {batch / statistics.median(values):.0f} images/s, '
+              f'{100 * batch * flops / statistics.median(values) / rate:.0f} % of that'
+              for name, values in times.items())]
 
 
 def _beside_first(title: str, measure: str, actions: dict[Peer, Callable],

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image
@@ -28,6 +29,9 @@ from .images import previews
 __all__ = ['ARCHITECTURES', 'INSTALL', 'Architecture', 'Checkpoint', 'quiet']
 
 INSTALL = 'pip install -r benchmarks/requirements.txt'
+
+# To make the weights, and to write them as graphs.
+NEEDS = ('torch', 'transformers', 'open_clip', 'onnx', 'onnxscript')
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,10 @@ class Checkpoint:
         if not kept:
             cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
             kept = Path(cache, 'astroclip_search_benchmarks')
-        try:
-            made_by = [version(package) for package in ('torch', 'transformers')]
-        except ImportError as error:
-            raise Skipped(f'needs torch and transformers: {INSTALL}') from error
+        missing = [package for package in NEEDS if find_spec(package) is None]
+        if missing:
+            raise Skipped(f'needs {", ".join(missing)}: {INSTALL}')
+        made_by = [version(package) for package in ('torch', 'transformers')]
         self.folder = Path(kept) / '-'.join([name.replace('/', ''), *made_by])
 
     def _made(self, name: str, make: Callable[[Path], None], *, of: str = '') -> Path:

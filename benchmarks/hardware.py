@@ -14,7 +14,7 @@ import numpy as np
 
 from .comparison import setting
 
-__all__ = ['PRECISIONS', 'bandwidth', 'product_seconds']
+__all__ = ['PRECISIONS', 'bandwidth', 'card_rate', 'product_seconds']
 
 PRECISIONS = ('fp32', 'bf16', 'int8')
 
@@ -192,3 +192,29 @@ def bandwidth(size: float, threads: int) -> float:
     """
     found = _bandwidths(threads)
     return float(np.interp(np.log(size), np.log(_SETS), found))
+
+
+def card_rate(side: int = 8192) -> float:
+    """
+    Multiplications and additions per second of a GPU, in half precision.
+
+    Parameters
+    ----------
+    side : int, optional
+        Of the square matrices whose product torch makes.
+
+    Returns
+    -------
+    float
+        The best that was seen.
+    """
+    import torch
+
+    a, b = (torch.randn(side, side, device='cuda', dtype=torch.float16) for _ in range(2))
+
+    def multiply():
+        for _ in range(10):
+            a @ b
+        torch.cuda.synchronize()
+
+    return 10 * 2 * side**3 / _best(multiply)

@@ -33,7 +33,7 @@ def previews(count: int, size: int) -> list[bytes]:
         rng = np.random.default_rng([size, number])
         light = Image.fromarray(rng.integers(0, 200, (6, 6, 3), np.uint8))
         pixels = np.asarray(light.resize((size, size), Image.Resampling.BICUBIC), np.float32)
-        pixels = pixels * 0.6 + rng.normal(20, 6, (size, size, 1))
+        pixels = pixels * 0.6 + rng.normal(20, 4.5, (size, size, 1))
         y, x = rng.integers(1, size - 1, (2, size))
         brightness = rng.exponential(120, (size, 1))
         for dy, dx, share in ((0, 0, 1), (0, 1, .5), (1, 0, .5), (0, -1, .5), (-1, 0, .5)):
