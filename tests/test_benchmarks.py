@@ -4,6 +4,7 @@ The benchmarks: what they conclude from numbers, not the numbers.
 """
 
 import json
+import tomllib
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image, JpegImagePlugin
 
 from benchmarks import __main__ as command
 from benchmarks import guard, hardware, report
-from benchmarks.comparison import Comparison, Skipped, interleave, setting
+from benchmarks.comparison import ROOT, Comparison, Skipped, interleave, setting
 
 
 def test_less_is_better_with_a_bound():
@@ -98,6 +99,13 @@ def parse(text):
     """Fail if it is no clean reStructuredText."""
     core = pytest.importorskip('docutils.core')
     core.publish_doctree(text, settings_overrides={'halt_level': 2, 'report_level': 2})
+
+
+def test_requirements_name_all_that_the_package_needs():
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))['project']
+    listed = (ROOT / 'benchmarks/requirements.txt').read_text(encoding='utf-8')
+    needed = [line for line in project['dependencies'] if not line.startswith('onnxruntime')]
+    assert listed.partition('# As in pyproject.toml.')[2].split() == needed
 
 
 def test_guard_sees_a_preview_decoded_whole(monkeypatch):
