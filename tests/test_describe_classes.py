@@ -152,7 +152,7 @@ def test_written_and_read(search, folder, tmp_path):
 
 def test_gallery_shows_the_class(search, folder):
     scores = [tile.scores for tile in search.gallery(search.classify(folder, COLOURS)).tiles]
-    assert scores == ['blue 100%', 'green 100%', 'red 100%']
+    assert scores == [('blue 100%',), ('green 100%',), ('red 100%',)]
 
 
 # ---- none of these -----------------------------------------------------------------------
