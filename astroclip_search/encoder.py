@@ -74,12 +74,19 @@ class Encoder:
     def batch_size(self) -> int:
         """
         Images in one call that keep the device busy; more only take memory.
-        """
-        return 2 * IN_FLIGHT * self._chunk if self.device == 'cpu' else IN_FLIGHT * self._chunk
 
-    @property
-    def _chunk(self) -> int:
-        return _CUDA_CHUNK if self.device == 'cuda' else min(32, max(8, 4 * self._n_threads))
+        Who asks is about to bring them: the image tower begins to open.
+        """
+        if 'vision' not in self._towers:
+            self._callers.submit(self._tower, 'vision')
+        device = self._likely_device()
+        return IN_FLIGHT * self._chunk(device) * (2 if device == 'cpu' else 1)
+
+    def _likely_device(self) -> str:
+        return 'cuda' if self._wanted != 'cpu' and has_driver() else 'cpu'
+
+    def _chunk(self, device: str) -> int:
+        return _CUDA_CHUNK if device == 'cuda' else min(32, max(8, 4 * self._n_threads))
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """
@@ -101,7 +108,8 @@ class Encoder:
         EncoderError
             If the model cannot be run on them.
         """
-        n_parts = min(len(pixels), IN_FLIGHT * -(-len(pixels) // (IN_FLIGHT * self._chunk)))
+        together = IN_FLIGHT * self._chunk(self.device)
+        n_parts = min(len(pixels), IN_FLIGHT * -(-len(pixels) // together))
         return np.concatenate(self._in_flight(self._embed, np.array_split(pixels, n_parts or 1)))
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
@@ -262,7 +270,7 @@ class Encoder:
             return self._towers[name]
 
     def _open(self, name: str) -> Tower:
-        wanted = 'cuda' if self._wanted != 'cpu' and has_driver() else 'cpu'
+        wanted = self._likely_device()
         file = self.bundle.onnx_file(name, wanted)
         tower = open_tower(file, wanted, n_threads=self._n_threads,
                            n_replayed=_CUDA_CHUNK if name == 'vision' else 0)

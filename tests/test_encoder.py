@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from astroclip_search import encoder as encoder_module
 from astroclip_search.bundle import open_bundle
 from astroclip_search.encoder import Encoder, open_encoder
 from astroclip_search.exceptions import BundleError, EncoderError
-from astroclip_search.sessions import has_driver
+from astroclip_search.sessions import has_driver, open_tower
 from tests import tiny
 
 RED, GREEN, BLUE = np.eye(3)[:, None, None] * np.full((8, 8, 1), 255)
@@ -57,10 +58,31 @@ def test_images_keep_their_places(model, n, n_threads):
     assert vectors.argmax(axis=1).tolist() == [i % 3 for i in range(n)]
 
 
-def test_batches_that_suit_the_device(model):
+def test_batches_that_suit_the_device(model, monkeypatch):
     bundle = model().bundle
     sizes = [Encoder(bundle, device='cpu', n_threads=n).batch_size for n in (1, 2, 4, 64)]
     assert sizes == [32, 32, 64, 128]
+    monkeypatch.setattr(encoder_module, 'has_driver', lambda: True)
+    assert Encoder(bundle).batch_size == 128
+
+
+def test_the_image_tower_opens_while_images_are_fetched(model, monkeypatch):
+    encoder = model()
+    opened, may_open = [], threading.Event()
+    monkeypatch.setattr(encoder_module, 'open_tower', lambda path, *args, **options: (
+        may_open.wait(10), opened.append(path.name), open_tower(path, *args, **options))[2])
+    assert encoder.batch_size == 32
+    assert opened == [], 'nobody has to wait'
+    may_open.set()
+    encoder.encode_images(IMAGES)
+    assert opened == ['vision_model.onnx']
+
+
+def test_an_image_tower_that_cannot_be_opened_is_said_when_it_is_needed(model):
+    encoder = model(vision={'size': 16})
+    assert encoder.batch_size == 32
+    with pytest.raises(BundleError, match='reads images of'):
+        encoder.encode_images(IMAGES)
 
 
 def test_mean_and_deviation_of_the_preprocessor_are_applied(model):
