@@ -1,5 +1,8 @@
 """
-Image towers that multiply in eight bits, whatever image is beside another.
+Image towers that multiply in eight bits.
+
+The ranges of activations are fixed, not those of a batch as `quantize_dynamic` takes them: an
+image's embedding does not depend on the images beside it.
 """
 
 import tempfile
@@ -35,7 +38,7 @@ def save_image_tower_int8(tower, path, squares=None):
 
 def pictures(size, count=32):
     """
-    Rendered pictures to take ranges of activations from.
+    Rendered pictures to take ranges of activations from, every second one as a negative.
 
     Parameters
     ----------
@@ -49,8 +52,10 @@ def pictures(size, count=32):
     squares : `numpy.ndarray` of uint8, shape (count, size, size, 3)
         None of those that variants are judged by.
     """
-    return np.stack([Image.fromarray(render(8_000_000 + i).image).resize((size, size))
-                     for i in range(count)])
+    squares = np.stack([Image.fromarray(render(8_000_000 + i).image).resize((size, size))
+                        for i in range(count)])
+    squares[1::2] = 255 - squares[1::2]  # charts are dark on white
+    return squares
 
 
 def ranges(tower, squares):

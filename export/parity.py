@@ -12,6 +12,9 @@ LIMITS = {
     'fp32': {'delta_cosine': 1e-4},
     'fp16': {'delta_cosine': 2e-3},
     'int8': {'kendall_tau': 0.98},
+    # Activations of eight bits move every cosine a little: judged by what is found, as the
+    # embedded model is (`export.precision`).
+    'int8 products': {'map_loss': 0.005, 'kendall_tau': 0.9},
 }
 
 
@@ -48,10 +51,10 @@ def refusal(variant, numbers):
 
     Parameters
     ----------
-    variant : {'fp32', 'fp16', 'int8'}
+    variant : {'fp32', 'fp16', 'int8', 'int8 products'}
         Which one.
     numbers : dict of float
-        As `compare` returns them.
+        As `compare` returns them, and ``map_loss``, the mean average precision that is lost.
 
     Returns
     -------

@@ -15,7 +15,7 @@ from export.lean_graph import save_image_tower, save_text_tower
 from export.lean_int8 import save_image_tower_int8
 from export.quantise import quantise_text, quantise_weights
 
-__all__ = ['VARIANTS', 'eight_bits', 'half', 'save_lean']
+__all__ = ['VARIANTS', 'eight_bits', 'half', 'products', 'save_lean']
 
 
 def save_lean(tower, path, *, half=False):
@@ -79,13 +79,9 @@ def _sort(graph):
     graph.node.extend(nodes)
 
 
-def eight_bits(source, target, tower=None, *, block=64, exact=False):
+def products(source, target, tower=None):
     """
-    Store a tower's weights as int8, whatever it is made of.
-
-    A lean image tower multiplies in eight bits (`export.lean_int8`). Else matrix products of
-    transformers become ``MatMulNBits``, weights of convolutions are unfolded when the model is
-    opened; see `export.quantise`.
+    Multiply in eight bits: a lean image tower as in `export.lean_int8`, others as `eight_bits`.
 
     Parameters
     ----------
@@ -93,22 +89,41 @@ def eight_bits(source, target, tower=None, *, block=64, exact=False):
         Float32 model to read, quantised model to write.
     tower : `export.lean.ImageTower` or `export.lean.TextTower`, optional
         What a lean model was written from.
+    """
+    if isinstance(tower, ImageTower):
+        save_image_tower_int8(tower, target)
+    else:
+        eight_bits(source, target)
+
+
+def eight_bits(source, target, tower=None, *, block=64, exact=False):  # noqa: ARG001
+    """
+    Store a tower's weights as int8, whatever it is made of.
+
+    Matrix products of transformers become ``MatMulNBits``, weights of convolutions are unfolded
+    when the model is opened; see `export.quantise`.
+
+    Parameters
+    ----------
+    source, target : path-like
+        Float32 model to read, quantised model to write.
+    tower : `export.lean.ImageTower` or `export.lean.TextTower`, optional
+        Not needed.
     block : int, optional
         Weights that share a scale.
     exact : bool, optional
         Keep activations in float32: nearer to torch, slower on a CPU.
     """
-    if isinstance(tower, ImageTower) and not exact:
-        save_image_tower_int8(tower, target)
-        return
     with tempfile.TemporaryDirectory() as folder:
-        products = Path(folder) / 'products.onnx'
-        quantise_text(source, products, block=block, exact=exact)
-        quantise_weights(products, target)
+        stored = Path(folder) / 'products.onnx'
+        quantise_text(source, stored, block=block, exact=exact)
+        quantise_weights(stored, target)
 
 
-#: Name -> ending of the file, and ways to make it, the first that is near enough being taken.
+#: Name -> ending of the file, and ways to make it with the limits of each in `export.parity`; the
+#: first that is near enough is taken.
 VARIANTS = {
-    'fp16': ('_fp16', (half,)),
-    'int8': ('_quantized', (eight_bits, functools.partial(eight_bits, block=16, exact=True))),
+    'fp16': ('_fp16', ((half, 'fp16'),)),
+    'int8': ('_quantized', ((products, 'int8 products'), (eight_bits, 'int8'),
+                            (functools.partial(eight_bits, block=16, exact=True), 'int8'))),
 }
