@@ -27,7 +27,7 @@ STAGES = [
     ('Show', 'display gallery charts progress', 'HTML, Axes, text'),
 ]
 AROUND = [
-    ('Verbs of ClipSearch, which know all of the above',
+    ('The verbs, which know all of these',
      'search queries vo_queries feedback descriptions pictures plots vectors'),
     ('Ways in', """
      cli cli.parser cli.searching cli.upkeep cli.output mcp_server mcp_answers __main__"""),
@@ -121,8 +121,8 @@ def module_table(package):
     said = summaries(package)
     lines = []
     for title, names, *_ in (*STAGES, *AROUND):
-        lines += [title, '']
+        lines += [f'**{title}**', '']
         for name in filter(said.get, names.split()):
-            lines.append(f'    - ``{name}``: {said[name]}')
+            lines.append(f'- ``{name}``: {said[name]}')
         lines.append('')
     return '\n'.join(lines)
