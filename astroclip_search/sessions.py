@@ -8,7 +8,7 @@ in the cache of a core, and on a GPU one batch is copied while the other one is 
 
 The optimised graph is not kept on disk. Opened from one, the towers of the embedded model took 40
 instead of 69 ms and a ViT-B/32 413 instead of 457 ms in float32, 107 instead of 142 ms in int8; but
-a file that could have been exchanged must be hashed first, which takes 24, 232 and 66 ms.
+a file that could have been exchanged must be hashed first, which takes 29, 232 and 66 ms.
 """
 
 import contextlib
