@@ -1,6 +1,7 @@
 """Lean graphs say what torch says, and multiply in eight bits what is large."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -16,9 +17,9 @@ from astroclip_search.bundle import Preprocessing, open_bundle
 from astroclip_search.encoder import Encoder
 from export.families import read_checkpoint
 from export.hub import fetch, write
-from export.lean import image_tower, text_tower
+from export.lean import Linear, Norm, image_tower, text_tower
 from export.lean_graph import save_image_tower, save_text_tower
-from export.lean_int8 import pictures, ranges, save_image_tower_int8
+from export.lean_int8 import equalise, pictures, ranges, save_image_tower_int8
 from export.to_onnx import session
 from tests.export import checkpoints
 
@@ -159,9 +160,50 @@ def test_ranges_are_of_the_pictures(models, tmp_path):
     tower = models('clip').image
     few, more = ranges(tower, pictures(32, 4)), ranges(tower, pictures(32, 12))
     assert len(few) == len(save_image_tower(tower, tmp_path / 'vision.onnx'))
-    assert all(wide[0] <= narrow[0] <= 0 <= narrow[1] <= wide[1]
-               for narrow, wide in zip(few, more, strict=True))
-    assert few != more
+    for narrow, wide in zip(few, more, strict=True):
+        assert (wide[0] <= narrow[0]).all()
+        assert (narrow[0] <= 0).all()
+        assert (narrow[1] >= 0).all()
+        assert (narrow[1] <= wide[1]).all()
+    assert any((narrow[1] < wide[1]).any() for narrow, wide in zip(few, more, strict=True))
+
+
+@pytest.mark.parametrize('family', ['clip', 'siglip'])
+def test_channels_that_are_larger_than_others(models, tmp_path, family):
+    """
+    As trained transformers have them: one range for all would leave the others few bits.
+    """
+    tower = models(family).image
+    rng = np.random.default_rng(0)
+    blocks = []
+    for block in tower.blocks:
+        one, two, three = (np.where(rng.random(64) < 0.05, 200, 1).astype(np.float32)
+                           for _ in range(3))
+        values = np.concatenate([np.ones(128, np.float32), three])
+        blocks.append(block._replace(
+            attention_norm=Norm(block.attention_norm.weight * one, block.attention_norm.bias * one,
+                                block.attention_norm.epsilon),
+            qkv=Linear(block.qkv.weight / one[:, None] * values, block.qkv.bias * values),
+            out=Linear(block.out.weight / three[:, None], block.out.bias),
+            mlp_norm=Norm(block.mlp_norm.weight * two, block.mlp_norm.bias * two,
+                          block.mlp_norm.epsilon),
+            up=Linear(block.up.weight / two[:, None], block.up.bias)))
+    uneven = replace(tower, blocks=blocks)
+    images, path = squares(32), tmp_path / 'vision.onnx'
+    save_image_tower(tower, path)
+    wanted = embed(path, images)
+    found = ranges(uneven, pictures(32))
+    even, found_even = equalise(uneven, found)
+    for same in (uneven, even):
+        save_image_tower(same, path)
+        np.testing.assert_allclose(embed(path, images), wanted, atol=1e-5)
+    # What is said of the ranges is so.
+    for said, is_so in zip(found_even, ranges(even, pictures(32)), strict=True):
+        np.testing.assert_allclose(said, is_so, rtol=1e-3, atol=1e-3)
+    save_image_tower(uneven, path, ranges=[(low.min(), high.max()) for low, high in found])
+    without = (embed(path, images) * wanted).sum(1).min()
+    save_image_tower_int8(uneven, path)
+    assert (embed(path, images) * wanted).sum(1).min() > 0.995 > without
 
 
 @pytest.mark.parametrize('family', ['mobileclip', 'coca', 'openclip_siglip', 'siglip2_naflex'])
