@@ -40,6 +40,9 @@ _MAX_BACK_OFF = 8.0
 # A host that does not answer so often in a row is down.
 _GIVE_UP = 10
 
+# A wait in seconds that is not meant.
+_YEAR = 3e7
+
 # Bodies above this are held one at a time, so that memory does not grow with the image size.
 _LARGE = 8 * 1024**2
 
@@ -343,8 +346,12 @@ class Fetcher:
                     f'given up: the server did not answer {_GIVE_UP} times in a row')
             wait = host.pause_until - time.monotonic()
             if wait > clock.left:
+                then = ''
+                if wait < _YEAR:  # rounded up to the next minute
+                    end = time.gmtime(time.time() + wait + 60)
+                    then = f'; call again after {time.strftime("%Y-%m-%d %H:%M", end)} UTC'
                 raise PreviewError(f'{host.pause_reason}: the server asks to wait {wait:.0f} s, '
-                                   'longer than conf.row_timeout')
+                                   f'longer than conf.row_timeout{then}')
             if wait > 0:
                 self._stop.wait(wait)
             if self._stop.is_set():

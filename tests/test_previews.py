@@ -10,6 +10,7 @@ import threading
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 
@@ -407,6 +408,10 @@ def test_a_pause_that_is_too_long_ends_all_rows_at_once(server):
     outcomes, elapsed = together(server, 'abcdefghij', n_connections=2)
     assert all(outcome.startswith('ERROR HTTP 503: the server asks to wait 3') for outcome in
                outcomes)
+    times = {outcome.partition('call again after ')[2] for outcome in outcomes}
+    assert len(times) <= 2, 'all say when to come back, to the minute'
+    then = [datetime.strptime(f'{found}+0000', '%Y-%m-%d %H:%M UTC%z') for found in times]
+    assert all(3500 < (at - datetime.now(UTC)).total_seconds() <= 3661 for at in then)
     assert elapsed < 2
     assert len(server.log) <= 2
 
