@@ -246,11 +246,13 @@ def test_of_a_large_image_little_more_is_read_than_is_kept(kind, tmp_path):
 
 def test_the_levels_are_those_of_all_pixels_in_twice_the_digits():
     rng = np.random.default_rng(0)
-    for i in range(400):
-        values = (1e3 * rng.pareto(1.1, int(rng.integers(20, 1200)))).astype('f4')
+    for i in range(40):
+        values = (1e3 * rng.pareto(1.1, int(rng.integers(20, 4000)))).astype('f4')
         values[rng.random(values.size) < 0.1 * (i % 2)] = np.nan
         known = values[np.isfinite(values)].astype(float)
         low, high = planes.limits(values.reshape(1, -1))
+        assert low == ZScaleInterval().get_limits(known)[0]
         assert high == np.percentile(known, 99.7)
-        if i < 40:
-            assert low == ZScaleInterval().get_limits(known)[0]
+    for _ in range(2000):
+        values = rng.normal(size=int(rng.integers(1, 400))).astype('f4')
+        assert planes._percentile(values, 99.7) == np.percentile(values.astype(float), 99.7)
