@@ -148,7 +148,7 @@ class Comparison:
     def row(self) -> str:
         """Sum it up in a line."""
         beside = f' / {self.peer}' if self.theirs else ''
-        return (f'{self.verdict:7}{self.shown:>16}  {self.range:18}{self.target:16}'
+        return (f'{self.verdict:7}{self.shown:>16}  {self.range:18}{self.target:23}'
                 f'{self.name}{amount(self.ours, self.unit) if self.theirs else ""}'
                 f'{beside}{amount(self.theirs, self.unit)}')
 
