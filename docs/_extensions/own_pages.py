@@ -15,6 +15,24 @@ from sphinx.errors import SphinxError
 __all__ = ['setup']
 
 
+def _plain(text):
+    """Replace what Jupyter does not know of MyST, and leave out what is of the page alone."""
+    def note(match):
+        if 'another server answers' in match[1]:
+            return ''
+        return ''.join(f'> {line}\n' for line in match[1].splitlines())
+
+    def role(match):
+        name = match[3]
+        if match[2]:  # ~
+            name = name.rpartition('.')[2]
+        return f'`{name.strip().removeprefix("../")}`'
+
+    text = re.sub(r'\s*\{download\}`[^`]*`', '', text)
+    text = re.sub(r'```\{note\}\n(.*?)```\n', note, text, flags=re.DOTALL)
+    return re.sub(r'\{([\w:]+)\}`(~?)([^`<]*)(?:<[^`]*>)?`', role, text)
+
+
 def write_notebooks(app):
     """Write each tutorial as a notebook without output, for readers to download."""
     import nbformat
@@ -30,9 +48,8 @@ def write_notebooks(app):
         for number, cell in enumerate(notebook.cells):
             cell['id'] = f'cell-{number}'
             cell.metadata.pop('tags', None)
-            if cell.cell_type == 'markdown':  # a notebook knows no roles
-                cell.source = re.sub(r'\{[\w:]+\}`~?([^`<]*?)\s*(<[^`]*>)?`',
-                                     lambda match: f'`{match[1]}`', cell.source)
+            if cell.cell_type == 'markdown':
+                cell.source = _plain(cell.source)
         text = nbformat.writes(nbformat.from_dict(notebook), version=nbformat.NO_CONVERT)
         target = folder / f'{page.stem}.ipynb'
         if not target.is_file() or target.read_text(encoding='utf-8') != text:
