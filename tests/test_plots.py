@@ -35,6 +35,7 @@ def clean():
     """Nothing of matplotlib is changed for good, and no figure is left."""
     from matplotlib import pyplot
 
+    pyplot.close('all')  # what examples in docstrings have drawn
     pyplot.switch_backend('agg')
     before = dict(matplotlib.rcParams)
     yield

@@ -251,7 +251,7 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     _complete(parser.add_argument(
         'results', nargs='+', metavar='RESULT',
         help='a table, "-" for one from standard input, a folder, or image files'))
-    parser.add_argument('--input-format', choices=FORMATS, metavar='FORMAT', type=str.lower,
+    parser.add_argument('--input-format', choices=tuple(FORMATS), metavar='FORMAT', type=str.lower,
                         help=f'format of the table, if its suffix or its first bytes do not say '
                              f'it: {", ".join(FORMATS)}')
     _complete(parser.add_argument('--image-dir', metavar='FOLDER',
