@@ -11,11 +11,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from onnx import helper, numpy_helper
 
 from export.text import SentenceEncoder, TextTower
 from export.vision import load_checkpoint, normalise
 
-__all__ = ['OPSET', 'export_module', 'export_text', 'export_vision', 'main', 'session']
+__all__ = ['OPSET', 'as_products', 'export_module', 'export_text', 'export_vision', 'main',
+           'session']
 
 #: ONNX operator set: the oldest that holds all operators used.
 OPSET = 17
@@ -41,6 +43,44 @@ def export_vision(tower, size, path):
         tower.eval(), (torch.zeros(2, 3, size, size),), path,
         inputs={'pixel_values': {0: 'batch'}}, outputs={'image_embeds': {0: 'batch'}},
     )
+    model = onnx.load(str(path))
+    as_products(model.graph)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def as_products(graph):
+    """
+    Make convolutions of pooled images, which have a single pixel, products of matrices.
+
+    ONNX Runtime convolves image by image and so reads all weights for each; a product reads them
+    once for a batch. Of the image tower that was a fifth of the time.
+
+    Parameters
+    ----------
+    graph : `onnx.GraphProto`
+        Changed in place.
+    """
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    pooled = {node.output[0] for node in graph.node if node.op_type == 'GlobalAveragePool'}
+    nodes = []
+    for node in graph.node:
+        if node.op_type != 'Conv' or node.input[0] not in pooled:
+            nodes.append(node)
+            continue
+        weight = tensors[node.input[1]]
+        values = numpy_helper.to_array(weight)
+        flat, product = f'{node.output[0]}_flat', f'{node.output[0]}_product'
+        weight.CopyFrom(numpy_helper.from_array(values.reshape(len(values), -1), weight.name))
+        shape = f'{node.output[0]}_shape'
+        graph.initializer.append(numpy_helper.from_array(np.array([-1, len(values), 1, 1]), shape))
+        nodes += [
+            helper.make_node('Flatten', [node.input[0]], [flat]),
+            helper.make_node('Gemm', [flat, *node.input[1:]], [product], transB=1),
+            helper.make_node('Reshape', [product, shape], list(node.output)),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def export_text(tower, path):

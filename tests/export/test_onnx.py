@@ -44,6 +44,21 @@ def test_batch_normalisation_is_folded(towers):
     assert 'BatchNormalization' not in operators
 
 
+def test_nothing_is_convolved_where_there_is_one_pixel_left(tmp_path, pixels):
+    torch.manual_seed(0)
+    tower = ImageTower('mobilenetv4_conv_small', 16).eval()
+    path = tmp_path / 'vision.onnx'
+    export_vision(tower, 32, path)
+    graph = onnx.shape_inference.infer_shapes(onnx.load(str(path))).graph
+    pooled = {node.output[0] for node in graph.node if node.op_type == 'GlobalAveragePool'}
+    assert pooled
+    assert not any(node.op_type == 'Conv' and node.input[0] in pooled for node in graph.node)
+    with torch.no_grad():
+        wanted = tower(pixels).numpy()
+    got, = session(path).run(None, {'pixel_values': pixels.numpy()})
+    assert np.abs(got - wanted).max() < 1e-5
+
+
 def test_text_tower(towers, checkpoint, encoder):
     _, text_map, _ = load_checkpoint(checkpoint)
     ids, mask = encoder.tokenize(TEXTS)
