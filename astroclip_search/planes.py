@@ -168,9 +168,9 @@ def science_plane(hdus: list, side: int, max_pixels: int, *, opened: bool = Fals
     step = step_of((height, width), side)
     middle = tuple(n // 2 for n in hdu.shape[:-2])
     # Scaled numbers and such with a blank value would all be converted.
-    as_rows = tile is None and (in_parts or opened and any(
-        hdu.header.get(key, default) != default
-        for key, default in (('BSCALE', 1), ('BZERO', 0), ('BLANK', None))))
+    scaled = any(hdu.header.get(key, default) != default
+                 for key, default in (('BSCALE', 1), ('BZERO', 0), ('BLANK', None)))
+    as_rows = tile is None and (in_parts or (opened and scaled))
 
     def read() -> np.ndarray:
         if as_rows:
