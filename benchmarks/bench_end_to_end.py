@@ -86,7 +86,7 @@ class EndToEnd:
 
         preprocessing = self.encoder.bundle.preprocessing
         thumbnail = self.conf.thumbnail_size
-        side = max(2 * max(preprocessing.size), thumbnail)
+        side = max(pixels.sides(preprocessing)[1], thumbnail)
 
         def decode(content):
             image = pixels.render(content, side=side)

@@ -349,11 +349,11 @@ class Ours(Peer):
         from astroclip_search import pixels
 
         preprocessing = self.encoder.bundle.preprocessing
-        # As in the pipeline: twice what the model reads.
-        side = 2 * max(preprocessing.size)
+        side, bitmap_side = pixels.sides(preprocessing)
 
         def prepare(content):
-            return pixels.resize(pixels.render(content, side=side), preprocessing)
+            return pixels.resize(pixels.render(content, side=side, bitmap_side=bitmap_side),
+                                 preprocessing)
 
         return np.stack(list(self.workers.map(prepare, contents)))
 

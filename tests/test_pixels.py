@@ -20,7 +20,7 @@ from PIL import Image
 from astroclip_search import planes
 from astroclip_search.bundle import Preprocessing
 from astroclip_search.exceptions import PreviewError
-from astroclip_search.pixels import plane, render, resize, thumbnail
+from astroclip_search.pixels import plane, render, resize, sides, thumbnail
 from tests.pictures import brightest, content, gradient, refused, saved, sky
 
 # ---- bitmaps -----------------------------------------------------------------------------
@@ -76,6 +76,13 @@ def test_deep_images_are_stretched_and_not_turned_over():
 def test_large_jpegs_are_decoded_at_low_resolution():
     image = render(saved(gradient(size=(1600, 1200)), 'JPEG'), side=200)
     assert image.size == (400, 300)
+    finer = render(saved(gradient(size=(1600, 1200)), 'JPEG'), side=400, bitmap_side=200)
+    assert finer.size == (400, 300)
+
+
+@pytest.mark.parametrize(('edge', 'expected'), [(None, (448, 252)), (256, (512, 288))])
+def test_bitmaps_are_read_a_little_finer_than_the_model_sees(edge, expected):
+    assert sides(Preprocessing((224, 224), edge, 3, (0,) * 3, (1,) * 3)) == expected
 
 
 @pytest.mark.parametrize('form', ['JPEG', 'PNG', 'GIF', 'TIFF', 'WEBP'])
