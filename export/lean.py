@@ -67,8 +67,8 @@ class ImageTower:
     ----------
     size, patch, heads : int
         Sides of the image and of a patch in pixels, heads of attention.
-    activation : {'gelu', 'quick_gelu', 'gelu_tanh'}
-        Of the blocks.
+    activation : {'gelu', 'silu', 'gelu_tanh'}
+        Of the blocks. QuickGELU is SiLU with its factor in the weights on both sides.
     patches : Linear
         Patches to tokens; rows in the order of the pixels of a patch, then channels. It is for
         uint8 values less 128.
@@ -184,7 +184,7 @@ def text_tower(model, pad=None):
 
 # ---- transformers ------------------------------------------------------------------------
 
-_ACTIVATIONS = {'gelu': 'gelu', 'quick_gelu': 'quick_gelu', 'gelu_pytorch_tanh': 'gelu_tanh'}
+_ACTIVATIONS = {'gelu': 'gelu', 'quick_gelu': 'silu', 'gelu_pytorch_tanh': 'gelu_tanh'}
 
 
 def _transformers_image(model, mean, std):
@@ -200,28 +200,28 @@ def _transformers_image(model, mean, std):
         token, positions = _array(token) + positions[0], positions[1:]
     first = getattr(vision, 'pre_layrnorm', None)
     projection = getattr(model, 'visual_projection', None)
+    blocks = [_transformers_block(layer, activation) for layer in vision.encoder.layers]
     return ImageTower(
         size=config.image_size, patch=config.patch_size, heads=config.num_attention_heads,
         activation=activation, patches=_patches(embeddings.patch_embedding, mean, std),
         positions=positions, token=token, first=first and _norm(first),
-        blocks=[_transformers_block(layer) for layer in vision.encoder.layers],
-        last=_norm(vision.post_layernorm), pool=head and _pool(head),
+        blocks=blocks, last=_norm(vision.post_layernorm), pool=head and _pool(head, activation),
         projection=projection and _linear(projection))
 
 
-def _transformers_block(layer):
+def _transformers_block(layer, activation):
     own = layer.self_attn
     query, key, value = (_linear(part) for part in (own.q_proj, own.k_proj, own.v_proj))
     qkv = Linear(*(np.concatenate(three, -1) for three in zip(query, key, value, strict=True)))
     return Block(_norm(layer.layer_norm1), qkv, _linear(own.out_proj), _norm(layer.layer_norm2),
-                 _linear(layer.mlp.fc1), _linear(layer.mlp.fc2))
+                 *_mlp(layer.mlp.fc1, layer.mlp.fc2, activation))
 
 
-def _pool(head):
+def _pool(head, activation):
     own = head.attention
     return Pool(_array(head.probe).reshape(-1),
                 Block(None, _in_projection(own), _linear(own.out_proj), _norm(head.layernorm),
-                      _linear(head.mlp.fc1), _linear(head.mlp.fc2)))
+                      *_mlp(head.mlp.fc1, head.mlp.fc2, activation)))
 
 
 def _transformers_text(model, pad):
@@ -237,7 +237,7 @@ def _transformers_text(model, pad):
         heads=config.num_attention_heads, activation=activation,
         table=_array(text.embeddings.token_embedding.weight),
         positions=_array(text.embeddings.position_embedding.weight),
-        blocks=[_transformers_block(layer) for layer in text.encoder.layers],
+        blocks=[_transformers_block(layer, activation) for layer in text.encoder.layers],
         last=_norm(text.final_layer_norm), projection=_linear(projection), end=end,
         pad=pad if siglip else None)
 
@@ -257,7 +257,7 @@ def _open_clip_image(visual, mean, std):
     return ImageTower(
         size=visual.image_size[0], patch=visual.patch_size[0],
         heads=visual.transformer.resblocks[0].attn.num_heads,
-        activation=_activation(visual.transformer),
+        activation=_activation(visual.transformer.resblocks[0]),
         patches=_patches(visual.conv1, mean, std), positions=positions[1:],
         token=_array(visual.class_embedding) + positions[0],
         first=None if isinstance(visual.ln_pre, nn.Identity) else _norm(visual.ln_pre),
@@ -279,16 +279,17 @@ def _open_clip_text(model):
                       else Linear(_array(projection)))
     return TextTower(
         heads=tower.transformer.resblocks[0].attn.num_heads,
-        activation=_activation(tower.transformer), table=_array(tower.token_embedding.weight),
+        activation=_activation(tower.transformer.resblocks[0]),
+        table=_array(tower.token_embedding.weight),
         positions=_array(tower.positional_embedding), blocks=blocks,
         last=_norm(tower.ln_final), projection=projection,
         end=end if pool == 'eos' else None)
 
 
-def _activation(transformer):
-    gelu = transformer.resblocks[0].mlp.gelu
+def _activation(layer):
+    gelu = layer.mlp.gelu
     if isinstance(gelu, QuickGELU):
-        return 'quick_gelu'
+        return 'silu'
     return 'gelu_tanh' if gelu.approximate == 'tanh' else 'gelu'
 
 
@@ -305,11 +306,13 @@ def _open_clip_blocks(transformer):
             return None
         blocks.append(Block(_norm(layer.ln_1), _in_projection(layer.attn),
                             _linear(layer.attn.out_proj), _norm(layer.ln_2),
-                            _linear(layer.mlp.c_fc), _linear(layer.mlp.c_proj)))
+                            *_mlp(layer.mlp.c_fc, layer.mlp.c_proj, _activation(layer))))
     return blocks
 
 
 # ---- both --------------------------------------------------------------------------------
+
+_QUICK = np.float32(1.702)
 
 
 def _array(tensor):
@@ -323,6 +326,17 @@ def _norm(module):
 def _linear(module):
     return Linear(_array(module.weight).T,
                   None if module.bias is None else _array(module.bias))
+
+
+def _mlp(up, down, activation):
+    """
+    Read both layers around an activation; SiLU is what their weights leave of QuickGELU.
+    """
+    up, down = _linear(up), _linear(down)
+    if activation == 'silu':  # x sigmoid(1.702 x) = silu(1.702 x) / 1.702
+        up = Linear(up.weight * _QUICK, None if up.bias is None else up.bias * _QUICK)
+        down = Linear(down.weight / _QUICK, down.bias)
+    return up, down
 
 
 def _in_projection(attention):

@@ -15,6 +15,9 @@ _CONTRIB = 'com.microsoft'
 #: Weights of seven bits: processors without VNNI add two products in 16 bits, which would overflow.
 LARGEST = 64
 
+#: Hidden columns at a time: what is between two products then stays in the processor's cache.
+PART = 384
+
 
 def save_image_tower(tower, path, *, half=False, ranges=None):
     """
@@ -126,7 +129,7 @@ class _Graph:
 
     def __init__(self, tower, kind, ranges=None):
         self.heads, self.activation, self.kind = tower.heads, tower.activation, kind
-        self.ranges, self.products, self.whole_of = ranges, [], {}
+        self.ranges, self.products = ranges, []
         self.nodes, self.constants, self.names = [], {}, 0
 
     def name(self, word):
@@ -175,37 +178,63 @@ class _Graph:
         Append the product of pixels, which have eight bits from the beginning.
         """
         if self.ranges:
-            return self.whole_product(rows, np.float32(1), np.uint8(128), weight)
+            return self.whole_product((rows, self.constant(np.float32(1)),
+                                       self.constant(np.uint8(128))), weight)
         return self.add('MatMul', [self.add('Sub', [self.cast(rows), self.real(128)]),
                                    self.real(weight)])
 
-    def linear(self, name, linear, columns=slice(None)):
+    def read(self, *parts):
+        """
+        Append what products read, made of columns one behind the other.
+
+        Returns
+        -------
+        read : tuple of str
+            Its name; in eight bits also those of its scale and its zero point.
+        """
+        self.products.append(parts[0])
+        step = ()
+        if self.ranges:
+            least, largest = self.ranges[len(self.products) - 1]
+            scale = np.float32(max(largest - least, 1e-12) / 255)
+            zero = np.uint8(np.clip(np.rint(-least / scale), 0, 255))
+            step = self.constant(scale), self.constant(zero)
+            parts = [self.add('QuantizeLinear', [part, *step]) for part in parts]
+        return parts[0] if len(parts) == 1 else self.add('Concat', parts, axis=-1), *step
+
+    def linear(self, read, linear, columns=slice(None)):
         """
         Append a product with a constant, and its bias.
         """
         weight = linear.weight[:, columns]
         bias = None if linear.bias is None else linear.bias[columns]
-        self.products.append(name)
-        if not self.ranges:
-            product = self.add('MatMul', [name, self.real(weight)])
-            return product if bias is None else self.add('Add', [product, self.real(bias)])
-        least, largest = self.ranges[len(self.products) - 1]
-        scale = np.float32(max(largest - least, 1e-12) / 255)
-        zero = np.uint8(np.clip(np.rint(-least / scale), 0, 255))
-        if name not in self.whole_of:
-            self.whole_of[name] = self.add('QuantizeLinear', [name, self.constant(scale),
-                                                              self.constant(zero)])
-        return self.whole_product(self.whole_of[name], scale, zero, weight, bias)
+        if self.ranges:
+            return self.whole_product(read, weight, bias)
+        product = self.add('MatMul', [*read, self.real(weight)])
+        return product if bias is None else self.add('Add', [product, self.real(bias)])
 
-    def whole_product(self, name, scale, zero, weight, bias=None):
+    def whole_product(self, read, weight, bias=None):
         """
         Append a product of uint8 and int8, summed in int32.
         """
+        name, scale, zero = read
         steps = np.abs(weight).max(0).clip(1e-12) / LARGEST
         return self.contrib('MatMulIntegerToFloat', [
-            name, self.constant(np.rint(weight / steps).astype(np.int8)), self.constant(scale),
-            self.constant(steps.astype(np.float32)), self.constant(zero), '',
+            name, self.constant(np.rint(weight / steps).astype(np.int8)), scale,
+            self.constant(steps.astype(np.float32)), zero, '',
             *([] if bias is None else [self.real(bias)])])
+
+    def projected(self, read, qkv, count=3):
+        """
+        Append the last ones of query, key and value.
+        """
+        width = len(qkv.weight)
+        first = (3 - count) * width
+        if self.ranges:  # where copies cost as much as the product
+            return [self.linear(read, qkv, slice(at, at + width))
+                    for at in range(first, 3 * width, width)]
+        return self.add('Split', [self.linear(read, qkv, slice(first, None))], outputs=count,
+                        axis=-1)
 
     def attention(self, parts, seen='', **attributes):
         return self.contrib('MultiHeadAttention', [*parts, '', seen], num_heads=self.heads,
@@ -216,7 +245,7 @@ class _Graph:
             return self.contrib('Gelu', [name])
         if self.activation == 'gelu_tanh':
             return self.contrib('FastGelu', [name])
-        return self.contrib('QuickGelu', [name], alpha=1.702)
+        return self.contrib('QuickGelu', [name], alpha=1.0)  # SiLU, which has a faster kernel
 
     def blocks(self, states, blocks, pick, last, *, causal=False, seen=''):
         """
@@ -226,15 +255,14 @@ class _Graph:
         for i, block in enumerate(blocks):
             width = len(block.qkv.weight)
             if pick and i == len(blocks) - 1:
-                both = self.linear(normed, block.qkv, slice(width, None))
-                query = self.linear(pick(normed), block.qkv, slice(width))
-                parts = [query, *self.add('Split', [both], outputs=2, axis=-1)]
-                mixed = self.attention(parts, seen)
+                both = self.projected(self.read(normed), block.qkv, 2)
+                query = self.linear(self.read(pick(normed)), block.qkv, slice(width))
+                mixed = self.attention([query, *both], seen)
                 states = pick(states)
             else:
-                parts = self.add('Split', [self.linear(normed, block.qkv)], outputs=3, axis=-1)
-                mixed = self.attention(parts, unidirectional=int(causal))
-            states = self.add('Add', [states, self.linear(mixed, block.out)])
+                mixed = self.attention(self.projected(self.read(normed), block.qkv),
+                                       unidirectional=int(causal))
+            states = self.add('Add', [states, self.linear(self.read(mixed), block.out)])
             normed = self.norm(states, block.mlp_norm)
             states = self.add('Add', [states, self.mlp(normed, block)])
             after = blocks[i + 1].attention_norm if i + 1 < len(blocks) else last
@@ -242,7 +270,11 @@ class _Graph:
         return normed
 
     def mlp(self, name, block):
-        return self.linear(self.activated(self.linear(name, block.up)), block.down)
+        read, width = self.read(name), block.up.weight.shape[1]
+        part = PART if self.ranges else width
+        hidden = [self.activated(self.linear(read, block.up, slice(at, at + part)))
+                  for at in range(0, width, part)]
+        return self.linear(self.read(*hidden), block.down)
 
     def pool(self, states, pool, shape):
         """
@@ -251,9 +283,8 @@ class _Graph:
         block, width = pool.block, len(pool.probe)
         query = pool.probe @ block.qkv.weight[:, :width] + block.qkv.bias[:width]
         query = self.add('Expand', [self.real(query[None, None]), shape])
-        parts = self.add('Split', [self.linear(states, block.qkv, slice(width, None))], outputs=2,
-                         axis=-1)
-        states = self.linear(self.attention([query, *parts]), block.out)
+        mixed = self.attention([query, *self.projected(self.read(states), block.qkv, 2)])
+        states = self.linear(self.read(mixed), block.out)
         return self.add('Add', [states, self.mlp(self.norm(states, block.mlp_norm), block)])
 
     def finish(self, states, projection, output):
@@ -262,7 +293,7 @@ class _Graph:
         """
         states = self.add('Squeeze', [states, self.whole([1])])
         if projection:
-            states = self.linear(states, projection)
+            states = self.linear(self.read(states), projection)
         if self.kind != np.float32:
             # The squares of a long vector would overflow.
             states = self.cast(states, np.float32)

@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from astroclip_search.bundle import Preprocessing, open_bundle
 from astroclip_search.encoder import Encoder
+from export import lean_graph
 from export.families import read_checkpoint
 from export.hub import fetch, write
 from export.lean import Linear, Norm, image_tower, text_tower
@@ -141,6 +142,19 @@ def test_every_large_product_is_of_eight_bits(model, tmp_path):
     with torch.no_grad():
         wanted = model.checkpoint.encode_image(normalised(images, model.mean, model.std)).numpy()
     assert (embed(path, images) * wanted).sum(1).min() > 0.99
+
+
+def test_parts_of_the_hidden_columns_change_nothing(model, tmp_path, monkeypatch):
+    found = [(low.min(), high.max()) for low, high in ranges(model.image, pictures(32, 4))]
+    images, vectors = squares(32), []
+    for part in (1000, 24):  # all, and no whole number of parts
+        monkeypatch.setattr(lean_graph, 'PART', part)
+        path = tmp_path / f'{part}.onnx'
+        save_image_tower(model.image, path, ranges=found)
+        vectors.append(embed(path, images))
+        kinds = [node.op_type for node in onnx.load(str(path)).graph.node]
+        assert ('Split' in kinds, kinds.count('Concat') > 2) == (False, part == 24)
+    np.testing.assert_array_equal(*vectors)
 
 
 def test_in_eight_bits_neighbours_change_nothing(model, tmp_path):
