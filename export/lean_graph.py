@@ -18,6 +18,9 @@ LARGEST = 64
 #: Hidden columns at a time: what is between two products then stays in the processor's cache.
 PART = 384
 
+#: Of more patches, the scores of all heads at once are slower to write than heads to move.
+PATCHES = 256
+
 
 def save_image_tower(tower, path, *, half=False, ranges=None):
     """
@@ -129,8 +132,9 @@ class _Graph:
 
     def __init__(self, tower, kind, ranges=None):
         self.heads, self.activation, self.kind = tower.heads, tower.activation, kind
-        self.ranges, self.products = ranges, []
+        self.ranges, self.products, self.turned = ranges, [], {}
         self.nodes, self.constants, self.names = [], {}, 0
+        self.few = len(tower.positions) <= PATCHES
 
     def name(self, word):
         self.names += 1
@@ -229,12 +233,30 @@ class _Graph:
         Append the last ones of query, key and value.
         """
         width = len(qkv.weight)
-        first = (3 - count) * width
-        if self.ranges:  # where copies cost as much as the product
-            return [self.linear(read, qkv, slice(at, at + width))
-                    for at in range(first, 3 * width, width)]
-        return self.add('Split', [self.linear(read, qkv, slice(first, None))], outputs=count,
-                        axis=-1)
+        product = self.linear(read, qkv, slice((3 - count) * width, None))
+        return self.add('Split', [product], outputs=count, axis=-1)
+
+    def whole_attention(self, query, others, qkv):
+        """
+        Append attention between products of eight bits; return what the next one reads.
+
+        Tokens go before images, so that heads are read where they lie: what is moved has eight
+        bits. `MultiHeadAttention` would move query, key and value in float32.
+        """
+        width, parts = len(qkv.weight), []
+        for i, (name, *step) in enumerate((query, others, others)):
+            if name not in self.turned:
+                self.turned[name] = self.add('Transpose', [name], perm=[1, 0, 2])
+            part = self.linear((self.turned[name], *step), qkv, slice(i * width, (i + 1) * width))
+            parts.append(self.add('Reshape', [part, self.whole([0, 0, self.heads, -1])]))
+        query, key, value = parts
+        scores = self.contrib('FusedMatMul', [query, key], transB=1, transBatchA=1, transBatchB=1,
+                              alpha=(width // self.heads) ** -0.5)
+        mixed = self.contrib('FusedMatMul', [self.add('Softmax', [scores], axis=-1), value],
+                             transBatchB=1)
+        name, *step = self.read(mixed)
+        name = self.add('Transpose', [name], perm=[0, 2, 1, 3])
+        return self.add('Reshape', [name, self.whole([0, 0, width])]), *step
 
     def attention(self, parts, seen='', **attributes):
         return self.contrib('MultiHeadAttention', [*parts, '', seen], num_heads=self.heads,
@@ -254,15 +276,20 @@ class _Graph:
         normed = self.norm(states, blocks[0].attention_norm)
         for i, block in enumerate(blocks):
             width = len(block.qkv.weight)
-            if pick and i == len(blocks) - 1:
-                both = self.projected(self.read(normed), block.qkv, 2)
-                query = self.linear(self.read(pick(normed)), block.qkv, slice(width))
-                mixed = self.attention([query, *both], seen)
-                states = pick(states)
+            query = others = self.read(normed)
+            cut = pick and i == len(blocks) - 1
+            if cut:
+                query, states = self.read(pick(normed)), pick(states)
+            if self.ranges and self.few:
+                mixed = self.whole_attention(query, others, block.qkv)
+            elif cut:
+                parts = [self.linear(query, block.qkv, slice(width)),
+                         *self.projected(others, block.qkv, 2)]
+                mixed = self.read(self.attention(parts, seen))
             else:
-                mixed = self.attention(self.projected(self.read(normed), block.qkv),
-                                       unidirectional=int(causal))
-            states = self.add('Add', [states, self.linear(self.read(mixed), block.out)])
+                mixed = self.read(self.attention(self.projected(others, block.qkv),
+                                                 unidirectional=int(causal)))
+            states = self.add('Add', [states, self.linear(mixed, block.out)])
             normed = self.norm(states, block.mlp_norm)
             states = self.add('Add', [states, self.mlp(normed, block)])
             after = blocks[i + 1].attention_norm if i + 1 < len(blocks) else last

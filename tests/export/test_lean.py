@@ -153,8 +153,22 @@ def test_parts_of_the_hidden_columns_change_nothing(model, tmp_path, monkeypatch
         save_image_tower(model.image, path, ranges=found)
         vectors.append(embed(path, images))
         kinds = [node.op_type for node in onnx.load(str(path)).graph.node]
-        assert ('Split' in kinds, kinds.count('Concat') > 2) == (False, part == 24)
+        assert (kinds.count('Concat') > 2) == (part == 24)
     np.testing.assert_array_equal(*vectors)
+
+
+def test_attention_of_few_patches_and_of_many(model, tmp_path, monkeypatch):
+    found = [(low.min(), high.max()) for low, high in ranges(model.image, pictures(32, 4))]
+    images, vectors, path = squares(32), [], tmp_path / 'vision.onnx'
+    for most in (256, 0):
+        monkeypatch.setattr(lean_graph, 'PATCHES', most)
+        save_image_tower(model.image, path, ranges=found)
+        vectors.append(embed(path, images))
+        kinds = [node.op_type for node in onnx.load(str(path)).graph.node]
+        assert ('FusedMatMul' in kinds) == (most > 0)
+    # Sums in another order round some of the eight bits differently.
+    np.testing.assert_allclose(*vectors, atol=1e-2)
+    assert (vectors[0] * vectors[1]).sum(1).min() > 0.9999
 
 
 def test_in_eight_bits_neighbours_change_nothing(model, tmp_path):
