@@ -46,10 +46,10 @@ _BINS = np.linspace(-1, 1, 41)
 class _Unnormalised(Encoder):
     """Vectors as the towers give them, which the figures of PAPERCLIP multiply."""
 
-    def _run(self, session, feed, outputs):
-        available = {tensor.name for tensor in session.get_outputs()}
+    def _run(self, tower, feed, outputs):
+        available = {tensor.name for tensor in tower.outputs}
         name = next(name for name in outputs if name in available)
-        return session.run([name], feed)[0].astype(np.float32)
+        return tower.run(name, feed).astype(np.float32)
 
 
 class Model(Shipped):
