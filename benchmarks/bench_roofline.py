@@ -78,10 +78,11 @@ class Roofline:
 
 def compare_roofline(repeats: int) -> list[Comparison]:
     """Measure the machine, the embedded model, and ViT-B/32 where torch can make one."""
-    found = _machine()
     bench = Encode()
     bench.setup()
+    # Before the libraries below have started threads, some of which go on waiting busily.
     taken = [seconds(bench.time_images) / bench.images for _ in range(2 * repeats + 1)]
+    found = _machine()
     least, notes = _embedded_limit()
     found.append(Comparison(
         f'embedded model, batch {BATCH}', [100 * least / took for took in taken], unit='%',
