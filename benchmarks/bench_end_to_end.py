@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-A whole `rank` of previews from slow archives, beside its slowest stage alone.
+A whole ``rank`` of previews from slow archives, beside its slowest stage alone.
 
 The stages overlap, so the whole should take little longer than the longest of them: fetching with
 as many connections, decoding on all cores, embedding. It cannot take less than all processor time
