@@ -123,7 +123,9 @@ def test_reader_of_the_pipe_has_gone(folder, command, monkeypatch):
             raise BrokenPipeError
 
     monkeypatch.setattr(sys, 'stdout', Gone())
-    assert main(['rank', '.', 'red']) == 141
+    assert main(['rank', '.', 'red', '--gallery', 'best.html', '--out', 'best.ecsv']) == 141
+    assert Path('best.html').is_file()
+    assert Path('best.ecsv').is_file()
 
 
 def test_gallery_of_a_table_that_was_ranked(folder, command, monkeypatch):

@@ -79,6 +79,14 @@ def report(search: 'ClipSearchClass', table: 'Table', arguments: argparse.Namesp
         Exit code: 0 if anything was ranked.
     """
     clip = table.meta['clip']
+    # Files first: whoever reads the output may have enough of it after a few lines.
+    written = []
+    if arguments.out not in (None, '-'):
+        table_files.write(table, arguments.out, arguments.format)
+        written.append(f'table: {arguments.out}')
+    if arguments.gallery:
+        path = write_gallery(search.gallery(table, n=None), arguments)
+        written.append(f'gallery: {path}')
     if arguments.json:
         print_json(table_files.as_json(table))
     elif arguments.out == '-':
@@ -90,12 +98,8 @@ def report(search: 'ClipSearchClass', table: 'Table', arguments: argparse.Namesp
     note(f"{clip['n_rows']} rows ({counts}); model {clip['model']} {clip['revision']}", arguments)
     if 'selection' in clip:
         note(clip['selection'], arguments)
-    if arguments.out not in (None, '-'):
-        table_files.write(table, arguments.out, arguments.format)
-        note(f'table: {arguments.out}', arguments)
-    if arguments.gallery:
-        path = write_gallery(search.gallery(table, n=None), arguments)
-        note(f'gallery: {path}', arguments)
+    for line in written:
+        note(line, arguments)
     return 0 if clip['n_ranked'] else 1
 
 
