@@ -118,9 +118,8 @@ def sides(preprocessing: Preprocessing) -> tuple[int, int]:
     Returns
     -------
     side, bitmap_side : int
-        As `render` takes them. For bitmaps a little more than the model sees is enough: on the
-        development images half of that made vectors with a cosine of 0.9997 to those of the full
-        resolution, and moved no mean average precision by more than 0.005 either way.
+        As `render` takes them. For bitmaps a little more than the model sees is enough, as they are
+        averaged when they are reduced.
     """
     longest = max(*preprocessing.size, preprocessing.shortest_edge or 0)
     return 2 * longest, longest + longest // 8

@@ -6,9 +6,8 @@ A tower is run by two callers at once, each with a small batch, rather than by a
 large batch: nothing waits for the slowest thread of each layer, the arrays between the layers stay
 in the cache of a core, and on a GPU one batch is copied while the other one is computed.
 
-The optimised graph is not kept on disk. Opened from one, the towers of the embedded model took 40
-instead of 69 ms and a ViT-B/32 413 instead of 457 ms in float32, 107 instead of 142 ms in int8; but
-a file that could have been exchanged must be hashed first, which takes 29, 232 and 66 ms.
+The optimised graph is not kept on disk: it opens faster, but a file that could have been exchanged
+must be hashed first, which takes as long as it saves (``python -m benchmarks start``).
 """
 
 import contextlib

@@ -238,7 +238,7 @@ class Store:
                 # All that is put together here are question marks.
                 marks = ','.join('?' * len(part))
                 found = self._execute(
-                    'SELECT key, vector FROM vectors WHERE space = ? AND created >= ? '  # noqa: S608
+                    'SELECT key, vector FROM vectors WHERE space = ? AND created >= ? '  # noqa: S608 - marks only
                     f'AND key IN ({marks})', (name, oldest, *map(_storable, part)))
                 if found:
                     vectors = np.frombuffer(b''.join(row[1] for row in found), dtype='<f2')
@@ -327,7 +327,7 @@ class Store:
                 # As above, question marks only.
                 marks = ','.join('?' * len(part))
                 found.update((_key(source), _key(address)) for source, address in self._execute(
-                    'SELECT source, address FROM links WHERE created >= ? '  # noqa: S608
+                    'SELECT source, address FROM links WHERE created >= ? '  # noqa: S608 - marks only
                     f'AND source IN ({marks})', (oldest, *map(_storable, part))))
             return found
 
