@@ -258,7 +258,8 @@ def test_interruption_keeps_what_is_done(serve, tmp_path):
     again = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path)
     ranked = again.rank(obs, 'red')
     assert ranked[STATUS].tolist() == ['OK'] * 10
-    assert (again._given_encoder.n_images, len(mast.downloads())) == (6, 6)
+    # The server may note a request of the interrupted search after it was told to forget them.
+    assert (again._given_encoder.n_images, len(set(mast.downloads()))) == (6, 6)
 
 
 def test_progress_bar_is_silent_where_there_is_no_terminal(search, folder, capfd):
