@@ -99,8 +99,8 @@ class Conf(_config.ConfigNamespace):
         "Protocols of fsspec, such as 's3' or 'gs', whose addresses may be read.",
         cfgtype='force_list')
     thumbnail_size = _config.ConfigItem(
-        192,
-        'Long side of the thumbnails kept for the gallery, in pixels.')
+        256,
+        'Longest side of the thumbnails kept for the gallery, in pixels.')
     cache_max_age = _config.ConfigItem(
         90.0,
         'Days after which a cached embedding is computed anew; 0 means never.')

@@ -86,7 +86,7 @@ class EndToEnd:
 
         preprocessing = self.encoder.bundle.preprocessing
         thumbnail = self.conf.thumbnail_size
-        side = max(pixels.sides(preprocessing)[1], thumbnail)
+        side = max(pixels.sides(preprocessing)[1], 3 * thumbnail // 4)
 
         def decode(content):
             image = pixels.render(content, side=side)

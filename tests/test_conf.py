@@ -62,6 +62,17 @@ def test_thumbnail_size(search, tmp_path):
         assert max(Image.open(io.BytesIO(only.jpeg)).size) == size
 
 
+def test_a_thumbnail_is_no_reason_to_decode_more(search, tmp_path):
+    import io
+
+    from PIL import Image
+
+    for name, expected in {'a.png': 256, 'a.jpg': 200}.items():  # a JPEG also at half its size
+        Image.new('RGB', (400, 400), 'red').save(tmp_path / name)
+        only, = search.gallery(search.rank(tmp_path / name, 'red')).tiles
+        assert max(Image.open(io.BytesIO(only.jpeg)).size) == expected
+
+
 def test_model_is_read_at_the_time_of_the_call():
     from astroclip_search.exceptions import BundleError
 
