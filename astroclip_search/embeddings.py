@@ -123,7 +123,7 @@ class Pipeline:
         The resolution at which images are read: enough for the model and for the thumbnail.
         """
         side, bitmap_side = pixels.sides(self.encoder.bundle.preprocessing)
-        # A thumbnail a quarter smaller will do: a JPEG is decoded at a half of its size or all of it.
+        # A thumbnail a quarter smaller will do: a JPEG is decoded at its size or at half of it.
         least = 3 * self.thumbnail_size // 4
         return max(side, least), max(bitmap_side, least)
 
