@@ -68,12 +68,15 @@ for _variable in ('XDG_CONFIG_HOME', 'XDG_CACHE_HOME'):
     os.environ[_variable] = str(Path(_home.name, _variable))
 os.environ['IPYTHONDIR'] = str(Path(_home.name, 'ipython'))
 os.environ['HF_HUB_OFFLINE'] = '1'
+os.environ.pop('MPLBACKEND', None)  # tox sets one that shows no figure in a notebook
 
 # The public names are few, so they are one page each.
 automodapi_toctreedirnm = 'reference/api'
 automodapi_inheritance_diagram = False
 numpydoc_show_class_members = False
 autodoc_typehints = 'none'  # the numpydoc sections say the same and more
+autodoc_default_options = {'no-value': True}  # one is a folder of the machine that builds
+highlight_language = 'none'  # what is not said to be code is not coloured as such
 
 for _unused in ('pythonloc', 'h5py', 'scipy', 'astropy.org'):
     intersphinx_mapping.pop(_unused, None)
