@@ -2,7 +2,7 @@
 """
 Natural-language search for astronomical archives.
 
-The tree is the diagram; data flows one way through it::
+Data flows one way through the package, from module to module::
 
     text ------------------------------------------------> encoder.encode_text --+
                                                                                   |

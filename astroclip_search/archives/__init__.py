@@ -22,7 +22,7 @@ def open_results(results: Any, *, image_dir: str | Path | None = None, coordinat
                  sky_context: str | None = None,
                  colour: bool = False) -> tuple[Table, References]:
     """
-    Understand what the user has.
+    Make a table of a result of any kind, and find where the image of each row is.
 
     Parameters
     ----------
