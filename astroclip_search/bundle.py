@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Find, download and verify a model bundle.
+Find and verify a model bundle.
 
 A bundle is a directory in the ONNX layout of transformers.js, Optimum and fastembed, so that
 CLIP-like repositories of the Hugging Face hub work as they are. Three files of ours are optional:
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from .exceptions import BundleError
+from .hub import Snapshot, cached_snapshots, external_weights, open_snapshot
 from .ranking import normalise
 
 __all__ = ['Background', 'Bundle', 'Preprocessing', 'cached_models', 'open_bundle']
@@ -35,13 +36,6 @@ _NAMED = {'fp32': ('',), 'fp16': ('_fp16',), 'int8': ('_quantized', '_int8')}
 
 # Tokens that a text tower reads where its config.json does not say it.
 _LENGTHS = {'clip': 77, 'siglip': 64}
-
-# Repositories also hold variants that we never open, of hundreds of megabytes each.
-_HUB_FILES = ['config.json', 'preprocessor_config.json', 'tokenizer.json',
-              'tokenizer_config.json', 'special_tokens_map.json', 'astroclip.json',
-              'background.npz', 'README.md',
-              *(f'onnx/{tower}_model{suffix}.onnx' for tower in ('vision', 'text')
-                for suffix in _VARIANTS['cpu'])]
 
 
 @dataclass(frozen=True)
@@ -186,7 +180,8 @@ class Bundle:
     path : pathlib.Path
         Its directory.
     revision : str
-        Identifies the weights; part of every cache key.
+        Identifies the weights; part of every cache key. The beginning of the commit for a model
+        of the hub that is not ours, of a hash otherwise.
     preprocessing : Preprocessing
         How an image becomes the input of the model.
     context_length : int
@@ -206,6 +201,8 @@ class Bundle:
         that the model was trained with, or 100, which CLIP was (Radford et al. 2021, sec. 2.5).
     variant : {'auto', 'fp32', 'fp16', 'int8'}
         Which file of a tower is taken; ``'auto'`` is what suits the device.
+    snapshot : Snapshot or None
+        For a model of the hub, where the files come from that are not in its directory yet.
     """
 
     name: str
@@ -220,6 +217,7 @@ class Bundle:
     ranking_weights: tuple[float, float] | None = None
     logit_scale: float = 100.0
     variant: str = 'auto'
+    snapshot: Snapshot | None = None
 
     def of_variant(self, variant: str) -> 'Bundle':
         """
@@ -243,6 +241,9 @@ class Bundle:
         """
         The model file of a tower that is of the variant, or suits a device best.
 
+        Of a model of the hub it is fetched when it is first asked for; where the hub cannot be
+        asked, the best one that is here is taken.
+
         Parameters
         ----------
         tower : {'vision', 'text'}
@@ -258,20 +259,35 @@ class Bundle:
         Raises
         ------
         BundleError
-            If there is none.
+            If there is none, or it differs from its checksum.
         """
-        for suffix in _NAMED.get(self.variant, _VARIANTS[device]):
-            path = self.path / 'onnx' / f'{tower}_model{suffix}.onnx'
-            if path.is_file():
-                return path
+        names = [f'onnx/{tower}_model{suffix}.onnx' for suffix in self._suffixes(device)]
+        if self.snapshot is None:
+            found = next((name for name in names if (self.path / name).is_file()), None)
+        elif found := self.snapshot.first(names):
+            sums = self.info.get('files', {})
+            parts = {found, *external_weights(found, sums)} & sums.keys()
+            _verify(self.path, {part: sums[part] for part in parts}, self.snapshot.name)
+        if found:
+            return self.path / found
         if self.variant != 'auto':
-            found = ', '.join(sorted(path.name for path in
-                                     self.path.glob(f'onnx/{tower}_model*.onnx')))
+            there = ', '.join(name for name in self._onnx_files()
+                              if name.startswith(f'{tower}_model'))
             raise BundleError(f'The model {self.name!r} has no {tower} tower of the variant '
-                              f'{self.variant} (it has {found or "none"}): set '
+                              f'{self.variant} (it has {there or "none"}): set '
                               "conf.model_variant to 'auto'.")
         raise BundleError(f'The model {self.name!r} has no onnx/{tower}_model*.onnx; only models '
                           'exported as two ONNX towers can be used.')
+
+    def _suffixes(self, device: str) -> tuple[str, ...]:
+        return _NAMED.get(self.variant, _VARIANTS[device])
+
+    def _onnx_files(self) -> list[str]:
+        if self.snapshot is None:
+            return sorted(path.name for path in self.path.glob('onnx/*.onnx'))
+        files = self.snapshot.listed or self.snapshot.files
+        return sorted(name.removeprefix('onnx/') for name in files
+                      if name.startswith('onnx/') and name.endswith('.onnx'))
 
     @functools.cached_property
     def background(self) -> Background:
@@ -314,15 +330,12 @@ def _read_json(path: Path, name: str) -> dict:
     return content
 
 
-def _verify(path: Path, info: dict, name: str) -> None:
+def _verify(path: Path, files: dict[str, str], name: str) -> None:
     """
-    Compare every file that ``astroclip.json`` lists with its checksum.
+    Compare files with their checksums.
     """
-    for relative, expected in info.get('files', {}).items():
+    for relative, expected in files.items():
         file = path / relative
-        # By name only: in the hub's cache all files are links to a folder of contents.
-        if Path(relative).is_absolute() or '..' in Path(relative).parts:
-            raise BundleError(f'The model {name!r} lists a file outside itself: {relative}.')
         if not file.is_file():
             raise BundleError(f'The model {name!r} is incomplete: {relative} is missing; '
                               'install or download it again.')
@@ -333,27 +346,12 @@ def _verify(path: Path, info: dict, name: str) -> None:
                               'the one in astroclip.json; install or download it again.')
 
 
-def _download(name: str, revision: str) -> Path:
-    """
-    Fetch the files of a hub repository that we read, and no others.
-    """
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, revision=revision or None,
-                                      allow_patterns=_HUB_FILES))
-    # The hub client raises errors of several libraries for one situation.
-    except Exception as error:
-        raise BundleError(
-            f'The model {name!r} is neither the embedded model (\'default\'), nor a local '
-            f'directory, nor could it be had from the Hugging Face hub ({type(error).__name__}).'
-        ) from error
-
-
 @functools.lru_cache(maxsize=8)
 def open_bundle(name: str = 'default', revision: str = '') -> Bundle:
     """
     Find a model bundle, verify it and read its description.
+
+    Of a model of the hub only what describes it is fetched; a tower when it is first needed.
 
     Parameters
     ----------
@@ -373,6 +371,7 @@ def open_bundle(name: str = 'default', revision: str = '') -> Bundle:
     BundleError
         If it cannot be found, lacks a file, or a file differs from its checksum.
     """
+    snapshot = None
     if name == 'default':
         path = EMBEDDED
         if not path.is_dir():
@@ -382,26 +381,39 @@ def open_bundle(name: str = 'default', revision: str = '') -> Bundle:
     elif Path(os.path.expanduser(name)).is_dir():
         path = Path(os.path.expanduser(name)).resolve()
     elif name.count('/') == 1 and not name.startswith(('.', '/', '~')):
-        path = _download(name, revision)
+        snapshot = open_snapshot(name, revision)
+        path = snapshot.path
     else:
         raise BundleError(f'There is no model {name!r}: give \'default\', the path of a '
                           'directory, or a Hugging Face id such as \'owner/name\'.')
 
     try:
-        return _describe(name, path)
+        return _describe(name, path, snapshot)
     # The files may hold anything: a list for an object, a word for a number.
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise BundleError(f'The description of the model {name!r} makes no sense '
                           f'({error!r}).') from error
 
 
-def _describe(name: str, path: Path) -> Bundle:
+def _describe(name: str, path: Path, snapshot: Snapshot | None) -> Bundle:
     """
     Verify a directory and read its description.
     """
     info_file = path / 'astroclip.json'
     info = _read_json(info_file, name) if info_file.is_file() else {}
-    _verify(path, info, name)
+    files = info.get('files', {})
+    for relative in files:
+        # By name only: in the hub's cache all files are links to a folder of contents.
+        if Path(relative).is_absolute() or '..' in Path(relative).parts:
+            raise BundleError(f'The model {name!r} lists a file outside itself: {relative}.')
+    if snapshot is not None and files:
+        snapshot = replace(snapshot, listed=frozenset(files))
+        # A tower is fetched and verified when it is first needed.
+        files = {relative: files[relative] for relative in files
+                 if not relative.startswith('onnx/')}
+        for relative in files:
+            snapshot.first([relative])
+    _verify(path, files, name)
     config = _read_json(path / 'preprocessor_config.json', name)
     if not (path / 'tokenizer.json').is_file():
         raise BundleError(f'The model {name!r} has no tokenizer.json.')
@@ -415,24 +427,32 @@ def _describe(name: str, path: Path) -> Bundle:
               or tokens.get('model_max_length') or 77)
     if 'model_max_length' in tokens:
         length = min(length, tokens['model_max_length'])
-    if info_file.is_file():
-        identity = hashlib.sha256(info_file.read_bytes()).hexdigest()
+    if info.get('files'):
+        revision = hashlib.sha256(info_file.read_bytes()).hexdigest()
     else:
-        # A model that is not ours has no checksums: its revision is the content of its towers.
-        digest = hashlib.sha256()
-        for file in sorted(path.glob('onnx/*_model*.onnx')):
-            with file.open('rb') as stream:
-                digest.update(hashlib.file_digest(stream, 'sha256').digest())
-        digest.update(json.dumps(config, sort_keys=True).encode())
-        identity = digest.hexdigest()
-    return Bundle(name=info.get('name', name), path=path, revision=identity[:12],
+        revision = snapshot.commit if snapshot is not None else _content(path, config)
+    return Bundle(name=info.get('name', name), path=path, revision=revision[:12],
                   preprocessing=Preprocessing.from_config(config),
                   context_length=int(min(length, 512)),
                   padding='siglip' in kind,
                   pad_token=_token(tokens.get('pad_token')), info=info,
                   prompt_templates=tuple(info.get('prompt_templates', ['{}'])),
                   ranking_weights=_weights(info.get('ranking')),
-                  logit_scale=_scale(info.get('logit_scale', Bundle.logit_scale)))
+                  logit_scale=_scale(info.get('logit_scale', Bundle.logit_scale)),
+                  snapshot=snapshot)
+
+
+def _content(path: Path, config: dict) -> str:
+    """
+    Hash of the towers of a directory without checksums.
+    """
+    digest = hashlib.sha256()
+    # Large weights are in files of their own, such as text_model.onnx_data.
+    for file in sorted(path.glob('onnx/*_model*.onnx*')):
+        with file.open('rb') as stream:
+            digest.update(hashlib.file_digest(stream, 'sha256').digest())
+    digest.update(json.dumps(config, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def _weights(ranking: dict | None) -> tuple[float, float] | None:
@@ -462,16 +482,4 @@ def cached_models() -> list[tuple[str, Path]]:
         Name and directory of each.
     """
     found = [('default', EMBEDDED)] if EMBEDDED.is_dir() else []
-    try:
-        from huggingface_hub import scan_cache_dir
-        repositories = scan_cache_dir().repos
-    # No cache directory yet, or a client too old or new to list it: then there is none to name.
-    except Exception:
-        return found
-    for repository in repositories:
-        for snapshot in repository.revisions:
-            path = Path(snapshot.snapshot_path)
-            if any(path.glob('onnx/vision_model*.onnx')):
-                found.append((repository.repo_id, path))
-                break
-    return found
+    return found + [(snapshot.name, snapshot.path) for snapshot in cached_snapshots()]

@@ -63,6 +63,18 @@ class Encoder:
         self._recent: dict[tuple[str, str], np.ndarray] = {}
         self._recent_lock = threading.Lock()
 
+    def open(self) -> None:
+        """
+        Open both towers now; of a model of the hub, what is not here is fetched.
+
+        Raises
+        ------
+        BundleError, EncoderError
+            If one cannot be had, or not be opened.
+        """
+        for name in self._locks:
+            self._tower(name)
+
     @property
     def device(self) -> str:
         """
@@ -277,10 +289,11 @@ class Encoder:
         if self._wanted == 'cuda' and tower.device != 'cuda':
             raise EncoderError('CUDA was asked for but cannot be used: check the driver, and '
                                'install the libraries with pip install astroclip-search[cuda].')
-        if self.bundle.onnx_file(name, tower.device) != file:
+        if tower.device != wanted:
             # The file for the GPU is the wrong one here: half precision is slow on a CPU.
-            tower = open_tower(self.bundle.onnx_file(name, tower.device), tower.device,
-                               n_threads=self._n_threads)
+            suited = self.bundle.onnx_file(name, tower.device)
+            if suited != file:
+                tower = open_tower(suited, tower.device, n_threads=self._n_threads)
         if name == 'vision':
             self._check_size(tower.inputs[0].shape)
             log.info('The model %s runs on %s.', self.bundle.name, tower.device.upper())

@@ -34,8 +34,8 @@ class _OneVariant(Bundle):
 
     suffix: str = ''
 
-    def onnx_file(self, tower: str, device: str) -> Path:  # noqa: ARG002 - of the base class
-        return self.path / 'onnx' / f'{tower}_model{self.suffix}.onnx'
+    def _suffixes(self, device: str) -> tuple[str, ...]:  # noqa: ARG002 - of the base class
+        return (self.suffix,)
 
 
 def selftest(model: str | None = None, *, device: str | None = None) -> dict[str, Any]:
@@ -75,12 +75,16 @@ def selftest(model: str | None = None, *, device: str | None = None) -> dict[str
     except Exception as error:
         checks.append(_check('model', False, f'{error}'))
     else:
-        n_files = len(bundle.info.get('files', {}))
+        # Those of a model of the hub that are towers are compared when they are tried.
+        n_files = len([name for name in bundle.info.get('files', {})
+                       if bundle.snapshot is None or not name.startswith('onnx/')])
         checks.append(_check('model', True, (
             f'{bundle.name} {bundle.info.get("version", "")} {bundle.revision}: '
             f'{n_files} files with the right sha256' if n_files else
             f'{bundle.name} {bundle.revision} has no checksums') + f' in {bundle.path}'))
         checks.append(_providers())
+        if bundle.snapshot is not None:
+            checks.append(_towers(bundle.of_variant(conf.model_variant), device or conf.device))
         for suffix in _suffixes(bundle):
             check, figures = _try(bundle, suffix, device or conf.device)
             checks.append(check)
@@ -107,14 +111,29 @@ def _providers() -> dict[str, Any]:
                                    f'{driver} CUDA driver')
 
 
+def _towers(bundle: Bundle, device: str) -> dict[str, Any]:
+    """
+    Whether the towers of a model of the hub are here or can be had, those of the device.
+    """
+    from .encoder import Encoder
+
+    try:
+        Encoder(bundle, device=device).open()
+    # The hub, the disk or the runtime: all is reported.
+    except Exception as error:
+        return _check('towers', False, f'{error}')
+    return _check('towers', True, 'those that suit the device are here')
+
+
 def _suffixes(bundle: Bundle) -> list[str]:
     """
-    Variants of which there are both towers, such as ``_quantized``.
+    Variants of which both towers are here, such as ``_quantized``.
     """
-    found = {path.stem.removeprefix('vision_model')
-             for path in (bundle.path / 'onnx').glob('vision_model*.onnx')}
-    return sorted(suffix for suffix in found
-                  if (bundle.path / 'onnx' / f'text_model{suffix}.onnx').is_file())
+    listed = bundle.snapshot and bundle.snapshot.listed
+    here = {path.stem for path in bundle.path.glob('onnx/*.onnx')
+            if not listed or f'onnx/{path.name}' in listed}
+    found = {stem.removeprefix('vision_model') for stem in here if stem.startswith('vision_model')}
+    return sorted(suffix for suffix in found if f'text_model{suffix}' in here)
 
 
 def _try(bundle: Bundle, suffix: str, device: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -224,7 +224,8 @@ def test_models_in_the_cache_of_the_hub_are_listed(hub_cache, monkeypatch, tmp_p
 
 def test_a_model_in_the_cache_of_the_hub_opens_without_network(hub_cache):
     assert open_bundle('owner/clip').name == 'tiny'
-    refused(None, 'onnx/vision_model.onnx is missing', name='owner/words')
+    refused(None, 'is incomplete on this machine: onnx/vision_model.onnx could not be had from '
+            'the Hugging Face hub', name='owner/words')
 
 
 @pytest.mark.parametrize('file', ['onnx/vision_model.onnx', 'tokenizer.json', 'background.npz'])
@@ -318,7 +319,7 @@ def test_a_model_that_may_have_to_be_downloaded_is_not_opened_ahead(monkeypatch)
     from astroclip_search import ClipSearch
 
     before = threading.active_count()
-    monkeypatch.setattr(bundle_module, '_download', lambda *args: time.sleep(1))
+    monkeypatch.setattr(bundle_module, 'open_snapshot', lambda *args: time.sleep(1))
     ClipSearch(model='owner/model')._warm_up()
     assert threading.active_count() == before
 

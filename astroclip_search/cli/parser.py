@@ -166,7 +166,9 @@ def _add_showing(commands) -> None:
 def _add_upkeep(commands) -> None:
     models = _command(commands, 'models', upkeep.list_models, 'list or download models', """
         List the models on this machine, or download a CLIP of the Hugging Face hub so that it can
-        be used offline.
+        be used offline: what describes it, and of its towers the two files that suit the device
+        and the precision of the configuration. The size that is printed is what the model takes
+        on the disk.
         """, '', 'models', 'models download Xenova/clip-vit-base-patch32',
         'rank a.vot ring --model Xenova/clip-vit-base-patch32')
     actions = models.add_subparsers(metavar='ACTION', title='actions')

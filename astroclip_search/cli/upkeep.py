@@ -31,13 +31,22 @@ def list_models(arguments: argparse.Namespace) -> int:
 
 def download_model(arguments: argparse.Namespace) -> int:
     """
-    Fetch a model of the hub.
+    Fetch a model of the hub: its description, and the towers for the device of this machine.
     """
+    from .. import conf
     from ..bundle import open_bundle
+    from ..encoder import Encoder
 
-    bundle = open_bundle(arguments.model, arguments.revision)
-    _print({'model': arguments.model, 'revision': bundle.revision, 'path': str(bundle.path)},
-           arguments)
+    bundle = open_bundle(arguments.model, arguments.revision).of_variant(conf.model_variant)
+    encoder = Encoder(bundle, device=conf.device, n_threads=conf.n_threads)
+    encoder.open()
+    towers = [bundle.onnx_file(tower, encoder.device).name for tower in ('vision', 'text')]
+    said = {'model': arguments.model, 'revision': bundle.revision, 'path': str(bundle.path),
+            'device': encoder.device, 'towers': towers,
+            'bytes': sum(file.stat().st_size for file in bundle.path.rglob('*') if file.is_file())}
+    if not arguments.json:
+        said |= {'towers': ' '.join(towers), 'size': f'{said.pop("bytes") / 1e6:.1f} MB'}
+    _print(said, arguments)
     return 0
 
 

@@ -19,7 +19,7 @@ STAGES = [
      buckets""", 'References: one source, status and words a row'),
     ('Fetch', 'previews connections', 'bytes, or the reason why there are none'),
     ('Draw', 'pixels planes composites', 'uint8 (n, s, s, 3)'),
-    ('Embed', 'embeddings encoder sessions bundle', 'float32 (n, d), unit vectors'),
+    ('Embed', 'embeddings encoder sessions bundle hub', 'float32 (n, d), unit vectors'),
     ('Keep', 'store', 'float32 (n, d), of now or of before'),
     ('Compare with phrases and examples',
      'query examples vocabulary scoring ranking diversity', 'scores and an order'),
