@@ -131,10 +131,10 @@ class Checkpoint:
             torch.manual_seed(0)
             model = CLIPModel(CLIPConfig(
                 projection_dim=one.dim,
-                vision_config={'hidden_size': one.width, 'intermediate_size': 4 * one.width,
-                               'num_hidden_layers': one.layers, 'num_attention_heads': one.heads,
-                               'patch_size': one.patch, 'image_size': one.size,
-                               'hidden_act': 'gelu'},
+                vision_config={'projection_dim': one.dim, 'hidden_size': one.width,
+                               'intermediate_size': 4 * one.width, 'num_hidden_layers': one.layers,
+                               'num_attention_heads': one.heads, 'patch_size': one.patch,
+                               'image_size': one.size, 'hidden_act': 'gelu'},
                 text_config={'hidden_size': 64, 'intermediate_size': 64, 'num_hidden_layers': 1,
                              'num_attention_heads': 1, 'vocab_size': 3, 'bos_token_id': 0,
                              'eos_token_id': 1, 'pad_token_id': 1, 'hidden_act': 'gelu'}))
