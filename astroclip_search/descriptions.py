@@ -137,8 +137,8 @@ class Descriptions:
         Raises
         ------
         astroquery.exceptions.InvalidQueryError
-            If there are fewer than two classes, two share a name, or there shall be a class
-            ``'none'`` and the model has no reference images.
+            If there is but one class and no ``false_alarm_rate``, two share a name, or there
+            shall be a class ``'none'`` and the model has no reference images.
         BundleError, EncoderError
             If the model cannot be used.
 

@@ -9,10 +9,10 @@ Errors and warnings.
     +-- EncoderError     the model could not be run
     +-- PreviewError     an image could not be fetched or decoded (.reason, .url, .status)
 
-A `PreviewError` never leaves `~astroclip_search.ClipSearchClass.rank`: it becomes the status and
-the message of its row. For everything that astroquery has a name for, its own classes are used:
-`astroquery.exceptions.InvalidQueryError`, ``NoResultsWarning``, ``LargeQueryWarning``,
-``BlankResponseWarning``, ``InputWarning``.
+A `PreviewError` of a row never leaves `~astroclip_search.ClipSearchClass.rank`: it becomes the
+status and the message of the row. That of an example image does. For everything that astroquery has
+a name for, its own classes are used: `astroquery.exceptions.InvalidQueryError`,
+``NoResultsWarning``, ``LargeQueryWarning``, ``BlankResponseWarning``, ``InputWarning``.
 """
 
 __all__ = ['BundleError', 'ClipSearchError', 'EncoderError', 'PreviewError']

@@ -46,6 +46,11 @@ class Pictures:
         Gallery
             Shown by a notebook; its ``write(path)`` makes a self-contained HTML file.
 
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If it is nothing that could be ranked, such as a file that is not there.
+
         Examples
         --------
         >>> from astroclip_search import ClipSearch, sample
@@ -106,6 +111,11 @@ class Pictures:
         list of PIL.Image.Image or None
             One RGB image a row; `None` where there is none.
 
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If it is nothing that could be ranked, such as a file that is not there.
+
         Examples
         --------
         >>> from astroclip_search import ClipSearch, sample
@@ -136,6 +146,11 @@ class Pictures:
         `~astropy.table.Table`
             Columns ``row``, ``source``, ``url`` (address or path; three for a composite),
             ``status`` (empty if it is worth a try) and ``message``.
+
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If it is nothing that could be ranked, such as a file that is not there.
 
         Examples
         --------

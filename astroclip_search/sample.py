@@ -2,8 +2,8 @@
 """
 A small archive that comes with the package, so that everything can be tried offline.
 
-It is rendered by the project's own synthetic sky: no row is a real observation. Some rows have no
-preview, one is a spectrum, one names a server that does not answer, as in real archives.
+Its images are drawn by a program: no row is a real observation. Some rows have no preview, one is a
+spectrum, one names a server that does not answer, as in real archives.
 """
 
 from pathlib import Path

@@ -38,6 +38,13 @@ class Vectors:
             Unit vectors, shape ``(n, d)``, float32; their products with those of `encode_images`
             are cosines.
 
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If a phrase is empty.
+        BundleError, EncoderError
+            If the model cannot be used.
+
         Examples
         --------
         >>> from astroclip_search import ClipSearch
@@ -62,8 +69,12 @@ class Vectors:
 
         Raises
         ------
+        astroquery.exceptions.InvalidQueryError
+            If there is none, or no such file.
         PreviewError
             If one of them is no image.
+        BundleError, EncoderError
+            If the model cannot be used.
 
         Examples
         --------
