@@ -4,11 +4,11 @@ Natural-language search for astronomical archives.
 
 Data flows one way through the package, from module to module::
 
-    text ------------------------------------------------> encoder.encode_text --+
+    text -------------------------------------------------------------> encoder --+
                                                                                   |
     query -> archives -> Table -> references -> previews -> pixels -> embeddings -+-> ranking
-             (MAST, the VO,       (row ->       (refs ->    (bytes,   (-> (n, d),      -> Table
-              any table, files,    image ref,    bytes)      FITS      kept in      -> display
+             (MAST, the VO,       (row ->       (refs ->    (bytes,   (-> (n, d),    -> Table
+              any table, files,    image ref,    bytes)      FITS      kept in       -> display
               arrays)              links)                    -> RGB)   store)
 
 `~astroclip_search.ClipSearch` is a ready instance, as in astroquery::
