@@ -128,6 +128,6 @@ def test_the_guide_has_every_item_and_its_default():
         if isinstance(value, bool):
             default = default == 'True'
         elif isinstance(value, int | float):
-            number, _, unit = default.replace(' 000', '000').partition(' ')
+            number, _, unit = default.replace(',', '').partition(' ')
             default = float(number) * {'': 1, 'MiB': 1024**2, 'million': 10**6}[unit]
         assert value == default, name
