@@ -6,12 +6,20 @@ There is no script and no request: what is embedded works in a trusted notebook,
 without network. Each image is there once: its card is a popover
 (https://html.spec.whatwg.org/multipage/popover.html) whose closed form is the thumbnail. A browser
 that does not know popovers shows the thumbnails, and nothing happens on a click.
+
+The button that opens a card is beside it. Within it, Firefox would look for the next focus without
+end, and a button that opens another card would leave its own open below. So what is pressed within
+a card (the picture, "Previous", "Close", "Next") is a label of the button beside a card; with the
+keyboard those buttons come before and after the links of the card, and the label of the one that
+has the focus is outlined.
 """
 
 import base64
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +29,9 @@ __all__ = ['Gallery']
 
 # Reasons, and names for each, that are listed for rows without a picture.
 _MOST_REASONS, _MOST_NAMES = 20, 5
+
+# Enlarged pictures are at most twice as large as their pixels, within these limits on a screen.
+_SMALLEST, _LARGEST = 256, 600
 
 # A bar is full at the best score shown, or at this many standard deviations.
 _FULL_BAR = 5.0
@@ -64,7 +75,7 @@ class Gallery:
     def _repr_html_(self) -> str:
         # The same gallery may be shown by two cells of one page.
         name = f'astroclip-{secrets.token_hex(4)}'
-        return self._body(name, f'<style>{_style(name)}</style>', 2)
+        return self._body(name, f'<style>{_style(name, self.tiles)}</style>', 2)
 
     def _repr_mimebundle_(self, **_kwargs: object) -> dict[str, str]:
         # With both in one answer IPython does not ask for each of them again.
@@ -91,7 +102,7 @@ class Gallery:
             '<meta name="color-scheme" content="light dark">'
             '<meta name="generator" content="astroclip-search">'
             f'<title>{escape(self.title) or "Gallery"}</title>'
-            f'<style>body{{margin:0}}{_style("gallery")}</style></head>'
+            f'<style>body{{margin:0}}{_style("gallery", self.tiles)}</style></head>'
             f'<body><main>{self._body("gallery", "", 1)}</main></body></html>\n',
             encoding='utf-8')
         return path
@@ -104,8 +115,7 @@ class Gallery:
         full = max([_FULL_BAR, *(tile.score for tile in shown if tile.score is not None)]
                    if any(tile.false_alarm is not None for tile in shown) else
                    [1e-9, *(tile.score for tile in shown if tile.score is not None)])
-        cards = ''.join(_card(tile, f'{name}-{i}', full, level + 1)
-                        for i, tile in enumerate(shown))
+        cards = ''.join(_card(shown, i, name, full, level + 1) for i in range(len(shown)))
         missing = [(tile.name, tile.status) for tile in self.tiles
                    if tile.jpeg is None and tile.rank is None]
         # Shortcuts of JupyterLab would take Enter and Escape.
@@ -116,38 +126,61 @@ class Gallery:
                 + f'<ol role="list">{cards}</ol>{_missing(missing + self.others)}</div>')
 
 
-def _style(name: str) -> str:
+def _style(name: str, tiles: Sequence[Tile]) -> str:
     """
     The style sheet for the element of one id, which wins over the style of any page around it.
     """
     sheet = (Path(__file__).parent / 'data' / 'gallery.css').read_text(encoding='utf-8')
-    return sheet[sheet.index('.astroclip'):].replace('.astroclip', f'#{name}')
+    sheet = sheet[sheet.index('.astroclip'):].replace('.astroclip', f'#{name}')
+    return f'#{name}{{--frame:{_frame(tiles)}px}}\n{sheet}'
 
 
-def _card(tile: Tile, name: str, full: float, level: int) -> str:
+def _frame(tiles: Sequence[Tile]) -> int:
     """
-    One picture with what is said of it.
+    Side of the frame of an enlarged picture, the same for all so that nothing jumps, in CSS pixels.
     """
-    place = f'Rank {tile.rank}' if tile.rank is not None else ''
+    from PIL import Image
+
+    side = 0
+    for tile in tiles:
+        with suppress(OSError), Image.open(BytesIO(tile.jpeg or b'')) as picture:
+            side = max(side, *picture.size)
+    return min(max(2 * side, _SMALLEST), _LARGEST)
+
+
+def _card(tiles: Sequence[Tile], i: int, name: str, full: float, level: int) -> str:
+    """
+    One picture with what is said of it, and the ways to those beside it.
+    """
+    tile = tiles[i]
+    said = _called(tile)
     if tile.jpeg is not None:
         data = base64.b64encode(tile.jpeg).decode('ascii')
-        said = ', '.join(filter(None, (f'{place}: {tile.name}' if place else tile.name,
-                                       tile.instrument)))
-        picture = (f'<button type="button" class="picture" popovertarget="{name}"'
-                   ' title="Enlarge or close">'
-                   f'<img alt="{_quoted(said)}" src="data:image/jpeg;base64,{data}"'
-                   ' loading="lazy" decoding="async"></button>')
+        alt = ', '.join(filter(None, (said, tile.instrument)))
+        seen = (f'<img alt="{_quoted(alt)}" src="data:image/jpeg;base64,{data}"'
+                ' loading="lazy" decoding="async">')
     else:
-        picture = _element('p', 'none', tile.status)
-    rank = f'<span class="rank">{tile.rank}</span> ' if place else ''
+        seen = _element('span', 'none', tile.status)
+    ways = [f'<label class="{kind}" for="{name}-{j}" title="{_quoted(_called(tiles[j]))}"></label>'
+            for j, kind in ((i - 1, 'previous'), (i, 'close'), (i + 1, 'next'))
+            if 0 <= j < len(tiles)]
+    rank = f'<span class="rank">{tile.rank}</span> ' if tile.rank is not None else ''
     lines = [f'<h{level}>{rank}{escape(tile.name)}</h{level}>', _bar(tile, full)]
     if tile.false_alarm is not None:
         lines.append(_element('p', 'odds', odds(tile.false_alarm)))
     lines += [_element('p', 'instrument', tile.instrument), _element('p', 'details', tile.details),
               _element('p', 'details', tile.status if tile.jpeg is not None else ''),
               _position(tile), _links(tile)]
-    return (f'<li><article id="{name}" popover>{picture}'
-            f'<div class="words">{"".join(lines)}</div></article></li>')
+    return (f'<li><button type="button" class="open" hidden="hidden" id="{name}-{i}"'
+            f' popovertarget="{name}-{i}-card" aria-label="{_quoted("Enlarge " + said)}"></button>'
+            f'<article id="{name}-{i}-card" popover>'
+            f'<label class="picture" for="{name}-{i}" title="Enlarge or close">{seen}</label>'
+            f'<div class="words">{"".join(lines)}</div>'
+            f'<div class="ways">{"".join(ways)}</div></article></li>')
+
+
+def _called(tile: Tile) -> str:
+    return f'Rank {tile.rank}: {tile.name}' if tile.rank is not None else tile.name
 
 
 def _bar(tile: Tile, full: float) -> str:

@@ -4,6 +4,7 @@ Thumbnails as HTML: complete, self-contained, and harmless whatever an archive s
 """
 
 import base64
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,7 +18,7 @@ from astroquery.exceptions import BlankResponseWarning
 from astroclip_search import ClipSearch
 from astroclip_search.display import Tile, doubt, heading, odds, tiles, unseen
 from astroclip_search.gallery import Gallery
-from tests.colours import ColourEncoder, content
+from tests.colours import ColourEncoder, content, picture
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror="alert(2)"> \' & </title>'
 
@@ -274,9 +275,59 @@ def test_doubt(provenance, doubted):
 def test_every_picture_is_described_and_enlarged_by_its_own_button():
     page = Page(Gallery([tile(), tile(rank=None, name='"M" 9', instrument='')])._repr_html_())
     assert page.values('alt') == ['Rank 1: M 8, HST · ACS', '"M" 9']
-    cards = [value for value in page.values('id') if value.count('-') == 2]
+    assert page.values('aria-label') == ['Enlarge Rank 1: M 8', 'Enlarge "M" 9']
+    cards = [value for value in page.values('id') if value.endswith('-card')]
     assert page.values('popovertarget') == cards
     assert len(set(cards)) == 2
+
+
+def labels(html):
+    """What can be pressed in each card, and the button that it stands for."""
+    return [re.findall(r'<label class="(\w+)" for="[\w-]+-(\d+)" title="([^"]*)"', card)
+            for card in re.findall('<article.*?</article>', html)]
+
+
+def test_cards_lead_to_those_beside_them():
+    html = Gallery([tile(), tile(rank=2, name='<M> "9"', jpeg=None, status='DENIED: HTTP 401'),
+                    tile(rank=None, name='M 10')])._repr_html_()
+    same, second = 'Enlarge or close', 'Rank 2: &lt;M&gt; &quot;9&quot;'
+    assert labels(html) == [
+        [('picture', '0', same), ('close', '0', 'Rank 1: M 8'), ('next', '1', second)],
+        [('picture', '1', same), ('previous', '0', 'Rank 1: M 8'), ('close', '1', second),
+         ('next', '2', 'M 10')],
+        [('picture', '2', same), ('previous', '1', second), ('close', '2', 'M 10')]]
+    assert labels(Gallery([tile()])._repr_html_()) == [
+        [('picture', '0', same), ('close', '0', 'Rank 1: M 8')]]
+    page = Page(html)
+    buttons = [card.removesuffix('-card') for card in page.values('popovertarget')]
+    assert set(page.values('for')) == set(buttons) <= set(page.values('id'))
+
+
+def test_no_button_is_within_a_card():
+    """From one that opens the card around it, Firefox looks for the next focus without end."""
+    html = Gallery([tile(), tile(rank=2)])._repr_html_()
+    assert html.count('<button') == 2
+    assert not any('<button' in card for card in re.findall('<article.*?</article>', html))
+
+
+def test_nothing_is_there_to_press_without_the_style_sheet():
+    """JupyterLab takes style and popover away from what it does not trust, and keeps the rest."""
+    html = Gallery([tile(), tile(rank=2)])._repr_html_()
+    assert html.count('<button type="button" class="open" hidden="hidden"') == 2
+    said = re.findall('<label class="(?:previous|close|next)"[^>]*>([^<]*)', html)
+    assert said == [''] * 4
+
+
+@pytest.mark.parametrize(('sizes', 'frame'), [
+    ([(192, 128)], 384), ([(100, 256), (192, 192)], 512), ([(40, 40)], 256), ([(2000, 10)], 600),
+    ([], 256)])
+def test_enlarged_pictures_are_at_most_twice_as_large_as_they_are(sizes, frame):
+    made = [tile(jpeg=None), tile(jpeg=b'broken')]
+    for size in sizes:
+        stream = io.BytesIO()
+        picture('red', size).save(stream, 'JPEG')
+        made.append(tile(jpeg=stream.getvalue()))
+    assert f'{{--frame:{frame}px}}' in Gallery(made)._repr_html_()
 
 
 def test_two_galleries_on_one_page_do_not_share_ids():
