@@ -3,15 +3,32 @@
 A search whose right answers are known, and pictures for it.
 """
 
-import pytest
+import types
 
-from astroclip_search import ClipSearch
+import pytest
+from hypothesis import HealthCheck, settings
+
+from astroclip_search import ClipSearch, previews
+from astroclip_search.archives import mast as mast_module
 from tests.colours import ColourEncoder, content
+
+# The same examples each time, however long a busy machine takes over them. To look for others:
+# pytest --hypothesis-profile=default, with or without --hypothesis-seed=N.
+settings.register_profile('repeatable', derandomize=True, deadline=None,
+                          suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('repeatable')
 
 
 @pytest.fixture
 def search(tmp_path):
     return ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')
+
+
+@pytest.fixture
+def hurry(monkeypatch):
+    """What is tried again is tried again at once, unless the server asks to wait."""
+    monkeypatch.setattr(previews, '_BACK_OFF', 0.001)
+    monkeypatch.setattr(mast_module, 'time', types.SimpleNamespace(sleep=lambda seconds: None))
 
 
 @pytest.fixture

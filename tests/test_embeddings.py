@@ -4,6 +4,7 @@ The stages overlap, and whatever happens, finished work is kept and one bad imag
 """
 
 import dataclasses
+import functools
 import io
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from astroclip_search.progress import Progress
 from astroclip_search.references import image_key
 from astroclip_search.store import Store
 from tests.colours import ColourEncoder
+from tests.loopback import until
 from tests.loopback.archive import Archive
 from tests.loopback.mast import Mast
 
@@ -49,7 +51,7 @@ def pipeline(server, tmp_path):
 
     def make(*, encoder=None, limits=None, path=None, **options):
         store = Store(path or tmp_path / f'{len(made)}.sqlite')
-        fetcher = Fetcher(limits or Limits(timeout=5),
+        fetcher = Fetcher(limits or Limits(),
                           trusted=[server.url.removeprefix('http://')])
         made.append((store, fetcher))
         return Pipeline(encoder or ColourEncoder(), store, fetcher,
@@ -60,10 +62,7 @@ def pipeline(server, tmp_path):
     for store, fetcher in made:
         fetcher.close()
         store.close()
-    deadline = time.monotonic() + 5
-    while workers() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not workers(), 'threads are left over'
+    until(lambda: not workers())  # else threads are left over
 
 
 def workers():
@@ -177,7 +176,9 @@ def test_nothing_to_embed(pipeline):
 # ---- interruptions -----------------------------------------------------------------------
 
 
-def test_an_interruption_of_the_model_keeps_the_finished_batches(pipeline, tmp_path, server):
+def test_an_interruption_of_the_model_keeps_the_finished_batches(pipeline, tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, '_PATIENCE', 60)  # no smaller batches
+
     class Interrupted(ColourEncoder):
         def encode_images(self, pixels):
             if self.n_images >= 8:
@@ -206,7 +207,9 @@ def test_an_interruption_of_the_progress_bar_ends_the_workers(pipeline, server):
     """
     Ctrl-C may fall anywhere; hundreds of images must not go on being downloaded behind it.
     """
-    server.latency = 0.02
+    interrupted_once = threading.Event()
+    for source in SOURCES[1:]:
+        server.archive.files[source] = lambda: (interrupted_once.wait(30), png('red'))[1]
     interrupted = pipeline(batch_size=2)
 
     class Interrupted(Progress):
@@ -216,17 +219,17 @@ def test_an_interruption_of_the_progress_bar_ends_the_workers(pipeline, server):
 
     with pytest.raises(KeyboardInterrupt):
         interrupted.embed(SOURCES, {}, n_workers=2, progress=Interrupted(len(SOURCES)))
-    interrupted.fetcher.close()
-    time.sleep(0.1)
-    asked = len(server.downloads())
-    assert asked < 10
-    time.sleep(0.1)
-    assert len(server.downloads()) == asked
+    interrupted_once.set()
+    # The watch over the clocks goes on until the fetcher is closed.
+    until(lambda: not [thread for thread in workers() if thread.name != 'astroclip-watch'])
+    # One had arrived, and each worker was at another one.
+    assert 1 <= len(server.downloads()) <= 3
 
 
 KILLED = """
 import sys, time
 from pathlib import Path
+from astroclip_search import embeddings
 from astroclip_search.embeddings import Pipeline
 from astroclip_search.previews import Fetcher, Limits
 from astroclip_search.store import Store
@@ -236,10 +239,11 @@ class Slow(ColourEncoder):
     def encode_images(self, pixels):
         if self.n_images >= 12:
             print('three batches', flush=True)
-            time.sleep(60)
+            time.sleep(600)
         return super().encode_images(pixels)
 
 folder = Path(sys.argv[1])
+embeddings._PATIENCE = 60  # no smaller batches
 pipeline = Pipeline(Slow(), Store(folder / 'cache.sqlite'), Fetcher(Limits()), str, batch_size=4)
 pipeline.embed(sorted(map(str, folder.glob('*.png'))), {}, n_workers=2)
 """
@@ -297,69 +301,75 @@ def test_downloads_go_on_while_the_model_works(pipeline, server):
     """
     End to end takes little more than the slower stage, not the sum.
     """
-    server.latency = 0.1
+    server.latency = 0.02
+    together = threading.Event()
+
+    def kept_waiting(content):
+        until(lambda: together.is_set() or server.max_in_flight >= 4)
+        together.set()
+        return content
+
+    for source, content in list(server.archive.files.items()):
+        server.archive.files[source] = functools.partial(kept_waiting, content)
 
     class Slow(ColourEncoder):
-        spent = 0.0
+        n_batches = 0
 
         def encode_images(self, pixels):
-            time.sleep(0.1)
-            self.spent += 0.1
+            self.n_batches += 1
+            # More images are asked for before the model has done with these.
+            embedded = self.n_images + len(pixels)
+            until(lambda: len(server.downloads()) > min(embedded + 4, len(SOURCES) - 1))
             return super().encode_images(pixels)
 
     slow = pipeline(encoder=Slow(), limits=Limits(n_connections=4))
-    started = time.monotonic()
-    slow.embed(SOURCES, {}, n_workers=6)
-    elapsed = time.monotonic() - started
-    downloading = 0.1 * len(SOURCES) / 4
-    assert slow.encoder.spent > 0.7
-    assert elapsed < 0.85 * (downloading + slow.encoder.spent)
+    assert slow.embed(SOURCES, {}, n_workers=6) == {}
+    assert slow.encoder.n_batches >= 8
     assert server.max_in_flight == 4
 
 
 def test_a_batch_does_not_wait_for_a_slow_server(pipeline, server, monkeypatch):
     monkeypatch.setattr(embeddings, '_PATIENCE', 0.1)
-    server.faults['T/7.png'] = 'hang'
-    seen = []
+    begun, sizes = threading.Event(), []
+    server.archive.files['mast:T/7.png'] = lambda: (until(begun.is_set), png('red'))[1]
 
     class Recorded(ColourEncoder):
         def encode_images(self, pixels):
-            seen.append(time.monotonic())
+            sizes.append(len(pixels))
+            begun.set()
             return super().encode_images(pixels)
 
-    started = time.monotonic()
-    failures = pipeline(encoder=Recorded(), limits=Limits(timeout=0.6), batch_size=32).embed(
-        SOURCES[:8], {}, n_workers=8)
-    assert list(failures) == ['mast:T/7.png']
-    assert seen[0] - started < 0.6
+    assert pipeline(encoder=Recorded(), batch_size=32).embed(SOURCES[:8], {}, n_workers=8) == {}
+    assert len(sizes) > 1
+    assert sum(sizes) == 8
 
 
 def test_a_slow_host_does_not_keep_the_others_waiting(pipeline, server):
     """
     Its rows come first and are more than there are workers.
     """
-    with Mast(Archive([{}], dict.fromkeys(SOURCES, png('red'))), faults={'': 'hang'}) as slow:
-        pipeline = pipeline(limits=Limits(timeout=0.5, n_connections=2), batch_size=4)
+    arrived = threading.Event()
+    dead = dict.fromkeys(SOURCES, lambda: until(arrived.is_set))  # then there is no such file
+    with Mast(Archive([{}], dead)) as slow:
+        pipeline = pipeline(limits=Limits(n_connections=2), batch_size=4)
         hosts = [slow.url.removeprefix('http://'), server.url.removeprefix('http://')]
         fetcher = Fetcher(pipeline.fetcher.limits, trusted=hosts)
         pipeline = dataclasses.replace(pipeline, fetcher=fetcher, resolve=lambda source: source)
         path = '/api/v0.1/Download/file?uri='
         there = [f'{slow.url}{path}{source}' for source in SOURCES]
         here = [f'{server.url}{path}{source}' for source in SOURCES]
-        finished = []
 
-        class Timed(Progress):
+        class Watched(Progress):
             def count(self, what, n=1):
                 super().count(what, n)
-                finished.append((self.counts['fetched'], time.monotonic() - started))
+                if self.counts['fetched'] == len(here):
+                    arrived.set()
 
         with fetcher:
-            started = time.monotonic()
             failures = pipeline.embed(there + here, {}, n_workers=6,
-                                      progress=Timed(len(there + here)))
+                                      progress=Watched(len(there + here)))
     assert set(failures) == set(there)
-    assert min(when for n, when in finished if n == len(here)) < finished[-1][1] / 2
-    assert failures[there[-1]].reason.startswith('given up')
+    assert {error.reason for error in failures.values()} == {'HTTP 404'}
 
 
 def test_failures_do_not_keep_what_was_downloaded(pipeline, server):

@@ -17,6 +17,7 @@ import pytest
 from astroclip_search import previews
 from astroclip_search.exceptions import PreviewError
 from astroclip_search.previews import Fetcher, Limits
+from tests.loopback import until
 from tests.loopback.archive import Archive
 from tests.loopback.mast import Mast
 
@@ -39,7 +40,7 @@ def fetch(server):
         if fault is not None:
             server.faults[''] = fault
         url = url or address(server, name)
-        fetcher = trusting(url, **{'timeout': 2, 'row_timeout': 5, **limits})
+        fetcher = trusting(url, **{'row_timeout': 30, **limits})
         fetchers.append(fetcher)
         with fetcher.open(url) as content:
             return content
@@ -102,12 +103,12 @@ def test_answers_that_will_not_change_are_not_asked_for_again(fetch, server, cod
 
 @pytest.mark.parametrize('fault', ['status:429:0*1', 'status:503:0*2', 'status:500:0*2',
                                    'status:429:date*1', 'reset*1', 'cut*1'])
-def test_what_may_pass_is_tried_again(fetch, server, fault):
+def test_what_may_pass_is_tried_again(fetch, server, hurry, fault):
     assert fetch(fault=fault) == BODY
     assert len(server.log) == 1 + int(fault[-1])
 
 
-def test_retries_are_counted_and_can_be_switched_off(fetch, server):
+def test_retries_are_counted_and_can_be_switched_off(fetch, server, hurry):
     refused(fetch, 'HTTP 503', fault='status:503:0')
     assert len(server.log) == 3
     refused(fetch, 'HTTP 503', name='b', retries=0)
@@ -124,7 +125,7 @@ def test_retry_after_is_respected(fetch, server):
 
 @pytest.mark.parametrize('wait', ['3600', 'inf'])
 def test_a_wait_beyond_the_time_of_the_row_is_not_begun(fetch, server, wait):
-    assert refused(fetch, 'HTTP 429', fault=f'status:429:{wait}') < 1
+    assert refused(fetch, 'HTTP 429', fault=f'status:429:{wait}') < 15
     assert len(server.log) == 1
 
 
@@ -136,7 +137,7 @@ def test_a_broken_connection_is_told(fetch):
     refused(fetch, 'the connection was broken', fault='cut', retries=0)
 
 
-def test_a_large_body_that_breaks_is_asked_for_again(fetch, server):
+def test_a_large_body_that_breaks_is_asked_for_again(fetch, server, hurry):
     """
     The turn that large bodies wait for is still held by the first try.
     """
@@ -165,11 +166,12 @@ def test_addresses_without_meaning(fetch, url):
     refused(fetch, 'invalid request', url=url)
 
 
-def test_a_server_that_is_not_there(fetch):
+def test_a_server_that_is_not_there(fetch, monkeypatch):
+    monkeypatch.setattr(previews, '_BACK_OFF', 8)  # it is not tried again
     with socket.socket() as closed:
         closed.bind(('127.0.0.1', 0))
         url = f'http://127.0.0.1:{closed.getsockname()[1]}/a.jpg'
-        assert refused(fetch, 'the server cannot be reached', url=url) < 1
+        assert refused(fetch, 'the server cannot be reached', url=url) < 4
 
 
 def test_a_server_without_tls(fetch, server):
@@ -180,16 +182,17 @@ def test_a_server_without_tls(fetch, server):
 
 
 def test_a_drip_ends_with_the_time_of_the_row(fetch):
-    waited = refused(fetch, r'took longer than 0.3 s \(conf.row_timeout\)', fault='drip:0.02',
-                     row_timeout=0.3)
-    assert 0.3 <= waited < 1.5
+    waited = refused(fetch, r'took longer than 1 s \(conf.row_timeout\)', fault='drip:0.02',
+                     row_timeout=1)
+    assert 1 <= waited < 15, 'the last byte comes after 40 s'
 
 
 def test_no_answer_ends_with_the_timeout(fetch, server):
-    assert refused(fetch, 'no answer in time', fault='hang', timeout=0.2) < 1.5
+    assert refused(fetch, 'no answer in time', fault='hang', timeout=0.2) < 15
+    until(lambda: server.log)  # it may read a request when its sender has gone
     assert len(server.log) == 1
-    waited = refused(fetch, 'no answer in time|took longer', name='b', timeout=60, row_timeout=0.2)
-    assert waited < 1.5
+    waited = refused(fetch, 'no answer in time|took longer', name='b', timeout=60, row_timeout=1)
+    assert waited < 15
 
 
 def trickle(connection, pieces, stop):
@@ -237,7 +240,7 @@ def test_slow_headers_and_stalled_bodies_end_too(fetch, pieces):
     url, close = raw_server(pieces)
     try:
         assert refused(fetch, 'took longer than|no answer in time|was broken', url=url,
-                       row_timeout=0.3) < 2
+                       row_timeout=1) < 15, 'the last piece comes after 20 s'
     finally:
         close()
 
@@ -261,7 +264,12 @@ def test_no_more_bytes_than_allowed_are_read(fetch, fault):
 
 
 def test_at_most_so_many_connections_to_a_host(server):
+    def together():
+        until(lambda: server.max_in_flight >= 3)
+        return BODY
+
     server.latency = 0.03
+    server.archive.files = dict.fromkeys(FILES, together)
     with trusting(server.url, n_connections=3) as fetcher, ThreadPoolExecutor(12) as threads:
         def get(name):
             with fetcher.open(address(server, name)) as content:
@@ -272,12 +280,12 @@ def test_at_most_so_many_connections_to_a_host(server):
 
 def test_waiting_for_a_turn_does_not_use_up_the_time(server):
     server.latency = 0.15
-    with (trusting(server.url, n_connections=1, row_timeout=0.5) as fetcher,
-          ThreadPoolExecutor(8) as threads):
+    with (trusting(server.url, n_connections=1, row_timeout=1) as fetcher,
+          ThreadPoolExecutor(10) as threads):
         def get(name):
             with fetcher.open(address(server, name)) as content:
                 return content
-        assert list(threads.map(get, 'abcdefgh')) == [BODY] * 8
+        assert list(threads.map(get, 'abcdefghij')) == [BODY] * 10  # the last after 1.35 s
 
 
 def test_large_bodies_are_held_one_at_a_time(server):
@@ -306,16 +314,15 @@ def test_closing_ends_the_downloads_at_once(server, fault):
             return content
 
     with ThreadPoolExecutor(4) as threads:
-        # Two are under way and two wait for their turn.
+        # Two are under way and two wait for their turn, or all but one for the end of its pause.
         futures = [threads.submit(get, name) for name in 'abcd']
-        while len(server.log) < 2:
-            time.sleep(0.005)
+        until(lambda: len(server.log) >= (1 if fault.startswith('status') else 2))
         started = time.monotonic()
         fetcher.close()
         for future in futures:
             with pytest.raises(PreviewError, match='interrupted'):
-                future.result(timeout=10)
-    assert time.monotonic() - started < 3
+                future.result(timeout=30)
+    assert time.monotonic() - started < 15
 
 
 def test_a_closed_fetcher_asks_nothing(server):
@@ -395,9 +402,7 @@ def test_a_pause_is_one_of_all_rows(server):
                 return content, time.monotonic()
         started = time.monotonic()
         first = threads.submit(get, 'a')
-        while not server.log:
-            time.sleep(0.005)
-        time.sleep(0.1)
+        until(lambda: any(host.pause_reason for host in list(fetcher._hosts.values())))
         others = list(threads.map(get, 'bcdef'))
     assert first.result()[0] == BODY
     assert all(content == BODY and at - started >= 1 for content, at in others)
@@ -412,7 +417,7 @@ def test_a_pause_that_is_too_long_ends_all_rows_at_once(server):
     assert len(times) <= 2, 'all say when to come back, to the minute'
     then = [datetime.strptime(f'{found}+0000', '%Y-%m-%d %H:%M UTC%z') for found in times]
     assert all(3500 < (at - datetime.now(UTC)).total_seconds() <= 3661 for at in then)
-    assert elapsed < 2
+    assert elapsed < 15
     assert len(server.log) <= 2
 
 
@@ -437,17 +442,25 @@ def test_waits_grow_and_differ(server, monkeypatch):
 def test_a_server_that_is_down_is_given_up(server):
     server.faults[''] = 'hang'
     outcomes, elapsed = together(server, 'abcdefghij' * 50, timeout=0.2, n_connections=5)
-    assert elapsed < 5
-    assert 10 <= len(server.log) <= 15
+    assert elapsed < 15, 'one after the other they would take 20 s'
+    asked = outcomes.count('ERROR no answer in time')
+    assert 10 <= asked <= 15
     told = 'ERROR given up: the server did not answer 10 times in a row'
-    assert outcomes.count('ERROR no answer in time') == len(server.log)
-    assert outcomes.count(told) == 500 - len(server.log)
+    assert outcomes.count(told) == 500 - asked
+    until(lambda: len(server.log) >= asked)  # it may read a request when its sender has gone
+    assert len(server.log) == asked
 
 
 def test_a_server_that_answers_now_and_then_is_not_given_up(server):
     server.faults |= {f'T/{name}.': 'hang' for name in 'abcdefgh'}
-    outcomes, _ = together(server, 'abcdefghi' * 3, timeout=0.05, n_connections=1)
-    assert outcomes == (['ERROR no answer in time'] * 8 + [BODY]) * 3
+    patient, impatient = Limits(), Limits(timeout=0.05)
+    with trusting(server.url) as fetcher:
+        for name in 'abcdefghi' * 3:
+            fetcher.limits = patient if name == 'i' else impatient
+            outcome = (contextlib.nullcontext() if name == 'i' else
+                       pytest.raises(PreviewError, match='no answer in time'))
+            with outcome, fetcher.open(address(server, name)) as content:
+                assert content == BODY
 
 
 @pytest.mark.parametrize('fault', ['hang', 'drip:0.05', 'endless', 'status:503:0', 'status:429:20'])
@@ -455,7 +468,7 @@ def test_a_query_ends(server, fault):
     server.faults['T/a.'] = fault
     outcomes, elapsed = together(server, 'abbbb' + 'a' * 20, n_connections=2, query_timeout=0.5,
                                  retries=10**6, max_bytes=10**12)
-    assert elapsed < 4
+    assert elapsed < 15
     told = ('SKIPPED the query took longer than 0.5 s (conf.query_timeout): call again to go on')
     assert set(outcomes) <= {BODY, told}
     assert outcomes.count(told) >= 21

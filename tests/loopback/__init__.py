@@ -5,9 +5,28 @@ Archives over real HTTP on this machine's loopback interface, for tests, benchma
 They share no code with the package: a mistake about a protocol cannot hide by being made twice.
 """
 
-__all__ = ['point_astroquery_at']
+import time
+
+__all__ = ['point_astroquery_at', 'until']
 
 _RESOLVER = 'http://mastresolver.stsci.edu'  # hard-coded in astroquery, as opposed to the archive
+
+
+def until(condition, *, seconds=30):
+    """
+    Wait for what another thread is about to do, and fail if it never does.
+
+    Parameters
+    ----------
+    condition : callable
+        Called without arguments, it says whether that is done.
+    seconds : float, optional
+        More than it takes on a machine with too much to do.
+    """
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, 'it did not happen'
+        time.sleep(0.005)
 
 
 def point_astroquery_at(url):
