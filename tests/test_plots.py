@@ -13,7 +13,7 @@ import pytest
 from astropy.table import Table
 from astropy.utils.exceptions import AstropyWarning
 from astroquery.exceptions import InvalidQueryError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -159,7 +159,6 @@ def test_background_of_the_very_query(search, rank, tmp_path, kind):
     png(search.plot_scores(again, false_alarm_rate=0.05))
 
 
-@settings(deadline=None)
 @given(background=npst.arrays(float, st.integers(5, 60), elements=st.one_of(
            st.floats(-1, 1), st.sampled_from([0.0, 0.5, np.nan]))),
        cosines=npst.arrays(float, 20, elements=st.one_of(
