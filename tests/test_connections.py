@@ -84,7 +84,7 @@ def other():
 
 
 def get(url, *, data=None, limits=None, **options):
-    limits = limits or Limits(timeout=2, connect_timeout=2, row_timeout=5, retries=0)
+    limits = limits or Limits(retries=0)
     with Fetcher(limits, **options) as fetcher, fetcher.open(url, data=data) as content:
         return content
 

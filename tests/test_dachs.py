@@ -109,8 +109,8 @@ class TestServer:
         assert '#preview' not in links['bare']
         preview = links['described']['#preview']
         assert preview.content_type == 'image/jpeg'
-        assert requests.get(preview.access_url, timeout=5).content[:2] == b'\xff\xd8'
-        assert requests.get(links['lost']['#preview'].access_url, timeout=5).status_code == 404
+        assert requests.get(preview.access_url, timeout=60).content[:2] == b'\xff\xd8'
+        assert requests.get(links['lost']['#preview'].access_url, timeout=60).status_code == 404
 
     def test_cutout(self, sia1):
         row = next(row for row in sia1.search(pos=AROUND, size=2 * u.deg)
@@ -122,9 +122,10 @@ class TestServer:
     def test_proprietary(self, tap):
         rows = tap.search("SELECT access_url, preview FROM ivoa.obscore "
                           "WHERE target_name IN ('shared', 'closed')")
-        assert [requests.get(row['access_url'], timeout=5).status_code for row in rows] == [401] * 2
+        assert [requests.get(row['access_url'], timeout=60).status_code
+                for row in rows] == [401] * 2
         preview = next(row['preview'] for row in rows if row['preview'])
-        assert requests.get(preview, timeout=5).headers['Content-Type'] == 'image/jpeg'
+        assert requests.get(preview, timeout=60).headers['Content-Type'] == 'image/jpeg'
 
 
 def place(kind):
@@ -212,7 +213,7 @@ class TestRank:
         results = tap.search(f"{MADE} AND target_name = 'bare'")
         star = SkyCoord(results['s_ra'][0] + 0.01, results['s_dec'][0] + 0.01, unit='deg')
         ranked = search.rank(results, 'red', by='image', coordinates=star, radius=20 * u.arcsec)
-        content = requests.get(ranked['clip_source'][0], timeout=5).content
+        content = requests.get(ranked['clip_source'][0], timeout=60).content
         with fits.open(io.BytesIO(content)) as hdus:
             x, y = WCS(hdus[0].header).world_to_pixel(star)
             ny, nx = hdus[0].shape

@@ -41,7 +41,7 @@ def centre():
 def ask(centre):
     """Follow sources, ``ask(vo, sources)``, with a fetcher that may ask this machine."""
     def run(vo, sources, **limits):
-        limits = Limits(**{'connect_timeout': 1, 'timeout': 2, 'retries': 0, **limits})
+        limits = Limits(**{'retries': 0, **limits})
         with Fetcher(limits, trusted=[urlsplit(vo.url).netloc]) as fetcher:
             return follow(sources, fetcher, max_bytes=LIMIT)
 

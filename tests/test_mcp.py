@@ -9,7 +9,6 @@ import io
 import json
 import os
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from mcp.client.stdio import stdio_client
 from astroclip_search import ClipSearchClass, conf, mcp_answers, mcp_server, sample
 from astroclip_search.cli import main
 from tests.colours import ColourEncoder, best_colour, content, serve_colours
+from tests.loopback import until
 
 needs_sample = pytest.mark.skipif(
     not (sample.IMAGE_DIR / 'archive.ecsv').exists(), reason='the checkout has no sample archive')
@@ -262,7 +262,7 @@ def test_progress(monkeypatch, encoder, folder):
     encode, told = encoder.encode_images, []
 
     def slowly(pixels):
-        time.sleep(0.2)
+        until(lambda: len(told) > 1)
         return encode(pixels)
 
     monkeypatch.setattr(encoder, 'encode_images', slowly)
@@ -275,8 +275,8 @@ def test_progress(monkeypatch, encoder, folder):
         async with Client(mcp_server.serve()) as client:
             await client.call_tool('rank', {'results': str(folder), 'text': 'red'},
                                    progress_callback=said)
-            n = len(told)
             await client.call_tool('rank', {'results': '/none', 'text': 'red'})
+            n = len(told)
             await anyio.sleep(0.1)
             return n
 

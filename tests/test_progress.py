@@ -6,7 +6,6 @@ Counts and the best so far while images arrive, and a ranking although it was st
 import io
 import sys
 import threading
-import time
 import types
 from concurrent.futures import Future
 
@@ -96,8 +95,9 @@ def test_a_terminal_shows_the_name_of_the_best_so_far(terminal):
     assert shown.stoppable
 
 
-def test_the_best_so_far_is_not_drawn_too_often(terminal):
+def test_the_best_so_far_is_not_drawn_too_often(terminal, monkeypatch):
     terminal()
+    monkeypatch.setattr(progress, '_EVERY', 600)
     drawn = []
 
     def best():
@@ -184,19 +184,23 @@ def test_an_interruption_is_one_unless_asked(pictures, search, tmp_path):
 def test_words_are_stopped_too(search, monkeypatch):
     monkeypatch.setattr(scoring, '_WORDS_PART', 1)
     encode, result = search._given_encoder.encode_words, Future.result
-    asked, second = [], threading.Event()
+    asked, second, told = [], threading.Event(), threading.Event()
 
     def slow(texts):
         asked.append(texts)
         if len(asked) == 3:  # the query, the first row, the second row
             second.set()
-            time.sleep(0.05)
+            assert told.wait(30)
         return encode(texts)
 
     def interrupted(future, *args):
-        monkeypatch.setattr(Future, 'result', result)
-        assert second.wait(5)
+        monkeypatch.setattr(Future, 'result', waited_for)
+        assert second.wait(30)
         raise KeyboardInterrupt
+
+    def waited_for(future, *args):
+        told.set()  # to stop, before they are waited for again
+        return result(future, *args)
 
     monkeypatch.setattr(search._given_encoder, 'encode_words', slow)
     monkeypatch.setattr(Future, 'result', interrupted)

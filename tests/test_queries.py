@@ -222,7 +222,7 @@ def test_one_of_several_queries_fails(search, sky):
     lambda search: search.query_object('M42', 'red'),
     lambda search: search.query_criteria('red', obs_collection='HST'),
 ])
-def test_half_dead_server(search, sky, call):
+def test_half_dead_server(search, sky, hurry, call):
     sky.faults['Mast.Caom'] = 'status:503'
     with conf.set_temp('retries', 0), pytest.raises(RemoteServiceError, match='HTTP 503'):
         call(search)

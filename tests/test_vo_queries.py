@@ -66,7 +66,7 @@ def search(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _patience():
-    with conf.set_temp('retries', 0), conf.set_temp('timeout', 5):
+    with conf.set_temp('retries', 0):
         yield
 
 
