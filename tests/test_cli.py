@@ -324,7 +324,7 @@ def test_help(command, name):
 
 def test_as_a_module():
     done = subprocess.run([sys.executable, '-W', 'error', '-m', 'astroclip_search', '--versions'],
-                          capture_output=True, text=True, check=True, timeout=60, cwd=CHECKOUT)
+                          capture_output=True, text=True, check=True, timeout=300, cwd=CHECKOUT)
     assert done.stderr == ''
     assert 'astropy ' in done.stdout
 

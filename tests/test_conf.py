@@ -109,7 +109,7 @@ def test_configuration_file(tmp_path, lines):
     names = [line.split(' = ')[0] for line in lines]
     program = f'from astroclip_search import conf; print([getattr(conf, n) for n in {names}])'
     done = subprocess.run([sys.executable, '-W', 'error', '-c', program], capture_output=True,
-                          text=True, check=False, timeout=60, cwd=Path(__file__).parents[1],
+                          text=True, check=False, timeout=300, cwd=Path(__file__).parents[1],
                           env=os.environ | {'XDG_CONFIG_HOME': str(tmp_path)})
     assert (done.stdout, done.stderr) == (f'{[*lines.values()]}\n', '')
 

@@ -310,16 +310,16 @@ class TestServer:
                     "print(O.query_criteria_count(intentType='*'))")
             answer = subprocess.run(
                 [sys.executable, '-c', code], env=environment | {'XDG_CONFIG_HOME': config},
-                capture_output=True, text=True, check=True, timeout=60)
+                capture_output=True, text=True, check=True, timeout=300)
             assert answer.stdout.split() == [count]
             code = re.search(r'-c "(.+)"', lines[2])[1] + '; ' + code
             answer = subprocess.run([sys.executable, '-c', code], cwd=root, env=environment,
-                                    capture_output=True, text=True, check=True, timeout=60)
+                                    capture_output=True, text=True, check=True, timeout=300)
             assert answer.stdout.split() == [count]
             log = requests.get(f'{url}/_state', timeout=5).json()['log']
             assert [what for _, what in log].count('Mast.Caom.Filtered') == 2
         finally:
             server.send_signal(signal.SIGINT)
-            _, messages = server.communicate(timeout=60)
+            _, messages = server.communicate(timeout=300)
         assert messages == ''
         assert server.returncode == 0

@@ -202,7 +202,7 @@ def writer(path, name, count):
 
 def test_two_processes_write_at_once(open_store, path):
     processes = [writer(path, name, 15) for name in ('one', 'two')]
-    errors = [process.communicate(timeout=60)[1] for process in processes]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
     assert errors == ['', '']
     keys = [f'{name} {i} 31' for name in ('one', 'two') for i in range(15)]
     assert found(open_store(), keys) is not None
