@@ -19,7 +19,7 @@ from astroquery.exceptions import (
     NoResultsWarning,
 )
 
-from astroclip_search import ClipSearch, conf
+from astroclip_search import ClipSearch, conf, embeddings
 from tests.colours import ColourEncoder, best_colour, content, picture, serve_colours
 
 STATUS = 'clip_status'
@@ -59,7 +59,7 @@ def test_another_process_shares_the_cache(search, serve, tmp_path):
         'best = s.rank(sys.argv[2], "green"); print(best["jpegURL"][0], e.n_images)')
     command = [sys.executable, '-c', program, tmp_path / 'cache', tmp_path / 'obs.ecsv', mast.url]
     for n_images in (2, 0):
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60,
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300,
                               cwd=Path(__file__).parents[1])
         assert done.stdout.split() == ['mast:HST/product/p001_green.jpg', str(n_images)], done
     mast.clear()
@@ -165,6 +165,11 @@ MISBEHAVIOUR = {
 }
 
 
+# What ends those that never end by themselves.
+PATIENCE = {'drip': ('row_timeout', 1.5), 'drip-header': ('row_timeout', 1.5),
+            'hang': ('timeout', 0.8)}
+
+
 @pytest.mark.parametrize('fault', MISBEHAVIOUR)
 def test_misbehaviour_costs_only_its_row(fault, search, serve):
     status, message = MISBEHAVIOUR[fault]
@@ -175,7 +180,7 @@ def test_misbehaviour_costs_only_its_row(fault, search, serve):
         from PIL import Image
         Image.fromarray(noise).save(stream, 'PNG')
         mast.archive.files['mast:HST/product/p001_green.jpg'] = stream.getvalue()
-    with (conf.set_temp('row_timeout', 0.6), conf.set_temp('timeout', 0.3),
+    with (conf.set_temp(*PATIENCE.get(fault, ('timeout', 30))),
           conf.set_temp('retries', 0), conf.set_temp('max_bytes', 200_000),
           warnings.catch_warnings(record=True) as caught):
         warnings.simplefilter('always')
@@ -191,7 +196,7 @@ def test_misbehaviour_costs_only_its_row(fault, search, serve):
 
 @pytest.mark.parametrize('fault', ['redirect', 'status:503*2', 'status:429:0*1', 'reset*1',
                                    'cut*1'])
-def test_passing_trouble_costs_nothing(fault, search, serve):
+def test_passing_trouble_costs_nothing(fault, search, serve, hurry):
     mast, obs = serve_colours(serve, ['red', 'green'], faults={'p001': fault})
     ranked = search.rank(obs, 'green')
     assert best_colour(ranked) == 'green'
@@ -243,7 +248,9 @@ def test_broken_addresses_cost_only_their_rows(search, serve):
     assert ranked[STATUS].tolist() == ['OK'] + ['ERROR'] * 4
 
 
-def test_interruption_keeps_what_is_done(serve, tmp_path):
+def test_interruption_keeps_what_is_done(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, '_PATIENCE', 60)  # no smaller batches
+
     class Impatient(ColourEncoder):
         def encode_images(self, pixels):
             if self.n_images >= 4:
