@@ -44,7 +44,8 @@ class Pictures:
         Returns
         -------
         Gallery
-            Shown by a notebook; its ``write(path)`` makes a self-contained HTML file.
+            Shown by a notebook; its ``write(path)`` makes a self-contained HTML file. A click or
+            Enter enlarges a card, from which "Previous" and "Next" lead to those beside it.
 
         Raises
         ------
