@@ -109,7 +109,7 @@ class Checkpoint:
         Return a folder of what export/ makes, as the code there is now.
         """
         code = hashlib.sha256()
-        for file in (*sorted((ROOT / 'export').glob('*.py')), Path(__file__)):
+        for file in (*sorted((ROOT / 'export').rglob('*.py')), Path(__file__)):
             code.update(file.read_bytes())
         return self._made(name, make, of=code.hexdigest())
 
@@ -239,7 +239,7 @@ class Checkpoint:
     def lean_int8(self) -> Path:
         """Bundle of ours in int8, with the ranges of pictures that export/ renders."""
         def make(folder):
-            from export.lean_int8 import save_image_tower_int8
+            from export.to_onnx.lean_int8 import save_image_tower_int8
 
             self._describe(folder)
             save_image_tower_int8(self._lean_tower(),
@@ -248,7 +248,7 @@ class Checkpoint:
         return self._made_lean('lean_int8', make)
 
     def _save_lean(self, folder: Path, ending: str = '', **options: bool) -> None:
-        from export.lean_graph import save_image_tower
+        from export.to_onnx.lean_graph import save_image_tower
 
         self._describe(folder)
         save_image_tower(self._lean_tower(), folder / 'onnx' / f'vision_model{ending}.onnx',
@@ -257,7 +257,7 @@ class Checkpoint:
     def _lean_tower(self):
         from transformers import CLIPImageProcessor
 
-        from export.lean import image_tower
+        from export.to_onnx.lean import image_tower
 
         processor = CLIPImageProcessor.from_pretrained(self.transformers)
         return image_tower(self.vision(), processor.image_mean, processor.image_std)

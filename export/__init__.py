@@ -1,4 +1,8 @@
-"""How a model is made: synthetic sky, training, export, bundle, evaluation.
+"""How a model is made: synthetic sky, pictures with words, training, export, evaluation, release.
+
+Each is a folder, and imports go one way, from right to left::
+
+    sky, measures -> data -> training, finetuning -> to_onnx -> evaluation -> release
 
 Not installed with ``astroclip_search``: run the steps from a clone, ``python -m export <step>``.
 """

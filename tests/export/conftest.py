@@ -1,14 +1,10 @@
 """A small training run, made once: a tiny network, three steps."""
 
 import json
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from PIL import Image
-
-# Doctests are looked for in every module, and this one needs torch to be read.
-collect_ignore = [] if find_spec('torch') else ['checkpoints.py']
 
 
 def write_manifest(folder):
@@ -49,7 +45,7 @@ def shards(tmp_path_factory):
 @pytest.fixture(scope='session')
 def encoder():
     pytest.importorskip('torch', reason='export/ needs torch: install the extra [export]')
-    from export.text import SentenceEncoder
+    from export.training.text import SentenceEncoder
 
     return SentenceEncoder()
 
@@ -57,7 +53,7 @@ def encoder():
 @pytest.fixture(scope='session')
 def config(shards, manifest):
     pytest.importorskip('torch', reason='export/ needs torch: install the extra [export]')
-    from export.train import read_config
+    from export.training.train import read_config
 
     config = read_config(None, sky=[str(shards)], validation=[str(shards)], real=str(manifest))
     config['data']['validation_fractions'] = {'test': 0.5}
@@ -68,15 +64,15 @@ def config(shards, manifest):
 
 @pytest.fixture(scope='session')
 def checkpoint(config, encoder, tmp_path_factory):
-    from export.train import train
+    from export.training.train import train
 
     return train(config, tmp_path_factory.mktemp('run'), encoder=encoder)
 
 
 @pytest.fixture(scope='session')
 def towers(checkpoint, tmp_path_factory):
-    from export.quantise import main as quantise
-    from export.to_onnx import main as to_onnx
+    from export.to_onnx.quantise import main as quantise
+    from export.to_onnx.towers import main as to_onnx
 
     folder = tmp_path_factory.mktemp('towers')
     to_onnx([str(checkpoint), '--out', str(folder)])

@@ -1,0 +1,1 @@
+"""What a bundle is worth: on queries, on pairs, and in its false-alarm rates."""

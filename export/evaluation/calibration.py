@@ -1,0 +1,333 @@
+"""
+Is ``clip_false_alarm`` honest: how many unrelated images does a threshold let through?
+And how many that show what is asked, and how often does chance alone look like a find?
+
+Every query of ``configs/queries.toml`` is put to every source. An image counts as
+unrelated to a query if it has labels and none of their classes shares a kind with
+the query; images without labels are left out, as they may show it.
+"""
+
+import argparse
+import dataclasses
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from astroclip_search.bundle import open_bundle
+from astroclip_search.encoder import open_encoder
+from astroclip_search.pixels import resize
+from astroclip_search.query import Query
+from astroclip_search.ranking import SURPRISING, exceedance, surprise
+from export.data import pairs as real_pairs
+from export.evaluation.background import REFERENCES
+from export.sky import KINDS
+from export.training.batches import read_shard, split_folder
+from export.training.train import read_config
+
+__all__ = ['THRESHOLDS', 'TOLERANCE', 'calibration', 'false_alarms', 'finds', 'main', 'passed',
+           'verdict']
+
+#: Rates that are judged.
+THRESHOLDS = (0.001, 0.01, 0.05, 0.1)
+#: A threshold of 1 % is honest if it lets 1 % through, give or take this.
+TOLERANCE = 0.003
+#: Fewest unrelated images of which a rate is measured.
+FEWEST = 20
+#: Rows of the tables in which a find is looked for, and which of them show it in every other table.
+TABLES = (20, 100, 500)
+SHOWING = 0.05
+
+_QUERIES = Path(__file__).parents[1] / 'configs' / 'queries.toml'
+_COLUMNS = ['source', 'images', 'queries', *(f'{threshold:g}' for threshold in THRESHOLDS),
+            'at 0.01', 'that show it']
+# Eight bits move a vector by less than this, another image moves it by more.
+_SAME = 0.9995
+
+
+class _Model:
+    """A bundle as the product runs it."""
+
+    def __init__(self, path):
+        self.bundle = open_bundle(str(path))
+        self._encoder = open_encoder(self.bundle, device='cpu', n_threads=1)
+
+    def images(self, images):
+        """Embed RGB arrays."""
+        return np.concatenate([self._encoder.encode_images(np.stack([
+            resize(Image.fromarray(image), self.bundle.preprocessing)
+            for image in images[start:start + 64]])) for start in range(0, len(images), 64)])
+
+    def texts(self, texts):
+        """Embed queries of one phrase each."""
+        return np.stack([Query([text]).image_vector(self._encoder) for text in texts])
+
+
+def false_alarms(images, phrases, background):
+    """
+    Compute false-alarm rates as the product does, but never compare an image with itself.
+
+    Parameters
+    ----------
+    images : `numpy.ndarray` of float, shape (n, d)
+        Unit vectors.
+    phrases : `numpy.ndarray` of float, shape (q, d)
+        Unit vectors of the queries.
+    background : `astroclip_search.bundle.Background`
+        The reference images, some of which may be among ``images``.
+
+    Returns
+    -------
+    rates : `numpy.ndarray` of float, shape (n, q)
+        See `astroclip_search.ranking.exceedance`.
+    """
+    image, itself = np.nonzero(images @ background.image.T > _SAME)
+    cosines, against = images @ phrases.T, background.cosines(phrases)
+    rates = np.empty(cosines.shape)
+    for i, (cosine, reference) in enumerate(zip(cosines.T, against.T, strict=True)):
+        size = np.isfinite(reference).sum() + 1
+        reached, known = (np.bincount(image, counted, len(cosine)) for counted in (
+            reference[itself] >= cosine[image], np.isfinite(reference[itself])))
+        rates[:, i] = (exceedance(cosine, reference) * size - reached) / (size - known)
+    return rates.clip(0, 1)
+
+
+def passed(rates, unrelated, *, draws=400, fewest=None):
+    """
+    Measure which fraction of unrelated images is at or below each threshold.
+
+    Parameters
+    ----------
+    rates : `numpy.ndarray` of float, shape (n, q)
+        False-alarm rates.
+    unrelated : `numpy.ndarray` of bool, shape (n, q)
+        Which images have nothing to do with which query.
+    draws : int, optional
+        Bootstrap samples over images and queries.
+    fewest : int, optional
+        A query with fewer such images is left out; by default `FEWEST`.
+
+    Returns
+    -------
+    mean, low, high : `numpy.ndarray` of float, shape (thresholds,)
+        Mean over queries with the central 95 %.
+    queries : int
+        Queries in the mean.
+    """
+    kept = unrelated.sum(0) >= (FEWEST if fewest is None else fewest)
+    if not kept.any():
+        return (np.full(len(THRESHOLDS), np.nan),) * 3 + (0,)
+    rates, unrelated = rates[:, kept], unrelated[:, kept]
+    # Float rounding must not push 13 of 1300 above 1 %.
+    below = np.stack([unrelated & (rates <= threshold + 1e-7) for threshold in THRESHOLDS])
+    rng = np.random.default_rng(0)
+    size, count = rates.shape
+    samples = []
+    for _ in range(draws):
+        weights = rng.multinomial(size, np.full(size, 1 / size)).astype(float)
+        queries = rng.integers(count, size=count)
+        share = (weights @ below) / np.maximum(weights @ unrelated, 1)
+        samples.append(share[:, queries].mean(1))
+    low, high = np.percentile(samples, [2.5, 97.5], axis=0)
+    return (below.sum(1) / unrelated.sum(0)).mean(1), low, high, count
+
+
+def finds(rates, unrelated, showing, size, *, draws=20):
+    """
+    Draw tables of images and count those in which something stands out.
+
+    Parameters
+    ----------
+    rates : `numpy.ndarray` of float, shape (n, q)
+        False-alarm rates.
+    unrelated, showing : `numpy.ndarray` of bool, shape (n, q)
+        Which images have nothing to do with which query, and which show it.
+    size : int
+        Rows of a table.
+    draws : int, optional
+        Tables of each query.
+
+    Returns
+    -------
+    alone, among : float
+        Share of the tables of unrelated images, and of those where `SHOWING` of them were
+        replaced by images that show it, that are no more likely by chance than
+        `astroclip_search.ranking.SURPRISING`; NaN if there are not enough images.
+    """
+    rng = np.random.default_rng(0)
+    alone, among = [], []
+    for rate, others, wanted in zip(rates.T, unrelated.T, showing.T, strict=True):
+        others, wanted = np.flatnonzero(others), np.flatnonzero(wanted)
+        if len(others) < size:
+            continue
+        for _ in range(draws):
+            table = rate[rng.choice(others, size, replace=False)]
+            alone.append(_stands_out(table))
+            if len(wanted) >= 3:
+                count = max(1, round(SHOWING * size))
+                table[:count] = rate[rng.choice(wanted, count)]
+                among.append(_stands_out(table))
+    return tuple(float(np.mean(found)) if found else np.nan for found in (alone, among))
+
+
+def _stands_out(rates):
+    return surprise(-rates, lambda best: -len(rates) * best) <= SURPRISING
+
+
+def verdict(mean):
+    """
+    Say whether a threshold of 1 % lets 1 % through.
+
+    Parameters
+    ----------
+    mean : `numpy.ndarray` of float, shape (thresholds,)
+        From `passed`.
+
+    Returns
+    -------
+    verdict : str
+        ``honest``, ``too few`` (the rate is pessimistic), ``too many``, or ``unknown``.
+    """
+    excess = mean[THRESHOLDS.index(0.01)] - 0.01
+    if np.isnan(excess):
+        return 'unknown'
+    if abs(excess) <= TOLERANCE:
+        return 'honest'
+    return 'too many' if excess > 0 else 'too few'
+
+
+def calibration(model_folder, *, real=None, sky=(), config=None):
+    """
+    Measure a bundle.
+
+    Parameters
+    ----------
+    model_folder : path-like
+        The bundle.
+    real : path-like, optional
+        Folder with ``manifest.jsonl``; its held-out images are judged.
+    sky : list of path-like
+        Folders of held-out shards.
+    config : dict, optional
+        Configuration of the training run: the same split of real images.
+
+    Returns
+    -------
+    result : dict
+        ``background`` (number of reference images) and ``tables``: one with the background as it
+        is, one without reference images of the source that is judged, which is what an
+        archive unlike all others meets, and one of finds. Of synthetic scenes the same seeds are
+        never met, but scenes of the same kinds.
+
+    Raises
+    ------
+    ValueError
+        If the bundle has no reference images.
+    """
+    model = _Model(model_folder)
+    background = model.bundle.background
+    if background.image is None:
+        raise ValueError('the bundle has no reference images')
+    content = tomllib.loads(_QUERIES.read_text(encoding='utf-8'))
+    classes = {source: content[source] for source in REFERENCES}
+    kinds_of = {}
+    for table in classes.values():
+        for phrase, *kinds in table.values():
+            kinds_of.setdefault(phrase, set()).update(kinds)
+    phrases = model.texts(list(kinds_of))
+    rows, without, found = [], [], []
+    for name, vectors, shown, judged in _sources(model, classes, real, sky, config):
+        showing = np.array([[bool(kinds & query) for query in kinds_of.values()]
+                            for kinds in shown])[judged]
+        unrelated = np.array([bool(kinds) for kinds in shown])[judged, None] & ~showing
+        foreign = (vectors @ background.image.T).max(0) <= _SAME
+        for kept, table in ((np.ones_like(foreign), rows), (foreign, without)):
+            if kept.any():
+                rates = false_alarms(vectors[judged], phrases, _subset(background, kept))
+                table.append(_row(name, rates, unrelated, showing))
+                if table is rows:
+                    found += [[name, size, *_percent(finds(rates, unrelated, showing, size))]
+                              for size in TABLES if unrelated.sum(0).max(initial=0) >= size]
+    text = (f'{len(kinds_of)} queries; fraction of unrelated images at or below each false-alarm '
+            'rate, mean over queries, with 95 % over images and queries; last the fraction of '
+            'images that show it at or below 0.01.')
+    return {'background': len(background.image), 'tables': [
+        {'title': 'Unrelated images let through', 'columns': _COLUMNS, 'rows': rows,
+         'text': f'{len(background.image)} reference images, {text}'},
+        {'title': 'The same without reference images of the source', 'columns': _COLUMNS,
+         'rows': without, 'text': text},
+        {'title': 'Tables in which something stands out', 'rows': found,
+         'columns': ['source', 'rows', 'none shows it', f'{SHOWING:.0%} show it'],
+         'text': f'by chance in less than {SURPRISING:.0%}, says the product.'},
+    ]}
+
+
+def _subset(background, kept):
+    label = background.label[kept] if background.label is not None else None
+    return dataclasses.replace(background, image=background.image[kept], label=label)
+
+
+def _percent(shares):
+    return ['-' if np.isnan(share) else f'{share:.0%}' for share in shares]
+
+
+def _row(name, rates, unrelated, showing):
+    mean, low, high, queries = passed(rates, unrelated)
+    cells = [f'{m:.4f} [{a:.4f}, {b:.4f}]' for m, a, b in zip(mean, low, high, strict=True)]
+    power = passed(rates, showing, draws=1, fewest=5)[0][THRESHOLDS.index(0.01)]
+    return [name, int(unrelated.any(1).sum()), queries, *cells, verdict(mean), f'{power:.2f}']
+
+
+def _sources(model, classes, real, sky, config):
+    """Yield name, vectors, kinds that each image shows, and which images are judged."""
+    if real:
+        pairs, held_out = split_folder({**(config or read_config(None))['data'], 'real': real})
+        sources = np.array([pair.source for pair in pairs])
+        for source, table in classes.items():
+            rows = np.flatnonzero(sources == source)
+            if held_out[rows].any():
+                images = [real_pairs.load_pixels(pairs[i].file) for i in rows]
+                yield (source, model.images(images),
+                       [_kinds(pairs[i].labels, table) for i in rows], held_out[rows])
+    shards = [read_shard(path) for folder in sky for path in sorted(Path(folder).glob('sky-*.npz'))]
+    if shards:
+        kinds = np.concatenate([shard[1] for shard in shards])
+        yield ('synthetic scenes', np.concatenate([model.images(shard[0]) for shard in shards]),
+               [{KINDS[kind]} for kind in kinds], np.ones(len(kinds), bool))
+
+
+def _kinds(labels, table):
+    """Return the kinds of all labels that are classes, empty if none is."""
+    names = {name for label in labels for name in (label, label.split(', ')[0])}
+    return {kind for name in names & set(table) for kind in table[name][1:]}
+
+
+def main(arguments):
+    """
+    Run ``python -m export calibration``.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Command line.
+    """
+    parser = argparse.ArgumentParser(prog='python -m export calibration',
+                                     description='Measure whether false-alarm rates are honest.')
+    parser.add_argument('bundle', help='folder of the bundle')
+    parser.add_argument('--real', help='folder with manifest.jsonl')
+    parser.add_argument('--sky', nargs='+', default=[], help='folders of held-out shards')
+    parser.add_argument('--config', help='TOML file of the training run')
+    parser.add_argument('--out', help='JSON file to write')
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    result = calibration(options.bundle, real=options.real, sky=options.sky,
+                         config=read_config(options.config))
+    if options.out:
+        Path(options.out).write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+    for table in result['tables']:
+        print(f"\n{table['title']}: {table['text']}")
+        for row in [table['columns'], *table['rows']]:
+            print('  ' + ' '.join(f'{cell!s:24}' for cell in row))

@@ -1,0 +1,1 @@
+"""Fine-tuning of any CLIP on pictures and captions, as in the papers."""

@@ -1,0 +1,1 @@
+"""Measures of rankings, and tables of them. They know of no model and no image."""

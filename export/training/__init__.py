@@ -1,0 +1,1 @@
+"""Training of our own model: a small image tower, MiniLM frozen, and a learned map."""
