@@ -7,15 +7,15 @@ Data flows one way through the package, from module to module::
     text -------------------------------------------------------------> encoder --+
                                                                                   |
     query -> archives -> Table -> references -> previews -> pixels -> embeddings -+-> ranking
-             (MAST, the VO,       (row ->       (refs ->    (bytes,   (-> (n, d),    -> Table
-              any table, files,    image ref,    bytes)      FITS      kept in       -> display
+             (MAST, the VO,       (row ->       (refs ->    (bytes,   (-> (n, d),  -> Table
+              any table, files,    image ref,    bytes)      FITS      kept in     -> display
               arrays)              links)                    -> RGB)   store)
 
-`~astroclip_search.ClipSearch` is a ready instance, as in astroquery::
+`~astroclip_search.ClipSearch` is a ready instance, as in astroquery:
 
-    >>> from astroclip_search import ClipSearch
-    >>> ClipSearch.query_text("protoplanetary disk")               # doctest: +SKIP
-    >>> ClipSearch.rank(any_astroquery_or_pyvo_table, "tidal tail")  # doctest: +SKIP
+>>> from astroclip_search import ClipSearch
+>>> ClipSearch.query_text("protoplanetary disk")               # doctest: +SKIP
+>>> ClipSearch.rank(any_astroquery_or_pyvo_table, "tidal tail")  # doctest: +SKIP
 
 Importing the package loads no model, no archive client and no runtime.
 """

@@ -37,7 +37,6 @@ html_theme_options |= {
     'collapse_navigation': False,
     'navigation_with_keys': False,
     'show_toc_level': 2,
-    'header_links_before_dropdown': 6,  # as far as the reference
     'footer_start': ['copyright'],
     'footer_end': ['sphinx-version'],
 }
