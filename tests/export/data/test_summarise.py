@@ -138,6 +138,15 @@ def test_a_proposal_without_an_abstract_is_not_asked_for(run, tmp_path):
 # Interruptions
 
 
+@pytest.fixture
+def interruptible():
+    """What is started in the background by a shell, and all it starts, would ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('interruptible')
 @pytest.mark.parametrize(('stop', 'concurrency'), [
     (signal.SIGKILL, 1), (signal.SIGKILL, 3), (signal.SIGINT, 2)])
 def test_a_killed_run_goes_on_where_it_was(tmp_path, run, stop, concurrency):
