@@ -453,7 +453,7 @@ def test_a_server_that_is_down_is_given_up(server):
 
 def test_a_server_that_answers_now_and_then_is_not_given_up(server):
     server.faults |= {f'T/{name}.': 'hang' for name in 'abcdefgh'}
-    patient, impatient = Limits(), Limits(timeout=0.05)
+    patient, impatient = Limits(), Limits(timeout=0.02)
     with trusting(server.url) as fetcher:
         for name in 'abcdefghi' * 3:
             fetcher.limits = patient if name == 'i' else impatient
