@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from hypothesis import HealthCheck, settings
+
 # astropy reads these when it is first imported, hence before any fixture.
 _home = TemporaryDirectory(prefix='astroclip-search-tests-')
 for _variable in ('XDG_CONFIG_HOME', 'XDG_CACHE_HOME'):
@@ -21,16 +23,18 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('MPLBACKEND', 'Agg')  # no windows
 os.environ['ORT_DISABLE_TELEMETRY'] = '1'  # for tests that import ONNX Runtime themselves
 
+# The same examples each time, however long a busy machine takes over them. To look for others:
+# pytest --hypothesis-profile=default, with or without --hypothesis-seed=N.
+settings.register_profile('repeatable', derandomize=True, deadline=None,
+                          suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('repeatable')
+
 pytest_plugins = ['tests.loopback.fixtures']
 
 
 def pytest_configure(config):
-    from hypothesis import settings
     from pytest_astropy_header.display import PYTEST_HEADER_MODULES, TESTED_VERSIONS
 
-    # Whether an example takes its 200 ms depends on what else the machine does.
-    settings.register_profile('astroclip-search', deadline=None)
-    settings.load_profile('astroclip-search')
     PYTEST_HEADER_MODULES.clear()
     for name in ('numpy', 'astropy', 'astroquery', 'pyvo', 'onnxruntime', 'tokenizers',
                  'huggingface_hub'):

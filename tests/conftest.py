@@ -6,17 +6,10 @@ A search whose right answers are known, and pictures for it.
 import types
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from astroclip_search import ClipSearch, previews
 from astroclip_search.archives import mast as mast_module
 from tests.colours import ColourEncoder, content
-
-# The same examples each time, however long a busy machine takes over them. To look for others:
-# pytest --hypothesis-profile=default, with or without --hypothesis-seed=N.
-settings.register_profile('repeatable', derandomize=True, deadline=None,
-                          suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile('repeatable')
 
 
 @pytest.fixture
