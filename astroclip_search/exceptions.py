@@ -7,15 +7,41 @@ Errors and warnings.
     ClipSearchError
     +-- BundleError      a model bundle is missing, incomplete or altered
     +-- EncoderError     the model could not be run
-    +-- PreviewError     an image could not be fetched or decoded (.reason, .url, .status)
+    +-- ImageError       an image could not be fetched or decoded
 
-A `PreviewError` of a row never leaves `~astroclip_search.ClipSearchClass.rank`: it becomes the
-status and the message of the row. That of an example image does. For everything that astroquery has
-a name for, its own classes are used: `astroquery.exceptions.InvalidQueryError`,
-``NoResultsWarning``, ``LargeQueryWarning``, ``BlankResponseWarning``, ``InputWarning``.
+    ClipSearchWarning (of AstropyUserWarning)
+    +-- NothingRankedWarning      the table is empty, or no row could be ranked
+    +-- NothingStandsOutWarning   unrelated rows would often look as good as the best of these
+    +-- UnreadImagesWarning       some images could not be read
+    +-- UnfinishedWarning         some images were left for the next call
+    +-- LostEmbeddingsWarning     some embeddings are not kept any more
+    +-- LongPhraseWarning         the model does not read the end of a phrase
+    +-- IncompleteQueryWarning    an archive has more rows than it sent, or did not send some
+    +-- UncalibratedWarning       the model has no reference images
+    +-- TableFormatWarning        a file format cannot hold some of a table
+
+The `ImageError` of a row never leaves `~astroclip_search.ClipSearchClass.rank`: it becomes the
+status and the message of the row. The one of an example image does. For errors that astroquery has
+a name for, the package raises astroquery's own classes: ``InvalidQueryError`` for bad arguments,
+``RemoteServiceError``, ``TimeoutError`` and ``ResolverError`` for archives.
 """
 
-__all__ = ['BundleError', 'ClipSearchError', 'EncoderError', 'PreviewError']
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from astropy.utils.exceptions import AstropyUserWarning
+
+from .status import Reason, reason
+
+__all__ = ['BundleError', 'ClipSearchError', 'ClipSearchWarning', 'EncoderError', 'ImageError',
+           'IncompleteQueryWarning', 'LongPhraseWarning', 'LostEmbeddingsWarning',
+           'NothingRankedWarning', 'NothingStandsOutWarning', 'TableFormatWarning',
+           'UncalibratedWarning', 'UnfinishedWarning', 'UnreadImagesWarning']
+
+_PACKAGE = str(Path(__file__).parent) + os.sep
 
 
 class ClipSearchError(Exception):
@@ -36,25 +62,149 @@ class EncoderError(ClipSearchError):
     """
 
 
-class PreviewError(ClipSearchError):
+class ImageError(ClipSearchError):
     """
     An image could not be fetched or decoded.
 
     Parameters
     ----------
-    reason : str
-        What went wrong, in a few words.
+    because : str or Reason
+        A key of `astroclip_search.status.REASONS`, or a reason that is complete.
     url : str
         The address or path of the image.
-    status : {'ERROR', 'DENIED', 'NO_IMAGE', 'SKIPPED'}
-        The ``clip_status`` of the row that asked for the image.
+    status : {'ERROR', 'DENIED', 'NO_IMAGE', 'SKIPPED'}, optional
+        The ``clip_status`` of the row that asked for the image, where it is not the usual one of
+        the reason.
+    **parts
+        What completes the sentence.
+
+    Attributes
+    ----------
+    because : Reason
+        Code, status and sentence.
     """
 
-    def __init__(self, reason: str, url: str = '', *, status: str = 'ERROR'):
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, because: str | Reason, url: str = '', *, status: str | None = None,
+                 **parts: Any):
+        if isinstance(because, str):
+            because = reason(because, status=status, **parts)
+        super().__init__(because, url)
+        self.because = because
         self.url = url
-        self.status = status
+
+    @property
+    def reason(self) -> str:
+        """
+        What went wrong, in a few words.
+        """
+        return self.because.sentence
+
+    @property
+    def status(self) -> str:
+        """
+        The ``clip_status`` of the row that asked for the image.
+        """
+        return self.because.status
 
     def __str__(self) -> str:
         return f'{self.reason}: {self.url}' if self.url else self.reason
+
+
+class ClipSearchWarning(AstropyUserWarning):
+    """
+    Root of the warnings of this package.
+    """
+
+
+class NothingRankedWarning(ClipSearchWarning):
+    """
+    The table is empty, or no row could be ranked.
+    """
+
+
+class NothingStandsOutWarning(ClipSearchWarning):
+    """
+    Unrelated rows would often look as good as the best of these, or no row passes a filter.
+    """
+
+
+class UnreadImagesWarning(ClipSearchWarning):
+    """
+    Some images could not be read.
+    """
+
+
+class UnfinishedWarning(ClipSearchWarning):
+    """
+    Some images were left out: there were too many, too little time, or an interruption.
+    """
+
+
+class LostEmbeddingsWarning(ClipSearchWarning):
+    """
+    The cache no longer has the embeddings of some rows.
+    """
+
+
+class LongPhraseWarning(ClipSearchWarning):
+    """
+    The model does not read the end of a phrase.
+    """
+
+
+class IncompleteQueryWarning(ClipSearchWarning):
+    """
+    An archive has more rows than it sent, or did not answer a part of the query.
+    """
+
+
+class UncalibratedWarning(ClipSearchWarning):
+    """
+    The model has no reference images, so that its scores cannot be compared between phrases.
+    """
+
+
+class TableFormatWarning(ClipSearchWarning):
+    """
+    A file format cannot hold some of a table as it is.
+    """
+
+
+def invalid(message: str) -> Exception:
+    """
+    astroquery's ``InvalidQueryError``, to be raised by the caller for bad arguments.
+
+    The class is imported here, so that importing this package does not import astroquery.
+    """
+    from astroquery.exceptions import InvalidQueryError
+
+    return InvalidQueryError(message)
+
+
+def expected_errors() -> tuple[type[Exception], ...]:
+    """
+    The errors whose message tells the user what to do; all others are defects.
+    """
+    from astroquery.exceptions import InvalidQueryError, RemoteServiceError, ResolverError
+    from requests.exceptions import RequestException
+
+    return (ClipSearchError, InvalidQueryError, RemoteServiceError, ResolverError,
+            RequestException, OSError)
+
+
+def warn(message: str, category: type[ClipSearchWarning]) -> None:
+    """
+    A warning that names the line of the user's own code.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def one_line(error: object, limit: int = 200) -> str:
+    """
+    What an error, a server or a parser says, on one line; for an error without words its type.
+    """
+    said = ' '.join(str(error).split()) or type(error).__name__
+    return ''.join(character for character in said if character.isprintable())[:limit]

@@ -11,7 +11,7 @@ import functools
 import tomllib
 from pathlib import Path
 
-from .phrases import invalid
+from .exceptions import invalid
 
 __all__ = ['read', 'version']
 

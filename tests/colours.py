@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from astroclip_search.bundle import Bundle, Preprocessing
-from astroclip_search.ranking import normalise
+from astroclip_search.images.preprocess import Preprocessing
+from astroclip_search.models.background import normalise
+from astroclip_search.models.bundle import Bundle
 from tests.loopback.archive import Archive
 
 COLOURS = {'red': (1.0, 0.0, 0.0), 'green': (0.0, 1.0, 0.0), 'blue': (0.0, 0.0, 1.0)}
@@ -18,7 +19,7 @@ COLOURS = {'red': (1.0, 0.0, 0.0), 'green': (0.0, 1.0, 0.0), 'blue': (0.0, 0.0, 
 
 class ColourEncoder:
     """
-    Stands in for `~astroclip_search.encoder.Encoder`; counts what it embeds.
+    Stands in for `~astroclip_search.models.encoder.Encoder`; counts what it embeds.
     """
 
     device = 'cpu'
@@ -39,7 +40,7 @@ class ColourEncoder:
             np.sum([COLOURS[word] for word in text.lower().split() if word in COLOURS] or
                    [(1.0, 1.0, 1.0)], axis=0) for text in texts]))
 
-    encode_words = encode_text
+    encode_metadata = encode_text
 
     def n_tokens(self, text):
         return len(text.split()) + 2

@@ -7,20 +7,26 @@ import types
 
 import pytest
 
-from astroclip_search import ClipSearch, previews
+from astroclip_search import ClipSearch
 from astroclip_search.archives import mast as mast_module
+from astroclip_search.images import http
 from tests.colours import ColourEncoder, content
 
 
 @pytest.fixture
-def search(tmp_path):
-    return ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')
+def encoder():
+    return ColourEncoder()
+
+
+@pytest.fixture
+def search(encoder, tmp_path):
+    return ClipSearch(encoder=encoder, cache_dir=tmp_path / 'cache')
 
 
 @pytest.fixture
 def hurry(monkeypatch):
     """What is tried again is tried again at once, unless the server asks to wait."""
-    monkeypatch.setattr(previews, '_BACK_OFF', 0.001)
+    monkeypatch.setattr(http, 'BACK_OFF', 0.001)
     monkeypatch.setattr(mast_module, 'time', types.SimpleNamespace(sleep=lambda seconds: None))
 
 

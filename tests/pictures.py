@@ -10,8 +10,8 @@ import pytest
 from astropy.io import fits
 from PIL import Image
 
-from astroclip_search.exceptions import PreviewError
-from astroclip_search.pixels import render
+from astroclip_search.exceptions import ImageError
+from astroclip_search.images.render import render
 
 __all__ = ['brightest', 'content', 'gradient', 'refused', 'saved', 'sky']
 
@@ -53,7 +53,7 @@ def gradient(mode='RGB', size=(80, 60)):
 
 
 def refused(source, match, status='ERROR', **limits):
-    with pytest.raises(PreviewError, match=match) as caught:
+    with pytest.raises(ImageError, match=match) as caught:
         render(source, **limits)
     assert caught.value.status == status
     assert '\n' not in caught.value.reason

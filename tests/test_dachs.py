@@ -21,14 +21,16 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 from astroquery.exceptions import (
-    BlankResponseWarning,
     InvalidQueryError,
-    MaxResultsWarning,
-    NoResultsWarning,
     RemoteServiceError,
 )
 
 from astroclip_search import ClipSearch, conf
+from astroclip_search.exceptions import (
+    IncompleteQueryWarning,
+    NothingRankedWarning,
+    UnreadImagesWarning,
+)
 from tests.loopback.dachs.resource import CENTRE, KINDS, publish
 from tests.loopback.dachs.server import Dachs, missing
 
@@ -164,7 +166,7 @@ class TestRank:
     @pytest.mark.parametrize('query', QUERIES)
     def test_result_of_pyvo(self, services, search, query):
         results = QUERIES[query](services)
-        with pytest.warns(BlankResponseWarning, match=f'2 of {len(results)} images'):
+        with pytest.warns(UnreadImagesWarning, match=f'2 of {len(results)} images'):
             ranked = search.rank(results, 'blue', by='image')
         found = outcomes(ranked)
         assert {kind: found[kind] for kind in PREVIEWS} == PREVIEWS
@@ -184,11 +186,11 @@ class TestRank:
     def test_plain_table(self, dachs, tap, search):
         """Only columns count: there is no DataLink service, and no host that was asked."""
         table = tap.search(MADE).to_table()
-        with pytest.warns(NoResultsWarning):
+        with pytest.warns(NothingRankedWarning):
             ranked = search.rank(table, 'blue', by='image')
         assert 'conf.private_hosts' in ranked['clip_message'][0]
         with (conf.set_temp('private_hosts', [dachs.url.removeprefix('http://')]),
-              pytest.warns(BlankResponseWarning)):
+              pytest.warns(UnreadImagesWarning)):
             ranked = search.rank(table, 'blue', by='image')
         assert outcomes(ranked) == {
             'plain': PREVIEWS['plain'],
@@ -212,7 +214,7 @@ class TestRank:
     def test_cutout_around_a_position(self, tap, search):
         results = tap.search(f"{MADE} AND target_name = 'bare'")
         star = SkyCoord(results['s_ra'][0] + 0.01, results['s_dec'][0] + 0.01, unit='deg')
-        ranked = search.rank(results, 'red', by='image', coordinates=star, radius=20 * u.arcsec)
+        ranked = search.rank(results, 'red', by='image', cutout=(star, 40 * u.arcsec))
         content = requests.get(ranked['clip_source'][0], timeout=60).content
         with fits.open(io.BytesIO(content)) as hdus:
             x, y = WCS(hdus[0].header).world_to_pixel(star)
@@ -247,7 +249,7 @@ class TestQueries:
         assert outcomes(ranked) == {'bare': ('OK', 'clip/q/dl/dlget?CIRCLE=150.0+20.5+0.01')}
 
     def test_sia1(self, dachs, search):
-        with pytest.warns(BlankResponseWarning):
+        with pytest.warns(UnreadImagesWarning):
             ranked = search.query_sia('blue', service=dachs.sia1, version=1, pos=AROUND,
                                       radius='1 deg', by='image')
         found = outcomes(ranked)
@@ -257,7 +259,7 @@ class TestQueries:
         assert found['bare'][0] == 'OK'
 
     def test_overflow_is_told(self, dachs, search):
-        with pytest.warns(MaxResultsWarning, match='more rows than the 1 '):
+        with pytest.warns(IncompleteQueryWarning, match='more rows than the 1 '):
             ranked = search.query_sia('red', service=dachs.sia2, pos=AROUND, maxrec=1)
         assert len(ranked) == 1
 
@@ -265,7 +267,7 @@ class TestQueries:
     def test_tap_with_upload(self, dachs, search, asynchronous):
         targets = Table({'number': np.arange(10), 'ra': [CENTRE[0]] * 10,
                          'dec': CENTRE[1] + 0.1 * np.arange(10)})
-        with pytest.warns(BlankResponseWarning):
+        with pytest.warns(UnreadImagesWarning):
             ranked = search.query_tap(
                 'blue', 'SELECT number, o.* FROM ivoa.obscore AS o JOIN TAP_UPLOAD.targets AS t '
                 'ON 1 = CONTAINS(POINT(t.ra, t.dec), s_region)', service=dachs.tap,
@@ -291,7 +293,7 @@ class TestQueries:
             search.query_sia('red', service=dachs.sia1, pos=AROUND)
 
     def test_nothing_there(self, dachs, search):
-        with pytest.warns(NoResultsWarning):
+        with pytest.warns(NothingRankedWarning):
             ranked = search.query_sia('red', service=dachs.sia2, pos=(0, 80, 0.1))
         assert len(ranked) == 0
 

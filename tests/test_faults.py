@@ -21,9 +21,14 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from astropy.table import Table
-from astroquery.exceptions import BlankResponseWarning, LargeQueryWarning, NoResultsWarning
 
-from astroclip_search import conf, previews
+from astroclip_search import conf
+from astroclip_search.exceptions import (
+    NothingRankedWarning,
+    UnfinishedWarning,
+    UnreadImagesWarning,
+)
+from astroclip_search.images import http
 from tests.loopback import until
 from tests.loopback.faults import FAULTS, FaultyServer
 
@@ -63,7 +68,7 @@ def test_the_guide_has_all_faults():
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(previews, '_BACK_OFF', 0.01)
+    monkeypatch.setattr(http, 'BACK_OFF', 0.01)
     with FaultyServer() as server, conf.set_temp('private_hosts',
                                                  [server.host, server.closed_host]):
         yield server
@@ -77,8 +82,8 @@ def rank(search, addresses, **settings):
     table = Table({'n': np.arange(len(addresses)), 'preview': addresses})
     settings = {'max_bytes': 1_000_000, 'retries': 1, **settings}
     with contextlib.ExitStack() as stack, warnings.catch_warnings():
-        warnings.simplefilter('ignore', BlankResponseWarning)
-        warnings.simplefilter('ignore', NoResultsWarning)
+        warnings.simplefilter('ignore', UnreadImagesWarning)
+        warnings.simplefilter('ignore', NothingRankedWarning)
         for name, value in settings.items():
             stack.enter_context(conf.set_temp(name, value))
         ranked = search.rank(table, 'red', by='image', max_images=len(addresses))
@@ -201,7 +206,7 @@ def test_a_query_that_takes_too_long_is_gone_on_with(search, server):
     addresses = [server.good('red', i) for i in range(10)] + [
         server.address('no answer', i) for i in range(30)]
     rank(search, addresses[:10])  # else one of them may be the one that waits
-    with pytest.warns(LargeQueryWarning, match='There was no time for 30 of 40 images. Call again'):
+    with pytest.warns(UnfinishedWarning, match='There was no time for 30 of 40 images. Call again'):
         _, rows = rank(search, addresses, timeout=30.0, row_timeout=60.0, query_timeout=1.0,
                        n_connections=2)
     assert rows['clip_status'].tolist() == ['OK'] * 10 + ['SKIPPED'] * 30

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from astroquery.exceptions import BlankResponseWarning
 
 from astroclip_search import ClipSearch, conf, sample
+from astroclip_search.exceptions import UnreadImagesWarning
 from tests.colours import ColourEncoder
 
 CHECKOUT = Path(__file__).parents[1] / 'astroclip_search'
@@ -50,7 +50,7 @@ def test_previews_are_all_there_but_one(table):
 def test_statuses_of_a_real_archive(table, tmp_path):
     encoder = ColourEncoder()
     search = ClipSearch(encoder=encoder, cache_dir=tmp_path)
-    with conf.set_temp('retries', 0), pytest.warns(BlankResponseWarning):
+    with conf.set_temp('retries', 0), pytest.warns(UnreadImagesWarning):
         ranked = search.rank(table, 'red', image_dir=sample.IMAGE_DIR)
     counts = Counter(ranked['clip_status'])
     assert counts['OK'] >= 60
@@ -64,14 +64,14 @@ def test_statuses_of_a_real_archive(table, tmp_path):
 def test_embedded_model_ranks_it(table, tmp_path):
     search = ClipSearch(cache_dir=tmp_path)
     options = {'image_dir': sample.IMAGE_DIR}
-    with conf.set_temp('retries', 0), pytest.warns(BlankResponseWarning):
+    with conf.set_temp('retries', 0), pytest.warns(UnreadImagesWarning):
         first = search.rank(table, 'spiral galaxy', **options)
-    with conf.set_temp('retries', 0), pytest.warns(BlankResponseWarning):
+    with conf.set_temp('retries', 0), pytest.warns(UnreadImagesWarning):
         second = search.rank(table, 'spiral galaxy', by='image', **options)
-    assert not np.array_equal(first['obsid'], second['obsid'])  # words count
+    assert not np.array_equal(first['obsid'], second['obsid'])  # metadata count
     good = first['clip_status'] == 'OK'
     assert np.all(np.diff(np.asarray(first['clip_score'][good])) <= 0)
     assert np.ptp(first['clip_image'][good]) > 0.05  # it tells pictures apart
-    with conf.set_temp('retries', 0), pytest.warns(BlankResponseWarning):
+    with conf.set_temp('retries', 0), pytest.warns(UnreadImagesWarning):
         kept = search.filter(table, 'spiral galaxy', false_alarm_rate=0.2, **options)
     assert 0 < len(kept) < 40

@@ -1,21 +1,23 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Columns of any table -> what they mean, by name, UCD and utype.
+Columns of any table -> what they mean, by name, UCD and utype, and their values.
 
 Archives name their columns as they like; what comes from the Virtual Observatory also says what
 a column is, in ``meta['ucd']`` and ``meta['utype']``, which survive in a plain table.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
+from astropy import units as u
 from astropy.table import Column, Table
-from astropy.units import Quantity
 
-__all__ = ['FILE_COLUMNS', 'IMAGE_COLUMNS', 'KINDS', 'PREVIEW_COLUMNS', 'recognise', 'sizes',
-           'text_column']
+__all__ = ['FILE_COLUMNS', 'IMAGE_COLUMNS', 'KINDS', 'PREVIEW_COLUMNS', 'RowMetadata',
+           'TableColumns', 'text_column']
 
 # Whole images: of each row the first that has a value counts.
 PREVIEW_COLUMNS = ('jpegurl', 'preview', 'preview_url', 'previewurl', 'preview_uri', 'thumbnail',
@@ -63,7 +65,11 @@ _ROLES = {
     'dp_cat': ('dp_cat',),
     'prod_type': ('prod_type',),
 }
+
 _SIZES = frozenset(_ROLES['bytes'] + _ROLES['kilobytes'])
+
+_MAX_METADATA = 1000  # characters of each column
+
 # All columns with these meanings are of use; of the others only the first.
 _MANY = ('preview', 'access', 'file', 'link')
 
@@ -87,71 +93,162 @@ KINDS: dict[str, Callable[[str], bool]] = {
 }
 
 
-def recognise(table: Table) -> dict[str, list[str]]:
+class TableColumns:
     """
-    What the columns of a table mean.
+    All that is known of the columns of a table; each is read once, and never changed.
 
-    Parameters
+    Attributes
     ----------
     table : `~astropy.table.Table`
-        Any table.
-
-    Returns
-    -------
-    dict
-        Names of columns by meaning: ``preview`` (images), ``access`` (data sets that have a
-        format), ``file`` (others that may be images), ``link`` (DataLink documents), ``format``,
-        ``bytes``, ``kilobytes``, ``target``, ``title``, ``class``, ``fault`` and the names of
-        `KINDS`. A meaning that no column has is absent.
-
-    Examples
-    --------
-    >>> from astropy.table import Column, Table
-    >>> from astroclip_search.archives.columns import recognise
-    >>> recognise(Table({
-    ...     'jpegURL': ['mast:HST/product/a.jpg'],
-    ...     'accref': Column(['https://example.org/a.fits'],
-    ...                      meta={'ucd': 'VOX:Image_AccessReference'})}))
-    {'preview': ['jpegURL'], 'access': ['accref']}
+        The table.
+    by_key : dict
+        Columns with one value a row, by name, ``ucd:`` and ``utype:``, all in lower case.
     """
-    index = _index(table)
-    roles = dict(_ROLES)
-    if any(name in index for name in _OF_FILES):
-        roles['title'] = tuple(key for key in roles['title'] if key != 'description')
-        roles['bytes'] += ('size', 'filesize')
-    if 'md5sum' not in index:
-        del roles['prod_type']
-    found: dict[str, list[str]] = {}
-    taken: set[str] = set()
-    for role, keys in roles.items():
-        names = list(dict.fromkeys(name for key in keys for name in index.get(key, ())))
-        if role in _MANY:
-            names = [name for name in names if name not in taken]
-            taken.update(names)
-        if names:
-            found[role] = names if role in _MANY else names[:1]
-    return found
+
+    def __init__(self, table: Table):
+        self.table = table
+        self._texts: dict[str, list[str]] = {}
+        self.by_key: dict[str, list[str]] = {}
+        for name, column in table.columns.items():
+            if isinstance(column, Column | u.Quantity) and column.ndim == 1:
+                for key in _keys(name, column.info.meta or {}):
+                    self.by_key.setdefault(key, []).append(name)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def roles(self) -> dict[str, list[str]]:
+        """
+        Columns by meaning: ``preview`` (images), ``access`` (data sets that have a format),
+        ``file`` (others that may be images), ``link`` (DataLink documents) and the other keys of
+        the table above; a meaning that no column has is absent.
+
+        >>> from astropy.table import Table
+        >>> from astroclip_search.archives.columns import TableColumns
+        >>> TableColumns(Table({'jpegURL': ['mast:HST/product/a.jpg'], 'Object': ['M 8']})).roles
+        {'preview': ['jpegURL'], 'target': ['Object']}
+        """
+        roles = dict(_ROLES)
+        if any(name in self.by_key for name in _OF_FILES):
+            roles['title'] = tuple(key for key in roles['title'] if key != 'description')
+            roles['bytes'] += ('size', 'filesize')
+        if 'md5sum' not in self.by_key:
+            del roles['prod_type']
+        found: dict[str, list[str]] = {}
+        taken: set[str] = set()
+        for role, keys in roles.items():
+            names = list(dict.fromkeys(
+                name for key in keys for name in self.by_key.get(key, ())
+                # A size may have a unit; a quantity called target names none.
+                if key in _SIZES or isinstance(self.table[name], Column)))
+            if role in _MANY:
+                names = [name for name in names if name not in taken]
+                taken.update(names)
+            if names:
+                found[role] = names if role in _MANY else names[:1]
+        return found
+
+    def find(self, *keys: str) -> str | None:
+        """
+        Name of the first column that has one of these keys, the surest first.
+        """
+        return next((self.by_key[key][0] for key in keys if key in self.by_key), None)
+
+    def text(self, name: str) -> list[str]:
+        """
+        A column as plain strings, as from `text_column`; do not change the list.
+        """
+        if name not in self._texts:
+            self._texts[name] = text_column(self.table, name)
+        return self._texts[name]
+
+    def texts(self, role: str) -> list[list[str]]:
+        """
+        The columns of a role as plain strings.
+        """
+        return [self.text(name) for name in self.roles.get(role, ())]
+
+    def numbers(self, name: str, unit: u.UnitBase | None = None) -> np.ndarray:
+        """
+        A column as float64, shape (n,), in a unit that a column without one is taken to have; NaN
+        where the value is masked, and everywhere if these are no such numbers.
+        """
+        column = self.table[name]
+        unknown = np.full(len(column), np.nan)
+        array = np.asarray(getattr(column, 'unmasked', column))
+        if array.shape != unknown.shape or array.dtype.kind not in 'biufSUO':
+            return unknown
+        try:
+            values = array.astype(float)
+            if unit is not None:
+                values = values * (getattr(column, 'unit', None) or unit).to(unit)
+        except (TypeError, ValueError, OverflowError):  # objects, text, other units
+            return unknown
+        return np.where(getattr(column, 'mask', False), unknown, values)
+
+    @cached_property
+    def sizes(self) -> np.ndarray | None:
+        """
+        Sizes of the files in bytes, NaN where unknown; `None` if no column tells.
+        """
+        for role, unit in (('bytes', u.byte), ('kilobytes', u.kbyte)):
+            for name in self.roles.get(role, ()):
+                values = self.numbers(name, unit) * unit.to(u.byte)
+                if not np.isnan(values).all():
+                    return values
+        return None
+
+    @cached_property
+    def metadata(self) -> list[str]:
+        """
+        Target, title and classification of each row, joined by commas; empty if it has none.
+        """
+        columns = [self._short(name) for role in ('target', 'title', 'class')
+                   for name in self.roles.get(role, ())]
+        if not columns:
+            return [''] * len(self)
+        rows: Iterable[Iterable[str]] = zip(*columns, strict=True)
+        if not all(map(all, columns)):
+            rows = (filter(None, parts) for parts in rows)
+        return list(map(', '.join, rows))
+
+    def _short(self, name: str) -> list[str]:
+        dtype = np.asarray(self.table[name]).dtype
+        if dtype.kind == 'U' and dtype.itemsize <= 4 * _MAX_METADATA:
+            return self.text(name)
+        return [value[:_MAX_METADATA] for value in self.text(name)]
 
 
-def _index(table: Table) -> dict[str, list[str]]:
+class RowMetadata(Sequence[str]):
     """
-    Plain columns by name, UCD and utype, in lower case.
+    The metadata of each row, which are not put together before they are asked for.
     """
-    index: dict[str, list[str]] = {}
-    for name, column in table.columns.items():
-        # A size in a QTable has a unit, and is no Column.
-        if not isinstance(column, Column | Quantity) or column.ndim != 1:
-            continue
-        keys = [name.casefold()]
-        for prefix in ('ucd', 'utype'):
-            value = column.info.meta.get(prefix) if column.info.meta else None
-            if isinstance(value, str) and value.strip():
-                keys.append(f'{prefix}:{_plain(value) if prefix == "utype" else value.strip()}'
-                            .casefold())
-        for key in keys:
-            if isinstance(column, Column) or key in _SIZES:
-                index.setdefault(key, []).append(name)
-    return index
+
+    def __init__(self, columns: TableColumns):
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._columns.metadata[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns.metadata)
+
+
+def _keys(name: str, meta: dict) -> list[str]:
+    """
+    Name, UCD and utype of a column, in lower case.
+    """
+    keys = [name.casefold()]
+    for prefix in ('ucd', 'utype'):
+        value = meta.get(prefix)
+        if isinstance(value, str) and value.strip():
+            value = _plain(value) if prefix == 'utype' else value.strip()
+            keys.append(f'{prefix}:{value}'.casefold())
+    return keys
 
 
 def _plain(utype: str) -> str:
@@ -164,61 +261,29 @@ def _plain(utype: str) -> str:
 
 def text_column(table: Table, name: str) -> list[str]:
     """
-    A column as plain strings.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        Any table.
-    name : str
-        Name of a column.
-
-    Returns
-    -------
-    list of str
-        Stripped; empty where the value is masked or no text: numbers name no image, and say
-        nothing about one.
+    A column as plain strings, stripped; empty where the value is masked or no text: numbers name
+    no image, and say nothing about one.
     """
     column = table[name]
+    n = len(column)
+    if not isinstance(column, Column) or column.ndim != 1 or column.dtype.kind not in 'OSU':
+        return [''] * n
     array = np.asarray(column)
-    values = array.tolist()
+    if array.dtype.kind != 'U':
+        values = [_as_text(value) for value in array.tolist()]
+    # Many a column says the same of all rows, and to compare takes less time than to convert.
+    elif n and array[0] == array[n // 2] == array[-1] and (array == array[0]).all():
+        values = [str(array[0]).strip()] * n
+    else:
+        values = list(map(str.strip, array.tolist()))
     mask = np.asarray(getattr(column, 'mask', False))
-    if mask.shape == np.shape(column) and mask.any():
+    if mask.any():
         values = ['' if hidden else value for value, hidden in
                   zip(values, mask.tolist(), strict=True)]
-    if array.dtype.kind == 'U':
-        return list(map(str.strip, values))
-    return [_as_text(value) for value in values]
+    return values
 
 
 def _as_text(value: object) -> str:
     if isinstance(value, bytes):
         value = value.decode('utf-8', 'replace')
     return str(value).strip() if isinstance(value, str | PurePath) else ''
-
-
-def sizes(table: Table, found: dict[str, list[str]]) -> np.ndarray | None:
-    """
-    Sizes of the files of a table.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        Any table.
-    found : dict
-        From `recognise`.
-
-    Returns
-    -------
-    ndarray or None
-        In bytes, NaN where unknown; `None` if no column tells. ObsCore's ``access_estsize`` is in
-        kilobytes.
-    """
-    for role, factor in (('bytes', 1.0), ('kilobytes', 1000.0)):
-        for name in found.get(role, ()):
-            try:
-                values = np.ma.array(table[name].value, dtype=float)
-            except (TypeError, ValueError):  # a column of objects or of text
-                continue
-            return factor * np.ma.filled(values, np.nan)
-    return None

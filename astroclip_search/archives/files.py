@@ -4,6 +4,7 @@ Folders, files, arrays and HDUs -> a Table and image references.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 from astropy.table import Table
 from PIL import Image
 
-from ..pixels import FITS_SUFFIXES, IMAGE_SUFFIXES
-from ..references import References, digest
+from ..exceptions import invalid
+from ..images.refs import ImageRefs, memory
+from ..images.render import FITS_SUFFIXES, IMAGE_SUFFIXES
+from ..status import reason
 
 __all__ = ['SUFFIXES', 'expand', 'is_image', 'open_files', 'open_objects']
 
@@ -21,25 +24,9 @@ SUFFIXES = IMAGE_SUFFIXES + FITS_SUFFIXES
 
 def expand(path: Path) -> list[Path]:
     """
-    Image files that a path stands for.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        A file, a folder (searched with its subfolders) or a glob pattern.
-
-    Returns
-    -------
-    list of pathlib.Path
-        Sorted absolute paths. A file that is named itself is taken whatever its suffix.
-
-    Raises
-    ------
-    astroquery.exceptions.InvalidQueryError
-        If there is no such file, or no image in the folder.
+    Image files that a file, a folder (with its subfolders) or a glob pattern stands for: sorted,
+    absolute. A file that is named itself is taken whatever its suffix.
     """
-    from astroquery.exceptions import InvalidQueryError
-
     if path.is_file():
         return [path.absolute()]
     if path.is_dir():
@@ -48,50 +35,26 @@ def expand(path: Path) -> list[Path]:
         anchor = Path(path.anchor) if path.is_absolute() else Path()
         found = anchor.glob(str(path.relative_to(path.anchor)))
     else:
-        raise InvalidQueryError(f'There is no file or folder {str(path)!r}.')
+        raise invalid(f'There is no file or folder {str(path)!r}.')
     images = sorted(file.absolute() for file in found
                     if file.name.lower().endswith(SUFFIXES) and file.is_file())
     if not images:
-        raise InvalidQueryError(f'There is no image in {str(path)!r}: looked for '
-                                f'{", ".join(SUFFIXES)}.')
+        raise invalid(f'There is no image in {str(path)!r}: looked for {", ".join(SUFFIXES)}.')
     return images
 
 
-def open_files(paths: list[Path | str]) -> tuple[Table, References]:
+def open_files(paths: Sequence[Path | str]) -> tuple[Table, ImageRefs]:
     """
-    A table of image files.
-
-    Parameters
-    ----------
-    paths : list of pathlib.Path or str
-        Absolute paths, or addresses that fsspec may read.
-
-    Returns
-    -------
-    table : `~astropy.table.Table`
-        Column ``filename``.
-    references : References
-        One a file.
+    A table of image files: absolute paths, or addresses that fsspec may read.
     """
-    names = [str(path) for path in paths]
-    n = len(names)
-    return Table({'filename': names}), References(names, [''] * n, [''] * n, [''] * n)
+    names: list[str | None] = [str(path) for path in paths]
+    return Table({'filename': names}), ImageRefs(names, [''] * len(names))
 
 
 def is_image(item: object) -> bool:
     """
-    Whether something may be one image in memory.
-
-    Parameters
-    ----------
-    item : object
-        Anything.
-
-    Returns
-    -------
-    bool
-        `True` for arrays, HDUs, NDData, PIL images, the content of a file, and for an
-        `~astropy.io.fits.HDUList`, although it is also a list.
+    Whether something may be one image in memory: an array, an HDU, NDData, a PIL image, the content
+    of a file, or an `~astropy.io.fits.HDUList`, although it is also a list.
     """
     return (isinstance(item, bytes | bytearray) or hasattr(item, 'data')
             or hasattr(item, 'tobytes') or _is_hdu_list(item))
@@ -102,42 +65,34 @@ def _is_hdu_list(item: object) -> bool:
     return isinstance(item, list) and type(item).__name__ == 'HDUList'
 
 
-def open_objects(items: list[Any]) -> tuple[Table, References]:
+def open_objects(items: Sequence[Any]) -> tuple[Table, ImageRefs]:
     """
-    A table of images that are in memory.
-
-    Parameters
-    ----------
-    items : list
-        Arrays, HDUs, HDULists, NDData, Cutout2D, PIL images, or paths among them.
-
-    Returns
-    -------
-    table : `~astropy.table.Table`
-        Columns ``index`` (position in the list) and ``kind``.
-    references : References
-        One an item; equal content has the same source.
+    A table of images that are in memory, of paths among them, and of `None` where there is none;
+    equal content has the same reference.
     """
-    sources, kinds, objects = [], [], {}
+    sources: list[str | None] = []
+    objects = {}
     for item in items:
-        kinds.append(type(item).__name__)
-        if isinstance(item, str | Path):
-            sources.append(str(Path(item).expanduser().absolute()))
-            continue
-        source = _source(item)
+        if item is None:
+            source = None
+        elif isinstance(item, str | Path):
+            source = str(Path(item).expanduser().absolute())
+        else:
+            source = _source(item)
+            objects[source] = item
         sources.append(source)
-        objects[source] = item
-    n = len(items)
-    table = Table({'index': np.arange(n), 'kind': kinds})
-    return table, References(sources, [''] * n, [''] * n, [''] * n, objects)
+    n = len(sources)
+    table = Table({'index': np.arange(n), 'kind': [type(item).__name__ for item in items]})
+    return table, ImageRefs(sources, [''] * n, {
+        i: (reason('no_pixels'),) for i in range(n) if sources[i] is None}, objects)
 
 
 def _source(item: Any) -> str:
     try:
-        return digest(*_content(item))
+        return memory(*_content(item))
     # Whatever is wrong with it is told when it is rendered; until then nothing is like it.
     except Exception:
-        return digest(os.urandom(16), type(item).__name__)
+        return memory(os.urandom(16), type(item).__name__)
 
 
 def _content(item: Any) -> tuple[bytes, str]:

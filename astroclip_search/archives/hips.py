@@ -6,16 +6,18 @@ For rows that have no image of their own, and only if asked for: what such a pic
 the observation. See https://alasky.cds.unistra.fr/hips-image-services/hips2fits.
 """
 
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import numpy as np
-from astropy.table import Table
 
-from ..phrases import invalid
-from ..references import References
-from .sky import places
+from ..exceptions import invalid
+from ..images.refs import ImageRefs
+from ..status import NO_IMAGE, reason
+from .columns import TableColumns
+from .footprints import places
 
-__all__ = ['SERVER', 'address', 'fill']
+__all__ = ['SERVER', 'add_context', 'address']
 
 SERVER = 'https://alasky.cds.unistra.fr/hips-image-services/hips2fits'
 
@@ -26,24 +28,8 @@ _FIELDS = 0.005, 10.0  # smallest and largest field that makes a picture
 
 def address(hips: str, ra: float, dec: float, field: float) -> str:
     """
-    Address of a picture.
+    Address of a JPEG of a HiPS; centre (ICRS) and width in degrees.
 
-    Parameters
-    ----------
-    hips : str
-        Name of a HiPS, such as ``CDS/P/DSS2/color``.
-    ra, dec : float
-        Centre in degrees (ICRS).
-    field : float
-        Width in degrees.
-
-    Returns
-    -------
-    str
-        A request to hips2fits for a JPEG.
-
-    Examples
-    --------
     >>> from astroclip_search.archives.hips import address
     >>> address('CDS/P/DSS2/color', 189.9976, -11.6231, 0.15).partition('?')[2]
     'hips=CDS%2FP%2FDSS2%2Fcolor&width=256&height=256&projection=TAN&coordsys=icrs&ra=189.9976&dec=-11.6231&fov=0.15&format=jpg'
@@ -54,31 +40,19 @@ def address(hips: str, ra: float, dec: float, field: float) -> str:
         'format': 'jpg'})
 
 
-def fill(table: Table, references: References, hips: str) -> None:
+def add_context(columns: TableColumns, refs: ImageRefs, hips: str) -> ImageRefs:
     """
-    Give the rows without an image one of the sky at their position.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        The rows.
-    references : References
-        Where their images are; rows that are ``NO_IMAGE`` and have a position are filled in, and
-        their message says so.
-    hips : str
-        Name of a HiPS, such as ``CDS/P/DSS2/color``.
-
-    Raises
-    ------
-    astroquery.exceptions.InvalidQueryError
-        If this is no name.
+    Give the rows that are ``NO_IMAGE`` and have a position a picture of the sky there, by the name
+    of a HiPS such as ``CDS/P/DSS2/color``.
     """
     if not isinstance(hips, str) or not hips.strip() or not hips.isprintable():
         raise invalid('sky_context must be the name of a HiPS such as "CDS/P/DSS2/color".')
-    found = places(table)
+    hips, found = hips.strip(), places(columns)
+    known = found.known
     fields = np.clip(np.nan_to_num(found.size, nan=_FIELD), *_FIELDS)
-    for i, status in enumerate(references.status):
-        if status == 'NO_IMAGE' and found.known[i]:
-            references.sources[i] = address(hips.strip(), found.ra[i], found.dec[i], fields[i])
-            references.status[i] = ''
-            references.message[i] = f'sky context from {hips.strip()}, not the observation'
+    sources, reasons = list(refs.sources), dict(refs.reasons)
+    for i, several in refs.reasons.items():
+        if known[i] and any(because.status == NO_IMAGE for because in several):
+            sources[i] = address(hips, found.ra[i], found.dec[i], fields[i])
+            reasons[i] = (reason('sky_context', hips=hips),)
+    return replace(refs, sources=sources, reasons=reasons)

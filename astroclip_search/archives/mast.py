@@ -8,6 +8,7 @@ Candidates come from `astroquery.mast.Observations`; the preview of an observati
 
 import contextlib
 import math
+import os
 import re
 import sys
 import threading
@@ -15,21 +16,19 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from astropy.table import Table, vstack
 
-from ..phrases import invalid
+from ..exceptions import IncompleteQueryWarning, warn
+from ..images.http import RETRY_STATUS, back_off, retry_after
 from .columns import text_column
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
-    from astropy.units import Quantity
 
-__all__ = ['credentials', 'criteria', 'download_url', 'keywords', 'position', 'resolve',
-           'search_radius', 'search_words']
+__all__ = ['credentials', 'criteria', 'download_url', 'keywords', 'resolve', 'search_words']
 
 # Words of a phrase that say how a thing looks or nothing at all, never what a programme is about.
 _STOP_WORDS = frozenset(
@@ -37,17 +36,28 @@ _STOP_WORDS = frozenset(
     'in into is its large like many near of on one or out over picture pictures several showing '
     'small some than that the their this to two type very view viewed with without lane no not '
     'seen side'.split())
+
 _MAX_KEYWORDS = 3
+
 # A stem finds "disks" for "disk" and "galaxies" for "galaxy"; MAST has no stemming of its own.
 _ENDINGS = re.compile(r'(ies|es|s|y)$')
+
 _WORD_COLUMNS = ('obs_title', 'target_classification')
 
 # More rows in one answer are more than the portal likes, and astroquery's own page.
 _PAGE_SIZE = 50_000
-_RETRY_STATUS = (429, 500, 502, 503, 504)
 
 # astroquery keeps the state of a query in the instance and in its settings.
 _one_at_a_time = threading.Lock()
+
+
+def _new_lock() -> None:
+    global _one_at_a_time  # noqa: PLW0603 - after a fork nobody releases it
+    _one_at_a_time = threading.Lock()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def _observations(observations: Any) -> Any:
@@ -59,20 +69,9 @@ def _observations(observations: Any) -> Any:
 
 def download_url(uri: str, observations: Any = None) -> str:
     """
-    Address of a ``mast:`` URI.
-
-    Parameters
-    ----------
-    uri : str
-        Such as ``mast:HST/product/jdi601010_drz.jpg``.
-    observations : `astroquery.mast.ObservationsClass`, optional
-        The instance whose server is used.
-
-    Returns
-    -------
-    str
-        Address at the MAST file download service (``/api/v0.1/Download/file``).
+    Address of a ``mast:`` URI at the download service of an instance of ``ObservationsClass``.
     """
+    # astroquery has no public name for the server of an instance, nor for its login below.
     portal = getattr(_observations(observations), '_portal_api_connection', None)
     base = getattr(portal, 'MAST_DOWNLOAD_URL', None)
     if base is None:
@@ -83,18 +82,8 @@ def download_url(uri: str, observations: Any = None) -> str:
 
 def credentials(observations: Any = None) -> dict[str, dict[str, str]]:
     """
-    The header by which MAST knows who is logged in.
-
-    Parameters
-    ----------
-    observations : `astroquery.mast.ObservationsClass`, optional
-        The instance that may be logged in.
-
-    Returns
-    -------
-    dict
-        Host of the download service -> header with the MAST API token; empty if nobody is logged
-        in. No other server may see it.
+    The host of the download service -> the header with the MAST API token, which no other server
+    may see; empty if nobody is logged in.
     """
     if observations is None and 'astroquery.mast' not in sys.modules:
         return {}  # nobody can have logged in
@@ -110,135 +99,23 @@ def credentials(observations: Any = None) -> dict[str, dict[str, str]]:
 def resolve(object_name: str, observations: Any = None, *,
             resolver: str | None = None) -> 'SkyCoord':
     """
-    Position of a named object, from the MAST name resolver.
-
-    Parameters
-    ----------
-    object_name : str
-        Such as ``"M 104"``.
-    observations : `astroquery.mast.ObservationsClass`, optional
-        The instance that is asked.
-    resolver : {'SIMBAD', 'NED'}, optional
-        Who is asked for the name, in the order of MAST by default.
-
-    Returns
-    -------
-    `~astropy.coordinates.SkyCoord`
-        ICRS position.
-
-    Raises
-    ------
-    astroquery.exceptions.ResolverError
-        If nobody knows the name.
-    astroquery.exceptions.RemoteServiceError
-        If the resolver does not answer.
+    Position (ICRS) of a named object from the name resolver of MAST, which asks SIMBAD, NED or
+    both.
     """
     observations = _observations(observations)
     options = {'resolver': resolver} if resolver else {}
     return _ask(observations, lambda: observations.resolve_object(object_name, **options))
 
 
-def position(coordinates: Any) -> 'SkyCoord':
-    """
-    One position.
-
-    Parameters
-    ----------
-    coordinates : str or `~astropy.coordinates.SkyCoord`
-        A position; a string is understood as in astroquery, as ICRS or as a name.
-
-    Returns
-    -------
-    `~astropy.coordinates.SkyCoord`
-        A scalar.
-
-    Raises
-    ------
-    astroquery.exceptions.InvalidQueryError
-        If it is none.
-    """
-    from astropy import units as u
-    from astropy.coordinates.name_resolve import NameResolveError
-    from astroquery.utils.commons import parse_coordinates
-
-    try:
-        found = parse_coordinates(coordinates)
-    except (NameResolveError, TypeError, ValueError, u.UnitsError) as error:
-        raise invalid(f'{coordinates!r} is neither a position such as "10h21m +12d" nor the '
-                      'name of an object.') from error
-    if not found.isscalar:
-        raise invalid('Give one position, not several.')
-    return found
-
-
-def search_radius(radius: Any) -> 'Quantity':
-    """
-    The radius of a search.
-
-    Parameters
-    ----------
-    radius : str, number, `~astropy.units.Quantity` or None
-        A plain number is in degrees, as in astroquery; `None` is 0.2 deg.
-
-    Returns
-    -------
-    `~astropy.units.Quantity`
-        An angle.
-
-    Raises
-    ------
-    astroquery.exceptions.InvalidQueryError
-        If it is none.
-    """
-    from astropy import units as u
-    from astropy.coordinates import Angle
-
-    radius = 0.2 if radius is None else radius
-    try:
-        angle = u.Quantity(Angle(radius, u.deg if isinstance(radius, Real) else None))
-        if not 0 < angle.to_value(u.deg) <= 180:
-            raise ValueError('out of range')
-    except (TypeError, ValueError, u.UnitsError) as error:
-        raise invalid(f'The radius {radius!r} is not an angle such as "10 arcmin".') from error
-    return angle
-
-
 def criteria(filters: dict[str, Any], *, observations: Any = None,
              max_rows: int = _PAGE_SIZE) -> Table:
     """
-    Image observations that meet criteria.
+    Image observations that meet criteria of ``Observations.query_criteria``, at most ``max_rows``.
 
     The first page is one request. If it is full, the rows are counted, and as many further pages
-    fetched as there are, or as are wanted.
-
-    Parameters
-    ----------
-    filters : dict
-        Criteria of ``Observations.query_criteria``, ``coordinates`` and ``radius`` among them.
-        ``dataproduct_type`` is ``'image'`` unless given. With ``page`` it is this page only.
-    observations : `astroquery.mast.ObservationsClass`, optional
-        The instance that is asked.
-    max_rows : int
-        Rows that are fetched at most, with a ``LargeQueryWarning`` if there are more.
-
-    Returns
-    -------
-    `~astropy.table.Table`
-        Rows of the MAST portal (CAOM).
-
-    Raises
-    ------
-    astroquery.exceptions.InvalidQueryError
-        If astroquery does not know a criterion.
-    astroquery.exceptions.RemoteServiceError
-        If MAST does not answer.
+    fetched as there are, or as are wanted; with a criterion ``page`` it is this page only.
     """
-    from astroquery.exceptions import (
-        BlankResponseWarning,
-        LargeQueryWarning,
-        NoResultsWarning,
-        RemoteServiceError,
-    )
+    from astroquery.exceptions import NoResultsWarning, RemoteServiceError
 
     observations = _observations(observations)
     filters = {'dataproduct_type': 'image', **filters}
@@ -261,30 +138,20 @@ def criteria(filters: dict[str, Any], *, observations: Any = None,
             while len(pages) * size < min(total, max_rows):
                 pages.append(page(len(pages) + 1))
     except RemoteServiceError as error:
-        warnings.warn(f'Only the first {len(pages) * size} rows of MAST are ranked: {error}',
-                      BlankResponseWarning, stacklevel=4)
+        warn(f'Only the first {len(pages) * size} rows of MAST are ranked: {error}',
+             IncompleteQueryWarning)
     else:
         if total > max_rows:
-            warnings.warn(f'MAST has {total} such rows: only the first {max_rows} are ranked. '
-                          'Narrow the query, or raise conf.mast_max_rows.',
-                          LargeQueryWarning, stacklevel=4)
+            warn(f'MAST has {total} such rows: only the first {max_rows} are ranked. Narrow the '
+                 'query, or raise conf.mast_max_rows.', IncompleteQueryWarning)
     # A large page is not copied without need.
     return first if len(pages) == 1 else vstack(pages, metadata_conflicts='silent')[:max_rows]
 
 
 def keywords(text: str) -> list[str]:
     """
-    Words of a phrase by which candidates are looked for.
-
-    Parameters
-    ----------
-    text : str
-        A phrase.
-
-    Returns
-    -------
-    list of str
-        At most three stems, longest first: long words are the rare ones.
+    At most three stems of a phrase by which candidates are looked for, longest first: long words
+    are the rare ones.
     """
     words = [word for word in re.findall(r'[^\W_]{3,}', text.lower()) if word not in _STOP_WORDS]
     stems = [_ENDINGS.sub('', word) if len(word) > 4 else word for word in dict.fromkeys(words)]
@@ -294,41 +161,15 @@ def keywords(text: str) -> list[str]:
 def search_words(text: str, filters: dict[str, Any], *, max_rows: int,
                  observations: Any = None) -> tuple[Table, str]:
     """
-    Candidates for a bare phrase: rows whose title or classification has one of its words.
+    Candidates for a bare phrase, and how they were chosen: rows whose title or classification has
+    one of its words, each observation once.
 
     MAST allows one wildcard value per column in a query, so each word is asked for in turn. It
     knows no words, only parts of them: that "ring" is also in "monitoring" counts only if no row
-    has any of the words as such.
-
-    Parameters
-    ----------
-    text : str
-        A phrase.
-    filters : dict
-        Criteria of ``Observations.query_criteria``.
-    max_rows : int
-        Rows of each answer that are fetched, and rows that are returned, at most.
-    observations : `astroquery.mast.ObservationsClass`, optional
-        The instance that is asked.
-
-    Returns
-    -------
-    table : `~astropy.table.Table`
-        Candidates, each observation once. Those that match several words come first, and among
-        equals the programmes take turns: one with a thousand images must not crowd out the others.
-    selection : str
-        How they were chosen, in words.
-
-    Raises
-    ------
-    astroquery.exceptions.RemoteServiceError
-        If MAST does not answer. If it answers some of the queries there is a warning.
+    has any of the words as such. Rows with several of the words come first, and among equals the
+    programmes take turns: one with a thousand images must not crowd out the others.
     """
-    from astroquery.exceptions import (
-        BlankResponseWarning,
-        NoResultsWarning,
-        RemoteServiceError,
-    )
+    from astroquery.exceptions import NoResultsWarning, RemoteServiceError
 
     max_rows = max(1, max_rows)
     queries = [(column, word) for column in _WORD_COLUMNS if column not in filters
@@ -358,8 +199,8 @@ def search_words(text: str, filters: dict[str, Any], *, max_rows: int,
     if failures and not answers:
         raise failures[0]
     if failures:
-        warnings.warn(f'{len(failures)} of {len(queries)} queries to MAST failed, so candidates '
-                      f'are missing: {failures[0]}', BlankResponseWarning, stacklevel=4)
+        warn(f'{len(failures)} of {len(queries)} queries to MAST failed, so candidates are '
+             f'missing: {failures[0]}', IncompleteQueryWarning)
     if answers:
         selection = 'MAST rows with ' + ' or '.join(used for _, used in answers)
         return _merge([found for found, _ in answers])[:max_rows], selection
@@ -406,7 +247,7 @@ def _ask(observations: Any, query: Callable[[], Any]) -> Any:
     import requests
     from astroquery.exceptions import InvalidQueryError, RemoteServiceError
 
-    from .. import conf
+    from ..config import conf
 
     attempt = 0
     while True:
@@ -419,9 +260,9 @@ def _ask(observations: Any, query: Callable[[], Any]) -> Any:
             # When MAST fails to say which columns it has, astroquery finds the first one unknown.
             if isinstance(error, InvalidQueryError) and "'dataproduct_type'" not in str(error):
                 raise
-            reason, wait = _diagnosis(error, 0.5 * 2**attempt)
+            problem, wait = _diagnosis(error, back_off(attempt))
             if attempt >= conf.retries or not wait <= conf.mast_timeout:
-                raise RemoteServiceError(f'MAST does not answer ({reason}): try again later.'
+                raise RemoteServiceError(f'MAST does not answer ({problem}): try again later.'
                                          ) from error
         time.sleep(wait)
         attempt += 1
@@ -434,12 +275,10 @@ def _diagnosis(error: Exception, wait: float) -> tuple[str, float]:
     import requests.exceptions as kinds
     from astroquery.exceptions import InvalidQueryError
 
-    from ..previews import retry_after
-
-    if isinstance(error, kinds.HTTPError):
+    if isinstance(error, kinds.HTTPError) and error.response is not None:
         status = error.response.status_code
         announced = retry_after(error.response.headers.get('Retry-After'))
-        return f'HTTP {status}', (math.inf if status not in _RETRY_STATUS else
+        return f'HTTP {status}', (math.inf if status not in RETRY_STATUS else
                                   wait if announced is None else announced)
     if isinstance(error, kinds.Timeout | TimeoutError):
         return 'no answer in time', math.inf

@@ -3,247 +3,384 @@
 Table rows -> image references, for any table with an image column.
 
 Of a row's images the one that costs least is taken: a preview, then a bitmap, then what a DataLink
-document leads to, then a FITS file that is drawn here.
+document leads to, then a FITS file that is drawn here. A table that was ranked before names the
+image of each row itself, in ``clip_source``.
 """
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 from astropy.table import Table
 
-from ..buckets import is_allowed
-from ..datalink import BITMAP_TYPES, fault_status, is_datalink, media_type
-from ..links import link
-from ..pixels import FITS_SUFFIXES, IMAGE_SUFFIXES
-from ..references import LINK, References
-from . import services
-from .columns import IMAGE_COLUMNS, KINDS, recognise, sizes, text_column
-from .readings import read_once
+from ..exceptions import one_line
+from ..images.datalink import BITMAP_TYPES, fault_status, is_datalink, media_type
+from ..images.objectstore import is_allowed
+from ..images.refs import ADDRESSES, ImageRefs, link, parse
+from ..images.render import FITS_SUFFIXES, IMAGE_SUFFIXES
+from ..status import OK, STATUSES, Reason, reason, without_notes
+from . import url_builders
+from .columns import KINDS, RowMetadata, TableColumns
+from .hips import SERVER as SKY_CONTEXT
 
-__all__ = ['IMAGE_COLUMNS', 'has_images', 'references', 'row_words']
+__all__ = ['has_images', 'hosts', 'image_refs', 'row_metadata']
 
 # Formats that say nothing: the suffix is asked.
 _UNKNOWN = ('', 'application/octet-stream', 'binary/octet-stream', 'application/gzip',
             'application/x-gzip')
 
-_ADDRESSES = ('https://', 'http://', 'mast:')
+_WEB = ('https://', 'http://')
+
 _LONGEST = 8000  # characters; servers refuse longer addresses
+
+_FAILED = tuple(status for status in STATUSES if status != OK)
+
 _NOTHING = frozenset(('', '--', 'n/a', 'nan', 'none', 'null'))  # an absent value as text
-_MAX_WORDS = 1000  # characters of each column
 
 
-def row_words(table: Table) -> list[str]:
+def _columns(table: Table | TableColumns) -> TableColumns:
+    return table if isinstance(table, TableColumns) else TableColumns(table)
+
+
+def row_metadata(table: Table | TableColumns) -> list[str]:
     """
-    The words that each row carries: target, title and classification, joined by commas.
+    Target, title and classification of each row, joined by commas; empty if it has none.
 
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        Any table.
-
-    Returns
-    -------
-    list of str
-        One string a row, empty if the row has no words.
-
-    Examples
-    --------
     >>> from astropy.table import Table
-    >>> from astroclip_search.archives.tables import row_words
-    >>> row_words(Table({'target_name': ['M 8', ''], 'obs_title': ['Young disks', '']}))
+    >>> from astroclip_search.archives.tables import row_metadata
+    >>> row_metadata(Table({'target_name': ['M 8', ''], 'obs_title': ['Young disks', '']}))
     ['M 8, Young disks', '']
     """
-    found = recognise(table)
-    columns = [_short(table, name) for role in ('target', 'title', 'class')
-               for name in found.get(role, ())]
-    if not columns:
-        return [''] * len(table)
-    rows = zip(*columns, strict=True)
-    if any('' in column for column in columns):
-        rows = (filter(None, parts) for parts in rows)
-    return list(map(', '.join, rows))
+    return _columns(table).metadata
 
 
-def _short(table: Table, name: str) -> list[str]:
-    values = text_column(table, name)
-    dtype = np.asarray(table[name]).dtype
-    if dtype.kind == 'U' and dtype.itemsize <= 4 * _MAX_WORDS:
-        return values
-    return [value[:_MAX_WORDS] for value in values]
-
-
-def references(table: Table, *, image_dir: str | Path | None = None) -> References:
+def has_images(table: Table | TableColumns) -> bool:
     """
-    Where the image of each row is.
+    Whether a table has any column that could name an image, or was ranked.
+    """
+    columns = _columns(table)
+    return (not columns.roles.keys().isdisjoint(('preview', 'access', 'file', 'link', 'spectrum'))
+            or _is_ranked(columns) or url_builders.addresses(columns) is not None)
 
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        Any table; no network is used.
-    image_dir : path-like, optional
-        Folder for names that are neither an address nor a ``mast:`` URI. Names that lead out of
-        it are refused.
 
-    Returns
-    -------
-    References
-        One entry a row. Its ``sources`` are all `None` if the table has no image column.
+def hosts(addresses: Iterable[str]) -> frozenset[str]:
+    """
+    Hosts, with port, of the addresses that have one.
+    """
+    found = set()
+    for address in addresses:
+        try:
+            found.add(urlsplit(address).netloc.rpartition('@')[2].lower())
+        except ValueError:
+            continue
+    return frozenset(found - {''})
 
-    Examples
-    --------
+
+def image_refs(table: Table | TableColumns, *, image_dir: str | Path | None = None,
+               is_ours: Callable[[str], bool] | None = None) -> ImageRefs:
+    """
+    Where the image of each row is; no network is used.
+
+    Names that are neither an address nor a ``mast:`` URI are looked up in ``image_dir``, and must
+    not lead out of it. Of a table that was ranked before, ``is_ours`` says of a file or an array
+    whether this session, or its cache, knows it.
+
     >>> from astropy.table import Table
-    >>> from astroclip_search.archives.tables import references
-    >>> found = references(Table({
+    >>> from astroclip_search.archives.tables import image_refs
+    >>> found = image_refs(Table({
     ...     'access_url': ['https://example.org/a.jpg', 'https://example.org/links?ID=b', ''],
     ...     'access_format': ['image/jpeg', 'application/x-votable+xml;content=datalink', '']}))
     >>> found.sources
     ['https://example.org/a.jpg', 'datalink:https://example.org/links?ID=b', None]
-    >>> found.status
-    ['', '', 'NO_IMAGE']
+    >>> [reason.code for reason in found.reasons[2]]
+    ['no_image_named']
     """
-    found = recognise(table)
-    if image_dir is not None:  # what is in a folder may change
-        return _read(table, found, Path(image_dir).expanduser().resolve())
-    from .. import conf
-
-    named = [(role, tuple(names)) for role, names in found.items()]
-    columns = dict.fromkeys([name for _, names in named for name in names]
-                            + services.columns(table))
-    # All that is looked up in the reading of a row, but for its own values.
-    asked = (tuple(table.colnames), tuple(named), conf.max_bytes, tuple(conf.fsspec_protocols))
-    return read_once(table, columns, asked, lambda: _read(table, found, None))
+    columns = _columns(table)
+    reader = _Reader(columns, image_dir, is_ours)
+    if _is_ranked(columns):
+        reader.read_ranking()
+    else:
+        reader.read_columns(range(len(columns)))
+    return ImageRefs(reader.sources, RowMetadata(columns),
+                     {row: (because,) for row, because in reader.reasons.items()},
+                     has_files=reader.has_files, has_links=reader.has_links)
 
 
-def _read(table: Table, found: dict[str, list[str]], base: Path | None) -> References:
+def _is_ranked(columns: TableColumns) -> bool:
+    return {'clip_source', 'clip_status'} <= columns.by_key.keys()
+
+
+class _Reader:
     """
-    Look at each row.
+    What is known of the rows of a table so far.
     """
-    n = len(table)
-    sources: list[str | None] = [None] * n
-    status, message = [''] * n, [''] * n
-    refused: dict[int, str] = {}  # a later column may still have an image
 
-    rows: Iterable[int] = range(n)  # those that nothing is known of yet
-    for name in found.get('preview', ()):
-        values = text_column(table, name)
-        rows = _take(values, rows, sources, refused, base)
-    if rows:
-        candidates = _candidates(table, found, rows)
-        too_large = _too_large(table, found)
-        fallbacks: list[str | None] = [None] * n  # FITS files beside a link
+    def __init__(self, columns: TableColumns, image_dir: str | Path | None,
+                 is_ours: Callable[[str], bool] | None):
+        self.columns = columns
+        self.base = None if image_dir is None else Path(image_dir).expanduser().resolve()
+        self.is_ours = is_ours or (lambda _: False)
+        self.sources: list[str | None] = [None] * len(columns)
+        self.reasons: dict[int, Reason] = {}
+        self.has_files = self.base is not None
+        self.has_links = False
+
+    def read_columns(self, rows: Sequence[int]) -> None:
+        """
+        Look for the images of some rows in the columns that archives have.
+        """
+        columns = self.columns
+        refused: dict[int, Reason] = {}  # a later column may still have an image
+        left = rows
+        for name in columns.roles.get('preview', ()):
+            if not left:
+                break
+            if len(left) == len(columns) and _are_addresses(columns, name):
+                self.sources, left = list(columns.text(name)), []
+            else:
+                left = self._take(columns.text(name), left, self.sources, refused)
+        if left:
+            self._take_products(left, refused)
+        self.reasons.update((i, refused.get(i) or reason('no_image_named'))
+                            for i in left if self.sources[i] is None)
+        if 'spectrum' in columns.roles:
+            self.reasons.update(dict.fromkeys(
+                rows, reason('spectrum_named', column=columns.roles['spectrum'][0])))
+        else:
+            self._skip_other_kinds(rows)
+        for faults in columns.texts('fault'):
+            self.reasons.update((i, reason('archive_fault', status=fault_status(faults[i]),
+                                           said=faults[i][:200]))
+                                for i in rows if faults[i] and self.sources[i] is None)
+
+    def _take(self, values: list[str], rows: Iterable[int], into: list[str | None],
+              refused: dict[int, Reason], *, web: bool = False) -> list[int]:
+        """
+        Fill in the images of some rows; return the rows that still have none.
+        """
+        left = []
+        for i in rows:
+            value = values[i]
+            if (not web and value.startswith(ADDRESSES) and len(value) <= _LONGEST
+                    and value.isascii()):
+                into[i] = value
+                continue
+            if value.lower() not in _NOTHING:
+                found = self._checked(value, web=web)
+                if isinstance(found, str):
+                    into[i] = found
+                    continue
+                refused.setdefault(i, found)
+            left.append(i)
+        return left
+
+    def _checked(self, value: str, *, web: bool = False) -> str | Reason:
+        """
+        Reference to an image by the value of a column, or why there is none.
+        """
+        if len(value) > _LONGEST:
+            return reason('address_too_long', n=len(value), limit=_LONGEST)
+        if web:
+            value = value.removeprefix('datalink:')
+            if not value.startswith(_WEB):
+                return reason('no_address')
+        elif not value.startswith(ADDRESSES):
+            return self._local(value)
+        return value if _is_legible(value) else reason('address_invalid')
+
+    def _local(self, value: str) -> str | Reason:
+        if is_allowed(value, remote=True):
+            return value
+        if '://' in value:
+            return reason('no_address')
+        if self.base is None:
+            return reason('file_without_folder')
+        try:
+            path = (self.base / value).resolve()
+        except (OSError, ValueError, RuntimeError):  # the latter for a loop of links
+            return reason('file_name_invalid')
+        return str(path) if path.is_relative_to(self.base) else reason('file_outside')
+
+    def _take_products(self, rows: Sequence[int], refused: dict[int, Reason]) -> None:
+        """
+        Images of the rows that have no preview.
+        """
+        from ..config import conf
+
+        candidates = self._candidates(rows)
+        sizes = self.columns.sizes
+        large = set() if sizes is None else set(np.flatnonzero(sizes > conf.max_bytes).tolist())
+        too_large = reason('too_many_bytes', limit=conf.max_bytes)
+        fallbacks: list[str | None] = [None] * len(self.columns)  # FITS files beside a link
         for values, by_kind in candidates:
-            _take(values, by_kind.get('fits', ()), fallbacks, {}, base)
+            self._take(values, by_kind.get('fits', ()), fallbacks, {})
         for kind in ('bitmap', 'link', 'fits'):
             for values, by_kind in candidates:
-                chosen = [i for i in by_kind.get(kind, ()) if sources[i] is None]
-                _take(values, chosen, sources, refused, base, LINK if kind == 'link' else '')
+                chosen = [i for i in by_kind.get(kind, ()) if self.sources[i] is None]
+                self._take(values, chosen, self.sources, refused, web=kind == 'link')
                 for i in chosen:
-                    if sources[i] is None:
-                        continue
-                    if kind == 'link':
-                        fallback = '' if i in too_large else fallbacks[i] or ''
-                        sources[i] = link(sources[i].removeprefix(LINK), fallback=fallback)
-                    elif i in too_large:
-                        status[i], message[i] = 'SKIPPED', too_large[i]
-        for i in rows:
-            if sources[i] is None:
-                status[i] = 'ERROR' if i in refused else 'NO_IMAGE'
-                message[i] = refused.get(i, 'the row names no image')
-    _skip_other_kinds(table, found, status, message)
-    _tell_faults(table, found, sources, status, message)
-    return References(sources, row_words(table), status, message, has_files=base is not None,
-                      has_links=any(sources[i] is not None and sources[i].startswith(LINK)
-                                    for i in rows))
+                    source = self.sources[i]
+                    if source is not None and kind == 'link':
+                        self.has_links = True
+                        self.sources[i] = link(source, fallback='' if i in large
+                                               else fallbacks[i] or '')
+                    elif source is not None and i in large:
+                        self.reasons[i] = too_large
 
+    def _candidates(self, rows: Iterable[int]) -> list[tuple[list[str], dict[str, list[int]]]]:
+        """
+        Columns that may name images: their values, and the rows with a value of each kind.
+        """
+        columns = self.columns
+        formats = next(iter(columns.texts('format')), None)
+        # The format is that of the data set, if there is one, and not of every link beside it.
+        formatted = columns.roles.get('access') or columns.roles.get('file', [])
+        result = []
+        for name in columns.roles.get('file', []) + columns.roles.get('access', []):
+            values = columns.text(name)
+            result.append((values, _by_kind(values, formats if name in formatted else None,
+                                            rows)))
+        result += [(values, {'link': [i for i in rows if values[i].lower() not in _NOTHING]})
+                   for values in columns.texts('link')]
+        known = url_builders.addresses(columns)
+        if known is not None:
+            _, values, filenames = known
+            links = [i for i in rows if values[i].startswith('datalink:')]
+            result.append((values, _by_kind(filenames, None, rows) if filenames is not None else
+                           {'link': links} if links else
+                           {'bitmap': [i for i in rows if values[i]]}))
+        return result
 
-def _take(values: list[str], rows: Iterable[int], sources: list[str | None],
-          refused: dict[int, str], base: Path | None, prefix: str = '') -> list[int]:
-    """
-    Fill in the sources of some rows; return the rows that still have none.
-    """
-    left = []
-    for i in rows:
-        value = values[i]
-        if (value.startswith(_ADDRESSES) and len(value) <= _LONGEST and value.isascii()
-                and not prefix):
-            sources[i] = value
-            continue
-        if value.lower() not in _NOTHING:
-            source, reason = _source(value, base, prefix)
-            if source is not None:
-                sources[i] = source
+    def _skip_other_kinds(self, rows: Iterable[int]) -> None:
+        for role, is_image in KINDS.items():
+            for name in self.columns.roles.get(role, ()):
+                kinds = self.columns.text(name)
+                others = {kind: reason('other_kind', column=name, kind=kind[:60])
+                          for kind in set(kinds) if kind and not is_image(kind.lower())}
+                if others:
+                    self.reasons.update((i, others[kinds[i]]) for i in rows if kinds[i] in others)
+
+    def read_ranking(self) -> None:
+        """
+        Take what an earlier ranking says, which may come from anyone's file, and look at the other
+        columns for the rows that are worth another try.
+        """
+        columns = self.columns
+        name, *others = (columns.find(key) or '' for key in ('clip_source', 'clip_status',
+                                                             'clip_message'))
+        sources = columns.text(name)
+        states, said = (columns.text(other) if other else [''] * len(columns) for other in others)
+        if {OK, ''}.issuperset(states) and not any(said) and _are_addresses(columns, name):
+            self.sources = list(sources)
+            return
+        left = [i for i, row in enumerate(zip(sources, states, said, strict=True))
+                if not self._take_ranked(i, *row)]
+        self.read_columns(left)
+        for i in left:
+            # What failed may have been a picture of the sky, which counts only if asked for.
+            if i not in self.reasons or states[i] not in _FAILED or sources[i].startswith(
+                    SKY_CONTEXT):
                 continue
-            refused.setdefault(i, reason)
-        left.append(i)
-    return left
+            if self.reasons[i].code == 'no_image_named' and _local_parts(sources[i]) == []:
+                del self.reasons[i]  # one of a list of addresses
+                self._take_source(i, sources[i])
+            else:
+                self.reasons[i] = _before(states[i], said[i])
+
+    def _take_ranked(self, i: int, source: str, state: str, said: str) -> bool:
+        """
+        Take the image of a row that was ranked, or why it has none; return whether this is all.
+        """
+        parts = _local_parts(source)
+        if parts is None or not (state in ('', OK) or (parts and state in _FAILED)):
+            return False
+        ours = not parts or self.is_ours(source) or all(map(self._is_known, parts))
+        if ours:
+            self._take_source(i, source)
+        if state in _FAILED:
+            # A file may have been mended by now, or was not reached; an array is as it was.
+            if not ours or any(parse(part).kind == 'memory' for part in parts):
+                self.reasons[i] = _before(state, said)
+        elif not ours:
+            self.reasons[i] = reason('not_ranked_here')
+        elif note := said and without_notes(said, 'twin', 'lost', 'no_colour'):
+            self.reasons[i] = _before(OK, note)
+        return True
+
+    def _take_source(self, i: int, source: str) -> None:
+        self.sources[i] = source
+        self.has_links |= source.startswith('datalink:')
+        self.has_files |= bool(_local_parts(source))
+
+    def _is_known(self, part: str) -> bool:
+        """
+        Whether a file or an array may be used.
+        """
+        return self.is_ours(part) or (self.base is not None and Path(part).is_absolute()
+                                      and isinstance(self._local(part), str))
 
 
-def _source(value: str, base: Path | None, prefix: str) -> tuple[str | None, str]:
+def _before(status: str, said: str) -> Reason:
+    return reason('before', status=status, said=one_line(said, 1000) if said else '')
+
+
+def _local_parts(source: str) -> list[str] | None:
     """
-    Source of an image, or why it has none.
+    Files and arrays that a reference of a ranked table needs; `None` if it is no such reference.
     """
-    if len(value) > _LONGEST:
-        return None, f'a name of {len(value)} characters; at most {_LONGEST} are possible'
-    if prefix and value.startswith(prefix):
-        value = value.removeprefix(prefix)
-    if prefix and not value.startswith(('https://', 'http://')):
-        return None, 'not an http or https address'
-    if not value.startswith(_ADDRESSES):
-        return _local(value, base)
+    ref = parse(source)
+    if ref.kind in ('path', 'memory'):
+        return [source]
+    if ref.kind == 'colour':
+        found: list[str] = []
+        for part in ref.parts:
+            parts = None if parse(part).kind == 'link' else _local_parts(part)
+            if parts is None:
+                return None
+            found += parts
+        return found
+    if ref.kind == 'link':
+        if not ref.address.startswith(_WEB) or not _is_legible(ref.address) or not all(
+                map(_is_finite, ref.circle)) or ref.fallback.startswith(('datalink:', 'rgb:')):
+            return None
+        return _local_parts(ref.fallback) if ref.fallback else []
+    allowed = ref.kind in ('web', 'mast') or is_allowed(source, remote=True)
+    return [] if allowed and _is_legible(source) else None
+
+
+def _is_legible(address: str) -> bool:
     try:
-        value.encode()
+        address.encode()
     except UnicodeEncodeError:  # half a surrogate pair
-        return None, 'not a valid address'
-    return prefix + value, ''
+        return False
+    return len(address) <= _LONGEST
 
 
-def _local(value: str, base: Path | None) -> tuple[str | None, str]:
-    if is_allowed(value, remote=True):
-        return value, ''
-    if '://' in value:
-        return None, 'not an http or https address'
-    if base is None:
-        return None, 'a file name: give image_dir, the folder it is in'
+def _is_finite(number: str) -> bool:
     try:
-        path = (base / value).resolve()
-    except (OSError, ValueError, RuntimeError):  # the latter for a loop of links
-        return None, 'not a valid file name'
-    if not path.is_relative_to(base):
-        return None, 'the name leads out of image_dir'
-    return str(path), ''
+        return math.isfinite(float(number))
+    except ValueError:
+        return False
 
 
-def _candidates(table: Table, found: dict[str, list[str]],
-                rows: Iterable[int]) -> list[tuple[list[str], dict[str, list[int]]]]:
+def _are_addresses(columns: TableColumns, name: str) -> bool:
     """
-    Columns that may name images: their values, and the rows with a value of each kind.
+    Whether a whole column has addresses and nothing else, as previews mostly do: this takes a
+    fraction of the time of a look at each.
     """
-    formats = next((text_column(table, name) for name in found.get('format', ())), None)
-    # The format is that of the data set, if there is one, and not of every link beside it.
-    formatted = found.get('access') or found.get('file', ())
-    result = []
-    for name in found.get('file', []) + found.get('access', []):
-        values = text_column(table, name)
-        result.append((values, _by_kind(values, formats if name in formatted else None, rows)))
-    for name in found.get('link', ()):
-        values = text_column(table, name)
-        result.append((values, {'link': [i for i in rows
-                                         if values[i].lower() not in _NOTHING]}))
-    known = services.addresses(table)
-    if known is not None:
-        _, values, filenames = known
-        if filenames is not None:
-            kinds = _by_kind(filenames, None, rows)
-        else:
-            kinds = {}
-            for i in rows:
-                if values[i]:
-                    kinds.setdefault('link' if values[i].startswith(LINK) else 'bitmap',
-                                     []).append(i)
-        result.append((values, kinds))
-    return result
+    values, array = columns.text(name), np.asarray(columns.table[name])
+    if (not values or array.dtype.kind != 'U' or array.dtype.itemsize > 4 * _LONGEST
+            or not all(values) or not ''.join(values).isascii()):
+        return False
+    # The kind of the first row comes first: it is mostly the only one.
+    for prefix in sorted(ADDRESSES, key=lambda prefix: not values[0].startswith(prefix)):
+        array = array[~np.strings.startswith(array, prefix)]
+        if not len(array):
+            return True
+    return False
 
 
 def _by_kind(values: list[str], formats: list[str] | None,
@@ -286,62 +423,3 @@ def _kind_of_name(value: str) -> str:
     if name.endswith(IMAGE_SUFFIXES):
         return 'bitmap'
     return 'fits' if name.endswith(FITS_SUFFIXES) else ''
-
-
-def _too_large(table: Table, found: dict[str, list[str]]) -> dict[int, str]:
-    from .. import conf
-
-    size = sizes(table, found)
-    if size is None:
-        return {}
-    reason = f'larger than {conf.max_bytes} bytes (conf.max_bytes)'
-    return dict.fromkeys(np.flatnonzero(size > conf.max_bytes).tolist(), reason)
-
-
-def _tell_faults(table: Table, found: dict[str, list[str]], sources: list[str | None],
-                 status: list[str], message: list[str]) -> None:
-    """
-    What the archive itself says is wrong with a row.
-    """
-    for name in found.get('fault', ()):
-        for i, fault in enumerate(text_column(table, name)):
-            if fault and sources[i] is None:
-                status[i] = fault_status(fault)
-                message[i] = f'the archive says {fault[:200]!a}'
-
-
-def _skip_other_kinds(table: Table, found: dict[str, list[str]], status: list[str],
-                      message: list[str]) -> None:
-    if 'spectrum' in found:
-        status[:] = ['SKIPPED'] * len(status)
-        message[:] = [f'not an image: {found["spectrum"][0]} names a spectrum'] * len(message)
-        return
-    for role, is_image in KINDS.items():
-        for name in found.get(role, ()):
-            array = np.asarray(table[name])
-            if array.dtype.kind == 'U' and np.all(array == 'image'):  # as almost always
-                continue
-            kinds = text_column(table, name)
-            others = {kind for kind in set(kinds) if kind and not is_image(kind.lower())}
-            for i in [i for i, kind in enumerate(kinds) if kind in others] if others else ():
-                status[i] = 'SKIPPED'
-                message[i] = f'not an image: {name} is {kinds[i][:60]!a}'
-
-
-def has_images(table: Table) -> bool:
-    """
-    Whether a table has any column that could name an image.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        Any table.
-
-    Returns
-    -------
-    bool
-        `False` if no column is known to.
-    """
-    found = recognise(table)
-    return (any(role in found for role in ('preview', 'access', 'file', 'link', 'spectrum'))
-            or services.addresses(table) is not None)

@@ -1,245 +1,217 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Results of the Virtual Observatory -> tables, and what they say about images beyond their columns.
+SIA and TAP queries -> results of pyvo, which does the protocols.
 
-A result of pyvo is its table and more: the address that was asked, and descriptions of services
-that know about its rows (IVOA DataLink). What the columns alone say is found in
-`~astroclip_search.archives.tables`, for plain tables too.
+What is added here: patience that ends, a name that a service can read in its log, and one sentence
+about the service that fails in place of several kinds of errors.
 """
 
-import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import numpy as np
-from astropy.table import Column, MaskedColumn, Table
+from ..exceptions import IncompleteQueryWarning, invalid, one_line, warn
+from ..images.http import RETRY_STATUS, back_off
 
-from .. import datalink, links
-from ..pixels import FITS_SUFFIXES
-from ..references import LINK, References
-from .columns import recognise, text_column
-from .sky import places
+if TYPE_CHECKING:
+    import requests
+    from astropy.units import Quantity
 
-__all__ = ['add_links', 'aim', 'discovered', 'is_result', 'selected']
-
-_DATALINK = 'ivo://ivoa.net/std/datalink'
-
-# Of cutouts around the centre of a row: a model sees some hundred pixels, not a survey plate.
-_LARGEST = 0.1  # degrees
-_UNKNOWN = 0.01
+__all__ = ['service_address', 'sia', 'tap']
 
 
-def is_result(results: Any) -> bool:
+def sia(service: Any, *, version: int = 2, pos: Any = None,
+        radius: 'Quantity | None' = None, **criteria: Any) -> Any:
     """
-    Whether something is a result of a pyvo query.
-
-    Parameters
-    ----------
-    results : object
-        Anything.
-
-    Returns
-    -------
-    bool
-        True for what has a VOTable and makes a table, as all ``DALResults`` do.
+    Ask an image service, or the one at an address, for images within a radius around a position, or
+    in a region as `pyvo.dal.SIA2Service.search` takes it; criteria that are `None` are left out.
     """
-    return hasattr(results, 'to_table') and hasattr(results, 'votable')
+    from pyvo import dal
+
+    criteria = {name: _listed(value) for name, value in criteria.items() if value is not None}
+    address = service_address(service)
+    if version not in (1, 2):
+        raise invalid(f'version must be 1 or 2, the version of SIA, not {version!r}.')
+    hint = (' If it is an SIA1 service, pass version=1.'
+            if isinstance(service, str) and version == 2 else '')
+    with _told(address, other=hint), _session() as session:
+        if isinstance(service, str):
+            service = (_sia2(service, session) if version == 2
+                       else dal.SIAService(service, session=session))
+        if not isinstance(service, dal.SIAService):
+            if radius is not None:
+                pos = (pos.icrs.ra, pos.icrs.dec, radius)
+            return _checked(service.search(pos=_listed(pos), **criteria), address)
+        if radius is None:
+            raise invalid('SIA1 needs a position and a radius.')
+        if unknown := criteria.keys() & {'band', 'time', 'collection'}:
+            raise invalid(f'SIA1 has no {min(unknown)}: leave it out, or ask an SIA2 service.')
+        return _checked(service.search(pos=pos.icrs, size=2 * radius, **criteria), address)
 
 
-def discovered(results: Any) -> Table | None:
+def tap(service: Any, query: str, *, asynchronous: bool = False, **options: Any) -> Any:
     """
-    The table of what ``pyvo.discover`` found.
-
-    Parameters
-    ----------
-    results : object
-        A list of `pyvo.discover.ImageFound`, or the pair of such a list and a log that
-        `pyvo.discover.images_globally` returns; or anything else.
-
-    Returns
-    -------
-    `~astropy.table.Table` or None
-        ObsCore columns, and ``origin_service``; the log is in ``meta['discovery']``. `None` if it
-        is something else.
+    Ask a table service, or the one at an address, in ADQL; ``asynchronous`` is for queries that
+    take longer than a connection lives, the other options are those of ``run_sync``.
     """
-    log: list[str] = []
-    if (isinstance(results, tuple) and len(results) == 2
-            and all(isinstance(part, list) for part in results)
-            and all(isinstance(line, str) for line in results[1])):
-        results, log = results
-    elif not isinstance(results, list | tuple) or not results:
-        return None
-    if not all(hasattr(item, 'origin_service') and hasattr(item, 'access_url')
-               for item in results):
-        return None
-    names = dict.fromkeys(name for item in results for name in vars(item))
-    table = Table({name: _column([getattr(item, name, None) for item in results]) for name in
-                   names or ('access_url', 'access_format', 'origin_service')})
-    table.meta['discovery'] = log
-    return table
+    from pyvo import dal
+
+    address = service_address(service)
+    if not isinstance(query, str) or not query.strip():
+        raise invalid('query must be ADQL such as "SELECT TOP 100 * FROM ivoa.obscore".')
+    slow = '' if asynchronous else ' A long query needs async_=True.'
+    with _told(address, slow=slow), _session() as session:
+        if isinstance(service, str):
+            service = dal.TAPService(service, session=session)
+        ask = service.run_async if asynchronous else service.run_sync
+        return _checked(ask(query, **options), address)
 
 
-def selected(results: Any) -> Table | None:
+def service_address(service: Any) -> str:
     """
-    The table of records that were taken out of a result of pyvo.
-
-    Parameters
-    ----------
-    results : object
-        A `pyvo.dal.Record`, a list of them, or anything else.
-
-    Returns
-    -------
-    `~astropy.table.Table` or None
-        The columns of the records; where these have names of their own, as in SIA 1, also
-        ``access_url`` and ``access_format``. `None` if it is something else.
+    Where a service of pyvo, or one that is given by its address, is: without credentials.
     """
-    records = results if isinstance(results, list | tuple) else [results]
-    if not records or not all(isinstance(record, Mapping) and hasattr(record, 'getdataurl')
-                              for record in records):
-        return None
-    names = dict.fromkeys(name for record in records for name in record)
-    table = Table({name: _column([record.get(name) for record in records]) for name in names})
-    for name, values in (('access_url', [record.getdataurl() for record in records]),
-                         ('access_format', [record.getdataformat() for record in records])):
-        if name not in names and any(values):
-            table[name] = _column(values)
-    return table
-
-
-def _column(values: list[Any]) -> Column:
-    """
-    A column of numbers or text; absent numbers are masked, absent text is empty.
-    """
-    values = [None if value is np.ma.masked else value for value in values]
-    if any(isinstance(value, str) for value in values) or all(value is None for value in values):
-        return Column(['' if value is None else str(value) for value in values], dtype=str)
-    if any(np.ndim(value) for value in values):  # arrays, which may differ in length
-        objects = np.empty(len(values), dtype=object)
-        objects[:] = [None if value is None else np.asarray(value) for value in values]
-        return Column(objects)
-    mask = [value is None for value in values]
+    address: Any = service if isinstance(service, str) else getattr(service, 'baseurl', None)
     try:
-        return MaskedColumn([0 if value is None else value for value in values], mask=mask)
-    except (TypeError, ValueError):
-        return Column([str(value) for value in values])
+        parts = urlsplit(address.strip())
+        host = parts.hostname
+    except (AttributeError, ValueError):
+        host = None
+    if not host or parts.scheme not in ('http', 'https') or not (
+            isinstance(service, str) or hasattr(service, 'search')):
+        raise invalid('service must be the http or https address of a VO service, or a service of '
+                      f'pyvo, not {str(service)[:80]!r}.')
+    return parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()
 
 
-def add_links(results: Any, table: Table, references: References) -> None:
+def _listed(value: Any) -> Any:
     """
-    Use what a result says beyond its columns.
-
-    Rows without a preview get a link to the DataLink service that the result describes; a FITS
-    file of the row is what is left if that has no image. All rows of a query for spectra are
-    skipped. The host that was asked becomes one that the user has named.
-
-    Parameters
-    ----------
-    results : pyvo.dal.DALResults
-        A result.
-    table : `~astropy.table.Table`
-        Its table.
-    references : References
-        What the columns say; changed in place.
+    Quantities as pyvo wants them, which asks whether they are true.
     """
-    from pyvo.dal import SSAResults
+    from astropy.units import Quantity
 
-    asked = getattr(results, 'queryurl', None) or ''
-    references.trusted |= {urlsplit(asked).netloc.rpartition('@')[2].lower()} - {''}
-    if isinstance(results, SSAResults):
-        references.status[:] = ['SKIPPED'] * len(table)
-        references.message[:] = ['not an image: a spectrum'] * len(table)
-        return
-    addresses = _link_addresses(results, asked)
-    if not any(addresses):
-        return
-    for i in _without_preview(table, references):
-        if addresses[i]:
-            fallback = '' if references.status[i] else references.sources[i] or ''
-            references.sources[i] = links.link(addresses[i], fallback=fallback)
-            references.status[i] = references.message[i] = ''
-            references.has_links = True
+    if isinstance(value, Quantity):
+        return [value if value.isscalar else tuple(value)]
+    return value
 
 
-def _link_addresses(results: Any, asked: str) -> list[str]:
+def _sia2(address: str, session: 'requests.Session') -> Any:
     """
-    The DataLink document of each row, empty where there is none.
+    An SIA2 service by its address: where the capabilities say that queries go, else right there.
     """
-    for service in datalink.services(results.votable):
-        if datalink.standard(service).startswith(_DATALINK):
-            wanted = datalink.columns(service)
-            text = {reference.lower(): datalink.column_text(results.resultstable, field.ID)
-                    for field in results.resultstable.fields for reference in wanted
-                    if reference in (field.ID, field.name)}
-            return [datalink.call(service, dict(zip(text, values, strict=True)), asked)
-                    for values in zip(*text.values(), strict=True)]
-    return []
+    from pyvo import dal
+
+    try:
+        with warnings.catch_warnings():
+            # pyvo warns of all that it does not know in what services say of themselves.
+            warnings.simplefilter('ignore')
+            return dal.SIA2Service(address, session=session)
+    # AttributeError: pyvo 1.6 stumbles over a capability without a standard identifier.
+    except (dal.DALAccessError, AttributeError) as error:
+        if getattr(error, 'code', None) == 429:
+            raise
+        return dal.SIA2Service(address, session=session, check_baseurl=False)
 
 
-def _without_preview(table: Table, references: References) -> Iterable[int]:
+def _session() -> 'requests.Session':
     """
-    Rows that have no bitmap: none at all, one that is too large, or FITS.
+    A session that waits no longer than the configuration says.
     """
-    found = recognise(table)
-    data = [text_column(table, name) for role in ('access', 'file')
-            for name in found.get(role, ())]
-    formats = next((text_column(table, name) for name in found.get('format', ())), None)
-    for i, (source, status) in enumerate(zip(references.sources, references.status, strict=True)):
-        if status in ('NO_IMAGE', 'ERROR') or 'conf.max_bytes' in references.message[i]:
-            yield i
-        elif not status and source and not source.startswith(LINK):
-            # Previews of FITS files are often at the same path, with other parameters.
-            name = source
-            if any(values[i] == source for values in data):
-                if formats and datalink.media_type(formats[i]) in datalink.FITS_TYPES:
-                    yield i
-                    continue
-                name = re.split('[?#]', source, maxsplit=1)[0]
-            if name.lower().endswith(FITS_SUFFIXES):
-                yield i
+    import requests
+    import urllib3
+    from pyvo.utils import http
+
+    from .. import __version__
+    from ..config import conf
+
+    class Session(requests.Session):
+        def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+            kwargs.setdefault('timeout', (conf.connect_timeout, conf.timeout))
+            return super().request(*args, **kwargs)
+
+    class Retry(urllib3.Retry):
+        def get_backoff_time(self) -> float:
+            return back_off(len(self.history) - 1)
+
+    # Only GET, and not after a 429: that one says when to come back, and the user decides.
+    retry = Retry(conf.retries, connect=0, read=0, status_forcelist=set(RETRY_STATUS) - {429},
+                  allowed_methods=('GET',), respect_retry_after_header=False,
+                  raise_on_status=False)
+    session = Session()
+    for scheme in ('http://', 'https://'):
+        session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
+    pyvo = http.create_session().headers['User-Agent']
+    session.headers['User-Agent'] = f'astroclip_search/{__version__} {pyvo}'
+    return session
 
 
-def aim(table: Table, references: References, coordinates: Any = None,
-        radius: Any = None) -> None:
+def _checked(results: Any, address: str) -> Any:
     """
-    Have cutouts made around a position, or around the centre of each row, where links offer them.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        The rows.
-    references : References
-        Where their images are; sources that are links are changed in place.
-    coordinates : str or `~astropy.coordinates.SkyCoord`, optional
-        Centre of the cutouts. Rows that are known not to reach it keep their own centre.
-    radius : str, number or `~astropy.units.Quantity`, optional
-        Radius of the cutouts, at most that of the row's own field. Without it, the latter, and no
-        more than 0.1 deg.
-
-    Raises
-    ------
-    astroquery.exceptions.InvalidQueryError
-        If this is no position or no radius.
+    Say if the service has cut its answer short.
     """
-    from .mast import position, search_radius
+    if results.status[0].upper() == 'OVERFLOW':
+        warn(f'{address} has more rows than the {len(results)} that it sent: raise maxrec, or '
+             'narrow the query.', IncompleteQueryWarning)
+    return results
 
-    centre = None if coordinates is None else position(coordinates).icrs
-    wanted = None if radius is None else search_radius(radius).to_value('deg')
-    if not references.has_links:
-        return
-    found = places(table)
-    half = found.size / 2
-    ra, dec = found.ra.copy(), found.dec.copy()
-    if centre is not None:
-        from astropy.coordinates import angular_separation
 
-        distance = np.degrees(angular_separation(centre.ra.rad, centre.dec.rad,
-                                                 np.radians(ra), np.radians(dec)))
-        here = ~(found.known & (distance > half))
-        ra[here], dec[here] = centre.ra.deg, centre.dec.deg
-    default = np.where(np.isfinite(half), np.minimum(half, _LARGEST), _UNKNOWN)
-    radii = default if wanted is None else np.fmin(wanted, half)
-    for i, source in enumerate(references.sources):
-        if source and source.startswith(LINK) and np.isfinite(ra[i]) and abs(dec[i]) <= 90:
-            references.sources[i] = links.aim(source, (ra[i], dec[i], radii[i]))
+@contextlib.contextmanager
+def _told(address: str, *, other: str = '', slow: str = '') -> Iterator[None]:
+    """
+    Turn what goes wrong in here into errors of astroquery that name the service.
+
+    ``other`` is said of answers that are no result, ``slow`` of those that do not come.
+    """
+    import requests
+    import urllib3
+    from astropy.units import UnitsError
+    from astroquery import exceptions
+    from pyvo import dal
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', dal.DALOverflowWarning)  # told by _checked
+            yield
+    except exceptions.InvalidQueryError:
+        raise
+    except dal.DALQueryError as error:
+        raise invalid(f'{address} does not accept the query: {_said(error)}.{other}') from error
+    except (dal.DALAccessError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        code = getattr(error, 'code', None)
+        if code == 429:
+            wait = getattr(error, 'retry_after_seconds', None)  # since pyvo 1.8.1
+            when = f'in {wait:g} s' if wait else 'later'
+            raise exceptions.RemoteServiceError(f'{address} has had too many queries (HTTP 429): '
+                                                f'come back {when}.') from error
+        causes = list(_causes(error))
+        if any(isinstance(cause, requests.Timeout | urllib3.exceptions.ReadTimeoutError)
+               for cause in causes):
+            raise exceptions.TimeoutError(f'{address} did not answer in time (conf.timeout).'
+                                          f'{slow}') from error
+        if any(isinstance(cause, requests.ConnectionError) for cause in causes):
+            raise exceptions.RemoteServiceError(f'{address} cannot be reached.') from error
+        failed = f'failed with HTTP {code}' if code else 'failed'
+        raise exceptions.RemoteServiceError(f'{address} {failed}: {_said(error)}.'
+                                            f'{other}') from error
+    except (TypeError, ValueError, UnitsError) as error:
+        raise invalid(f'The query to {address} makes no sense: {_said(error)}.') from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """
+    An error and those that it came from; pyvo keeps some of them in attributes.
+    """
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        error = waiting.pop()
+        if isinstance(error, BaseException) and id(error) not in seen:
+            seen.add(id(error))
+            yield error
+            waiting += [error.__cause__, error.__context__, getattr(error, 'cause', None)]
+
+
+def _said(error: Exception) -> str:
+    return one_line(error, 300).rstrip('.')

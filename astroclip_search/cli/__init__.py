@@ -1,8 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Command line: ``astroclip-search query | rank | describe | ...``.
-
-``parser`` says what can be asked, ``searching`` and ``upkeep`` do it, ``output`` shows it.
+The command line, ``astroclip-search query | rank | describe | ...``: arguments come in, a table or
+a page and an exit code go out. ``parser`` knows the arguments and the help, ``searching`` and
+``upkeep`` hold the commands, and ``output`` prints and writes their results.
 """
 
 import contextlib
@@ -15,27 +15,18 @@ from collections.abc import Iterator, Sequence
 
 from astropy.utils.exceptions import AstropyWarning
 
-from .output import check, printable
+from ..exceptions import expected_errors, one_line
+from .output import check
 from .parser import BROKEN_PIPE, BUG, INTERRUPTED, WRONG, make_parser
 
 __all__ = ['main']
 
+_LONGEST = 2000  # letters of a message; a sentence that lists the columns of a table has hundreds
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
-    Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments, by default those of the process.
-
-    Returns
-    -------
-    int
-        0 if all went well, 1 if nothing was found or could be ranked, or a self-test failed, 2 for
-        wrong arguments and errors that a message explains, 3 for a defect of the program, 130
-        after Ctrl-C, 141 if the reader of a pipe has gone.
+    Run the command line; the exit code is explained at the end of ``--help``.
     """
     parser = make_parser()
     arguments = parser.parse_args(argv)
@@ -54,13 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:
             _silence_stdout()
             return BROKEN_PIPE
-        except _expected_errors() as error:
-            _say(f'astroclip-search: {_one_line(error)}', arguments.debug)
+        except expected_errors() as error:
+            _say(f'astroclip-search: {one_line(error, _LONGEST)}', arguments.debug)
             return WRONG
-        # Whatever else happens is a defect, and a trace is of use to its authors only.
+        # Anything else is a defect of the program; the trace helps only its authors.
         except Exception as error:
-            _say(f'astroclip-search: unexpected {type(error).__name__}: {_one_line(error)} (a '
-                 'defect: please report what --debug and --versions print)', arguments.debug)
+            _say(f'astroclip-search: unexpected {type(error).__name__}: '
+                 f'{one_line(error, _LONGEST)} (a defect: please report what --debug and '
+                 '--versions print)', arguments.debug)
             return BUG
 
 
@@ -71,7 +63,7 @@ def _messages(quiet: bool, verbose: bool) -> Iterator[None]:
     """
     from astropy.logger import conf as logging_conf
 
-    from .. import conf
+    from ..config import conf
 
     log = logging.getLogger('astroclip_search')
     level, handler = log.level, logging.StreamHandler()
@@ -81,8 +73,8 @@ def _messages(quiet: bool, verbose: bool) -> Iterator[None]:
     try:
         with warnings.catch_warnings(), contextlib.ExitStack() as stack:
             warnings.simplefilter('ignore' if quiet else 'always', AstropyWarning)
-            # Astropy's own handler would print a warning with the place that raised it; astroquery
-            # would install it once more when it is imported.
+            # astropy's own handler would also print which line raised a warning, and importing
+            # astroquery would install that handler again.
             warnings.showwarning = _show_warning
             stack.enter_context(logging_conf.set_temp('log_warnings', False))
             if quiet:
@@ -99,39 +91,22 @@ class _OneLine(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(_one_line(super().format(record)))
+        return one_line(super().format(record), _LONGEST)
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    print(f'{category.__name__}: {printable(_one_line(message))}', file=sys.stderr)
+    print(f'{category.__name__}: {one_line(message, _LONGEST)}', file=sys.stderr)
 
 
 def _say(message: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    print(printable(message), file=sys.stderr)
-
-
-def _one_line(message: object) -> str:
-    return ' '.join(str(message).split())
+    print(message, file=sys.stderr)
 
 
 def _silence_stdout() -> None:
     """
-    Let the interpreter flush what is left into nothing, without a word.
+    Let the interpreter flush the rest of the output into nothing.
     """
     with open(os.devnull, 'w') as devnull, contextlib.suppress(OSError, ValueError):
         os.dup2(devnull.fileno(), sys.stdout.fileno())
-
-
-def _expected_errors() -> tuple[type[Exception], ...]:
-    """
-    Errors whose message tells the user what to do.
-    """
-    from astroquery.exceptions import InvalidQueryError, RemoteServiceError, ResolverError
-    from requests.exceptions import RequestException
-
-    from ..exceptions import ClipSearchError
-
-    return (ClipSearchError, InvalidQueryError, RemoteServiceError, ResolverError,
-            RequestException, OSError)

@@ -2,7 +2,7 @@
 """
 What a command prints and writes.
 
-Standard output has the result and nothing else: a table for people, or the one that ``--out -`` or
+Standard output holds the result alone: a table for people with its summary, or what ``--out -`` or
 ``--json`` asked for. In the latter cases the summary goes to standard error.
 """
 
@@ -10,36 +10,25 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from .. import table_files
-from ..phrases import invalid
+from ..archives import table_io
+from ..exceptions import invalid
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from ..display import Gallery
-    from ..search import ClipSearchClass
+    from ..results.gallery import Gallery
+    from ..search.client import ClipSearchClass
 
-__all__ = ['check', 'note', 'print_checks', 'print_json', 'print_table', 'printable', 'report',
-           'write_gallery']
+__all__ = ['check', 'note', 'report', 'show', 'table_lines', 'write_gallery']
 
 
 def check(arguments: argparse.Namespace) -> None:
     """
-    Find out before the work whether its result can be written.
-
-    Parameters
-    ----------
-    arguments : argparse.Namespace
-        What was asked; ``--open`` without ``--gallery`` names the file.
-
-    Raises
-    ------
-    astroquery.exceptions.InvalidQueryError
-        If not.
+    Complete the output options; raise before the work if its result could not be written.
     """
     if getattr(arguments, 'open', False) and arguments.gallery is None:
         arguments.gallery = Path('gallery.html')
@@ -50,49 +39,34 @@ def check(arguments: argparse.Namespace) -> None:
         if arguments.json:
             raise invalid('--json and --out - both want the standard output: give one of them.')
         arguments.format = arguments.format or 'ecsv'
-    form = arguments.format or table_files.format_of(out)
+    form = arguments.format or table_io.format_of(out)
     if form is None:
-        suffixes = ', '.join(sum(table_files.FORMATS.values(), ()))
+        suffixes = ', '.join(sum(table_io.FORMATS.values(), ()))
         raise invalid(f'{str(out)!r} does not end in {suffixes}: say --format.')
-    arguments.format = table_files.check_format(form)
+    arguments.format = table_io.check_format(form)
 
 
 def report(search: 'ClipSearchClass', table: 'Table', arguments: argparse.Namespace,
            columns: Sequence[str]) -> int:
     """
-    Print and write a result.
-
-    Parameters
-    ----------
-    search : ClipSearchClass
-        Where its thumbnails are.
-    table : `~astropy.table.Table`
-        The result, with ``meta['clip']``.
-    arguments : argparse.Namespace
-        What was asked.
-    columns : sequence of str
-        Columns that people want to see, of those that the table has.
-
-    Returns
-    -------
-    int
-        Exit code: 0 if anything was ranked.
+    Print and write a result; the exit code is 0 if any row was ranked.
     """
     clip = table.meta['clip']
-    # Files first: whoever reads the output may have enough of it after a few lines.
+    # Files first: the reader of a pipe may close it after a few lines.
     written = []
     if arguments.out not in (None, '-'):
-        table_files.write(table, arguments.out, arguments.format)
+        table_io.write(table, arguments.out, arguments.format)
         written.append(f'table: {arguments.out}')
     if arguments.gallery:
         path = write_gallery(search.gallery(table, n=None), arguments)
         written.append(f'gallery: {path}')
-    if arguments.json:
-        print_json(table_files.as_json(table))
-    elif arguments.out == '-':
-        table_files.write(table, sys.stdout.buffer, arguments.format)
+    if arguments.out == '-':
+        table_io.write(table, sys.stdout.buffer, arguments.format)
+    elif arguments.json:
+        show(table_io.as_json(table), arguments)
     else:
-        print_table(table[[name for name in columns if name in table.colnames]])
+        shown = table[[name for name in columns if name in table.colnames]]
+        show(None, arguments, table_lines(shown))
         note('', arguments)
     counts = ', '.join(f'{n} {status}' for status, n in sorted(clip['status'].items()))
     note(f"{clip['n_rows']} rows ({counts}); model {clip['model']} {clip['revision']}", arguments)
@@ -105,19 +79,7 @@ def report(search: 'ClipSearchClass', table: 'Table', arguments: argparse.Namesp
 
 def write_gallery(page: 'Gallery', arguments: argparse.Namespace) -> Path:
     """
-    Write a gallery, and open it if that was asked.
-
-    Parameters
-    ----------
-    page : Gallery
-        The thumbnails.
-    arguments : argparse.Namespace
-        What was asked.
-
-    Returns
-    -------
-    pathlib.Path
-        The file.
+    Write a gallery, and open it if the user asked for that.
     """
     path = page.write(arguments.gallery)
     if arguments.open:
@@ -130,83 +92,41 @@ def write_gallery(page: 'Gallery', arguments: argparse.Namespace) -> Path:
 
 def note(text: str, arguments: argparse.Namespace) -> None:
     """
-    Say something that is not the result.
-
-    Parameters
-    ----------
-    text : str
-        A line.
-    arguments : argparse.Namespace
-        What was asked; nothing is said if it was to be quiet.
+    Print a line that is not part of the result, unless ``--quiet`` is given.
     """
     if not arguments.quiet:
         aside = arguments.json or getattr(arguments, 'out', None) == '-'
-        _print(text, sys.stderr if aside else sys.stdout)
+        _print(text, sys.stderr if aside else None)
 
 
-def print_table(table: 'Table') -> None:
+def table_lines(table: 'Table') -> list[str]:
     """
-    Print a table; on a terminal, lines are cut at its edge.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        Any table.
+    The lines of a table; for a terminal, they are cut at its edge.
     """
-    lines = [printable(line) for line in table.pformat(max_lines=-1, max_width=-1)]
+    lines = table.pformat(max_lines=-1, max_width=-1)
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
         lines = [line if len(line) <= width else f'{line[:width - 1]}…' for line in lines]
-    _print('\n'.join(lines), sys.stdout)
+    return lines
 
 
-def print_json(document: Any) -> None:
+def show(document: Any, arguments: argparse.Namespace, lines: Iterable[str] | None = None) -> None:
     """
-    Print a JSON document.
-
-    Parameters
-    ----------
-    document : dict or list
-        Of plain values, NaN not among them.
+    Print a document of plain values without NaN as JSON, or in lines, by default one an item.
     """
-    print(json.dumps(document, indent=1, allow_nan=False))
+    if arguments.json:
+        print(json.dumps(document, indent=1, allow_nan=False))
+    else:
+        for line in lines or (f'{name} {value}' for name, value in document.items()):
+            _print(line)
 
 
-def print_checks(report: dict[str, Any]) -> None:
+def _print(text: str, stream: TextIO | None = None) -> None:
     """
-    Print what a self-test found.
-
-    Parameters
-    ----------
-    report : dict
-        From `~astroclip_search.selftest.selftest`.
+    Print text without the control characters of an archive, which would command a terminal.
     """
-    for check in report['checks']:
-        _print(f'{"ok  " if check["ok"] else "FAIL"}  {check["name"]}: {check["detail"]}',
-               sys.stdout)
-    for name, version in report['versions'].items():
-        _print(f'      {name} {version}', sys.stdout)
-    _print('All is well.' if report['ok'] else 'Something is wrong: see FAIL above.', sys.stdout)
-
-
-def printable(text: str) -> str:
-    """
-    Text of an archive without the control characters that would command a terminal.
-
-    Parameters
-    ----------
-    text : str
-        Any text; its lines stay.
-
-    Returns
-    -------
-    str
-        With a replacement character for each.
-    """
-    return ''.join(c if c.isprintable() or c == '\n' else '\ufffd' for c in text)
-
-
-def _print(text: str, stream) -> None:
+    stream = sys.stdout if stream is None else stream
+    text = ''.join(c if c.isprintable() or c == '\n' else '\ufffd' for c in text)
     # Not every terminal has every letter.
     encoding = stream.encoding or 'utf-8'
-    print(printable(text).encode(encoding, 'replace').decode(encoding), file=stream)
+    print(text.encode(encoding, 'replace').decode(encoding), file=stream)

@@ -1,15 +1,15 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-What can be asked, and the help that says so.
+The commands with their arguments, and the help.
 """
 
 import argparse
 import os
 import textwrap
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from ..table_files import FORMATS, check_format
+from ..archives.table_io import FORMATS
 from . import searching, upkeep
 
 __all__ = ['BROKEN_PIPE', 'BUG', 'INTERRUPTED', 'WRONG', 'make_parser']
@@ -17,7 +17,7 @@ __all__ = ['BROKEN_PIPE', 'BUG', 'INTERRUPTED', 'WRONG', 'make_parser']
 WRONG, BUG, INTERRUPTED, BROKEN_PIPE = 2, 3, 130, 141  # the last two as a shell counts signals
 
 _DEMO_TEXT = 'protoplanetary disk'
-_SHELLS = ('bash', 'zsh', 'fish')
+
 # How shells complete the name of a file, as shtab.FILE, without importing it.
 _FILE = {'bash': '_shtab_compgen_files', 'zsh': '_files',
          'fish': '(__fish_complete_path (commandline -ct))'}
@@ -38,28 +38,25 @@ examples:
   astroclip-search query "spiral galaxy" --limit all --out - |
       astroclip-search rank - "tidal tail"
 
-Results go to standard output; progress, warnings and errors to standard error. COMMAND --help
-tells more of each command.
+Results go to standard output; progress, warnings and errors go to standard error. COMMAND --help
+explains each command.
 """
+
 _TABLES = """
-Tables are read and written by suffix: .ecsv, .fits, .vot, .votable, .xml, .csv and .parquet (with
+The suffix of a table names its format: .ecsv, .fits, .vot, .votable, .xml, .csv or .parquet (with
 pyarrow and pandas). "-" stands for standard input and output.
 """
+
 _SCORES = """
-The columns that are added begin with clip_: rank, score, false_alarm (the fraction of unrelated
-archive images that score as high), status and message among them. What was embedded once is kept;
+The added columns begin with clip_: rank, score, false_alarm (the fraction of unrelated archive
+images that score as high), status, message and others. The cache keeps each embedding, so that
 asking again is quick.
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
     """
-    The parser of all commands.
-
-    Returns
-    -------
-    argparse.ArgumentParser
-        Its result has ``run``, the function of the command, if one was named.
+    The parser of all commands; ``run`` of its result is the function of the command, if any.
     """
     parser = _Parser(
         prog='astroclip-search', formatter_class=_Formatter, epilog=_ENDING,
@@ -68,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', '--versions', action='store_const', dest='run',
                         const=upkeep.versions, default=argparse.SUPPRESS,
                         help='print the versions that a bug report needs')
-    _add_common(parser, quiet=False, verbose=False, debug=False, json=False)
+    _add_common(parser, default=False)
     commands = parser.add_subparsers(metavar='COMMAND', title='commands')
     _add_searching(commands)
     _add_showing(commands)
@@ -88,8 +85,8 @@ def _add_searching(commands) -> None:
     _add_output(demo, gallery='gallery.html')
 
     query = _command(commands, 'query', searching.query, 'search MAST', """
-        Search MAST for images that show what TEXT says: around an object or a position, by
-        criteria, or by the words of the phrase alone.
+        Search MAST for images that show TEXT: around an object or a position, by criteria, or by
+        the words of the phrase alone.
         """, _SCORES, 'query "galaxy with a dust lane" --object "M 104"',
         'query proplyd --region "05h35m17s -05d23m" --open',
         'query spiral --criterion instrument_name=WFC3 --out best.vot')
@@ -120,8 +117,8 @@ def _add_searching(commands) -> None:
 
 def _add_showing(commands) -> None:
     describe = _command(commands, 'describe', searching.describe, 'say what images show', """
-        Say for each image which phrases fit it best, of a vocabulary of astronomy or of phrases
-        that are given.
+        Say for each image which phrases fit it best: phrases of a vocabulary of astronomy, or
+        your own.
         """, _TABLES, 'describe image.jpg',
         'describe best.vot --phrase spiral --phrase ring --json')
     _add_results(describe)
@@ -132,24 +129,24 @@ def _add_showing(commands) -> None:
     _add_output(describe)
 
     classify = _command(commands, 'classify', searching.classify, 'sort images into classes', """
-        Sort images into classes, each of which is said by a phrase or several.
+        Sort images into classes, each described by one or more phrases.
         """, _TABLES,
         'classify best.vot --class spiral --class "ring galaxy"',
         'classify night --class "good=star field" --class bad=trail')
     _add_results(classify)
     classify.add_argument('--class', dest='classes', action='append', required=True,
                           metavar='[NAME=]PHRASE',
-                          help='phrase of a class, after its name if it shall have another; '
-                               'phrases of one name are averaged')
+                          help='phrase of a class, and its name if that is another; phrases of '
+                               'one name are averaged')
     classify.add_argument('--false-alarm-rate', type=float, metavar='RATE',
-                          help='add the class none, which leaves this fraction of unrelated '
-                               'images to the others')
+                          help='add the class none, which takes all but this fraction of '
+                               'unrelated images')
     _add_output(classify)
 
     gallery = _command(commands, 'gallery', searching.gallery,
                        'make an HTML page of thumbnails', """
         Write the images of a table, of a folder, or image files into one HTML page that needs no
-        other file: in their order, or ranked by a phrase.
+        other file. The images keep their order unless a phrase ranks them.
         """, _TABLES, 'gallery ranked.ecsv --open',
         'gallery ~/fits --text "ring galaxy" -n 100 --out rings.html')
     _add_results(gallery)
@@ -165,10 +162,9 @@ def _add_showing(commands) -> None:
 
 def _add_upkeep(commands) -> None:
     models = _command(commands, 'models', upkeep.list_models, 'list or download models', """
-        List the models on this machine, or download a CLIP of the Hugging Face hub so that it can
-        be used offline: what describes it, and of its towers the two files that suit the device
-        and the precision of the configuration. The size that is printed is what the model takes
-        on the disk.
+        List the models on this machine, or download a CLIP of the Hugging Face hub for use
+        offline: its description, and the two tower files that suit the device and
+        conf.model_variant. The printed size is that of the model on the disk.
         """, '', 'models', 'models download Xenova/clip-vit-base-patch32',
         'rank a.vot ring --model Xenova/clip-vit-base-patch32')
     actions = models.add_subparsers(metavar='ACTION', title='actions')
@@ -177,9 +173,9 @@ def _add_upkeep(commands) -> None:
     download.add_argument('model', metavar='ID', help='Hugging Face id, such as owner/name')
     download.add_argument('--revision', default='', help='commit, tag or branch')
 
-    cache = _command(commands, 'cache', upkeep.cache_info, 'show or clear what is kept', """
-        Embeddings and thumbnails are kept on disk, so that an image is read once. Show where and
-        how much, or forget them all.
+    cache = _command(commands, 'cache', upkeep.cache_info, 'show or clear the cache', """
+        The cache keeps embeddings and thumbnails on disk, so that an image is read once. Show
+        where it is and what it holds, or clear it.
         """, '', 'cache', 'cache info --json', 'cache clear')
     actions = cache.add_subparsers(metavar='ACTION', title='actions')
     _command(actions, 'info', upkeep.cache_info, 'path, size and numbers (the default)')
@@ -191,16 +187,17 @@ def _add_upkeep(commands) -> None:
 
     selftest = _command(commands, 'selftest', upkeep.selftest,
                         'check the installation on this machine', """
-        Compare every file of the model with its checksum, run the model here on inputs whose
-        answers are known, and look whether embeddings can be kept. The exit status is 1 if
+        Compare every file of the model with its checksum, run the model on inputs whose
+        embeddings are known, and test whether the cache can be written. The exit status is 1 if
         anything is wrong.
         """, '', 'selftest', 'selftest --device cuda --json')
     _add_model(selftest)
 
     mcp = _command(commands, 'mcp', upkeep.serve, 'serve an assistant (Model Context Protocol)', """
         Answer an assistant such as Claude or Copilot over standard input and output: it can search
-        by what images show, describe images, and write galleries. It starts this command itself;
-        the user guide has its settings. Needs the SDK: pip install "astroclip-search[mcp]".
+        by what images show, describe images, and write galleries. The assistant starts this
+        command itself; the user guide has the settings. Needs the SDK:
+        pip install "astroclip-search[mcp]".
         """, '', 'mcp', 'mcp ~/observations')
     mcp.add_argument('folders', nargs='*', metavar='FOLDER',
                      help='read and write files in these folders only')
@@ -213,7 +210,7 @@ def _add_upkeep(commands) -> None:
         'completion bash > \\\n      ~/.local/share/bash-completion/completions/astroclip-search',
         'completion zsh > "${fpath[1]}/_astroclip-search"',
         'completion fish > \\\n      ~/.config/fish/completions/astroclip-search.fish')
-    completion.add_argument('shell', choices=_SHELLS)
+    completion.add_argument('shell', choices=tuple(_FILE))
     completion.set_defaults(parser=make_parser)
 
 
@@ -229,19 +226,16 @@ def _command(commands, name: str, run, summary: str, description: str = '', more
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser, **defaults: bool) -> None:
+def _add_common(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRESS) -> None:
     """
-    Options of all commands: they may stand before the command and after it.
+    Options of all commands, before the command or after it, where a default would replace them.
     """
-    group = parser.add_argument_group('what is said')
+    group = parser.add_argument_group('messages')
     for *names, text in (('-q', '--quiet', 'no progress, no warnings, no summary'),
                          ('-v', '--verbose', 'say what is done'),
                          ('--debug', 'show the trace of an error'),
                          ('--json', 'print one JSON document')):
-        name = names[-1].strip('-')
-        # A default of a command would replace what was said before it.
-        group.add_argument(*names, action='store_true', help=text,
-                           default=defaults.get(name, argparse.SUPPRESS))
+        group.add_argument(*names, action='store_true', help=text, default=default)
 
 
 def _add_text(parser: argparse.ArgumentParser) -> None:
@@ -264,8 +258,8 @@ def _add_ranking(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('ranking')
     group.add_argument('--limit', type=_limit, default=20, metavar='N',
                        help='rows shown and written, or all (default: 20)')
-    group.add_argument('--by', choices=('both', 'image', 'text'), default='both',
-                       help="what counts: pictures, the rows' words, or both")
+    group.add_argument('--by', choices=('both', 'image', 'metadata'), default='both',
+                       help="what counts: pictures, the rows' metadata, or both")
     group.add_argument('--not', dest='negative', action='append', metavar='TEXT',
                        help='what the image should not show')
     for name, text in (('--like', 'that it should look like'),
@@ -283,7 +277,7 @@ def _add_output(parser: argparse.ArgumentParser, gallery: str | None = None) -> 
     _complete(group.add_argument(
         '--out', type=_table_file, metavar='FILE',
         help='write the table; the suffix says the format, "-" is standard output'))
-    group.add_argument('--format', type=_format, metavar='FORMAT',
+    group.add_argument('--format', choices=tuple(FORMATS), metavar='FORMAT', type=str.lower,
                        help=f'format of the table, whatever the suffix says: {", ".join(FORMATS)} '
                             '(standard output: ecsv)')
     _complete(group.add_argument(
@@ -300,7 +294,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _complete(action: argparse.Action) -> None:
-    action.complete = _FILE
+    action.complete = _FILE  # type: ignore[attr-defined] # shtab looks for it
 
 
 def _criterion(text: str) -> tuple[str, str]:
@@ -321,7 +315,7 @@ def _limit(text: str) -> int | None:
 
 def _file(name: str) -> Path:
     """
-    A file that can be written, found out before the work and not after it.
+    A file that can be written, checked before the work.
     """
     path = Path(name).expanduser()
     folder = path.absolute().parent
@@ -336,20 +330,9 @@ def _table_file(name: str) -> Path | str:
     return name if name == '-' else _file(name)
 
 
-def _format(name: str) -> str:
-    from astroquery.exceptions import InvalidQueryError
-
-    if name.lower() not in FORMATS:
-        raise argparse.ArgumentTypeError(f'{name!r} is none of {", ".join(FORMATS)}')
-    try:
-        return check_format(name.lower())
-    except InvalidQueryError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 class _Parser(argparse.ArgumentParser):
     """
-    Says in one line what is wrong; the usage of some commands has a dozen.
+    Explains an error in one line; the usage of some commands has a dozen.
     """
 
     def error(self, message: str) -> NoReturn:
@@ -358,7 +341,7 @@ class _Parser(argparse.ArgumentParser):
 
 class _Formatter(argparse.HelpFormatter):
     """
-    Paragraphs are wrapped to the terminal; indented lines stay as they are.
+    Wraps paragraphs to the terminal; indented lines stay as they are.
     """
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:  # noqa: ARG002 - of argparse

@@ -13,14 +13,16 @@ from . import output
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from ..search import ClipSearchClass
+    from ..search.client import ClipSearchClass
 
 __all__ = ['classify', 'demo', 'describe', 'gallery', 'query', 'rank']
 
 _RANKED = ('clip_rank', 'clip_score', 'clip_false_alarm', 'clip_status', 'target_name', 'filename',
            'obs_collection', 'instrument_name', 'obs_title')
+
 _DESCRIBED = ('clip_row', 'clip_name', 'clip_phrase', 'clip_score', 'clip_false_alarm',
               'clip_status')
+
 _CLASSIFIED = ('clip_class', 'clip_probability', 'clip_status', 'target_name', 'filename',
                'obs_collection', 'instrument_name', 'obs_title')
 
@@ -32,7 +34,6 @@ def demo(arguments: argparse.Namespace) -> int:
     from .. import sample
 
     search = _search(arguments)
-    search._warm_up()
     best = search.rank(sample.read(), _text(arguments), image_dir=sample.IMAGE_DIR,
                        **_options(arguments))
     return output.report(search, best, arguments, _RANKED)
@@ -43,10 +44,9 @@ def query(arguments: argparse.Namespace) -> int:
     Search MAST.
     """
     search = _search(arguments)
-    search._warm_up()
     best = search.query_text(_text(arguments), coordinates=arguments.region,
                              object_name=arguments.object, radius=arguments.radius,
-                             **_options(arguments), **dict(arguments.criterion))
+                             criteria=dict(arguments.criterion), **_options(arguments))
     return output.report(search, best, arguments, _RANKED)
 
 
@@ -55,7 +55,6 @@ def rank(arguments: argparse.Namespace) -> int:
     Rank a table, a folder or image files.
     """
     search = _search(arguments)
-    search._warm_up()
     best = search.rank(_results(arguments), _text(arguments), image_dir=arguments.image_dir,
                        **_options(arguments))
     return output.report(search, best, arguments, _RANKED)
@@ -66,7 +65,6 @@ def describe(arguments: argparse.Namespace) -> int:
     Say what images show.
     """
     search = _search(arguments)
-    search._warm_up()
     lines = search.describe(_results(arguments), arguments.phrases, limit=arguments.limit,
                             image_dir=arguments.image_dir)
     return output.report(search, lines, arguments, _DESCRIBED)
@@ -77,7 +75,6 @@ def classify(arguments: argparse.Namespace) -> int:
     Sort images into classes.
     """
     search = _search(arguments)
-    search._warm_up()
     classes: dict[str, list[str]] = {}
     for said in arguments.classes:
         name, _, phrase = said.partition('=')
@@ -89,9 +86,9 @@ def classify(arguments: argparse.Namespace) -> int:
 
 def gallery(arguments: argparse.Namespace) -> int:
     """
-    Make an HTML page of thumbnails.
+    Make an HTML page of thumbnails; the model is needed for ``--text`` alone.
     """
-    search = _search(arguments)
+    search = _search(arguments, warm_up=arguments.text is not None)
     shown = _results(arguments)
     if arguments.text is not None:
         shown = search.rank(shown, arguments.text, limit=arguments.limit,
@@ -99,16 +96,22 @@ def gallery(arguments: argparse.Namespace) -> int:
     page = search.gallery(shown, n=arguments.limit, image_dir=arguments.image_dir)
     path = output.write_gallery(page, arguments)
     if arguments.json:
-        output.print_json({'gallery': str(path), 'n_images': len(page)})
+        output.show({'gallery': str(path), 'n_images': len(page)}, arguments)
     else:
         output.note(f'gallery: {path} ({len(page)} images)', arguments)
     return 0 if len(page) else 1
 
 
-def _search(arguments: argparse.Namespace) -> 'ClipSearchClass':
-    from ..search import ClipSearchClass
+def _search(arguments: argparse.Namespace, *, warm_up: bool = True) -> 'ClipSearchClass':
+    """
+    A search whose model is being opened while the command reads the table.
+    """
+    from ..search.client import ClipSearchClass
 
-    return ClipSearchClass(model=arguments.model, device=arguments.device)
+    search = ClipSearchClass(model=arguments.model, device=arguments.device)
+    if warm_up:
+        search.session.warm_up()
+    return search
 
 
 def _options(arguments: argparse.Namespace) -> dict:
@@ -122,16 +125,16 @@ def _text(arguments: argparse.Namespace) -> str | None:
 
 def _results(arguments: argparse.Namespace) -> 'Table | str | list[str]':
     """
-    The table of a file or of standard input; whatever else is named is understood elsewhere.
+    The table of a file or of standard input; the verbs open whatever else is named.
     """
-    from .. import table_files
+    from ..archives import table_io
 
     if len(arguments.results) > 1:
         return arguments.results
     named, = arguments.results
     if named == '-':
-        return table_files.read(sys.stdin.buffer, arguments.input_format)
+        return table_io.read(sys.stdin.buffer, arguments.input_format)
     path = Path(named).expanduser()
-    if table_files.holds_table(path) or (arguments.input_format and path.is_file()):
-        return table_files.read(path, arguments.input_format)
+    if table_io.holds_table(path) or (arguments.input_format and path.is_file()):
+        return table_io.read(path, arguments.input_format)
     return named

@@ -5,7 +5,7 @@ The commands that look after the installation.
 
 import argparse
 
-from ..phrases import invalid
+from ..exceptions import invalid
 from . import output
 
 __all__ = ['cache_info', 'clear_cache', 'completion', 'download_model', 'list_models', 'selftest',
@@ -14,28 +14,23 @@ __all__ = ['cache_info', 'clear_cache', 'completion', 'download_model', 'list_mo
 
 def list_models(arguments: argparse.Namespace) -> int:
     """
-    List the models on this machine.
-
-    The exit code is 1 if there is none.
+    List the models on this machine; the exit code is 1 if there is none.
     """
-    from ..search import ClipSearchClass
-    from ..table_files import as_json
+    from ..archives.table_io import as_json
+    from ..search.client import ClipSearchClass
 
     models = ClipSearchClass().list_models()
-    if arguments.json:
-        output.print_json(as_json(models))
-    else:
-        output.print_table(models)
+    output.show(as_json(models), arguments, output.table_lines(models))
     return 0 if len(models) else 1
 
 
 def download_model(arguments: argparse.Namespace) -> int:
     """
-    Fetch a model of the hub: its description, and the towers for the device of this machine.
+    Fetch a model of the hub: its description and the two towers that suit the device.
     """
-    from .. import conf
-    from ..bundle import open_bundle
-    from ..encoder import Encoder
+    from ..config import conf
+    from ..models.bundle import open_bundle
+    from ..models.encoder import Encoder
 
     bundle = open_bundle(arguments.model, arguments.revision).of_variant(conf.model_variant)
     encoder = Encoder(bundle, device=conf.device, n_threads=conf.n_threads)
@@ -46,20 +41,20 @@ def download_model(arguments: argparse.Namespace) -> int:
             'bytes': sum(file.stat().st_size for file in bundle.path.rglob('*') if file.is_file())}
     if not arguments.json:
         said |= {'towers': ' '.join(towers), 'size': f'{said.pop("bytes") / 1e6:.1f} MB'}
-    _print(said, arguments)
+    output.show(said, arguments)
     return 0
 
 
 def cache_info(arguments: argparse.Namespace) -> int:
     """
-    Say where embeddings are kept, and how many.
+    Say where the cache is and how many embeddings it holds.
     """
-    from ..search import ClipSearchClass
+    from ..search.client import ClipSearchClass
 
     info = ClipSearchClass().cache_info()
     if not arguments.json:
         info = {'path': info['path'], 'size': f'{info.pop("bytes") / 1e6:.1f} MB', **info}
-    _print(info, arguments)
+    output.show(info, arguments)
     return 0
 
 
@@ -67,11 +62,11 @@ def clear_cache(arguments: argparse.Namespace) -> int:
     """
     Forget all embeddings.
     """
-    from ..search import ClipSearchClass
+    from ..search.client import ClipSearchClass
 
     forgotten = ClipSearchClass().clear_cache()
     if arguments.json:
-        output.print_json({'forgotten': forgotten})
+        output.show({'forgotten': forgotten}, arguments)
     else:
         output.note(f'{forgotten} embeddings forgotten', arguments)
     return 0
@@ -81,25 +76,24 @@ def versions(arguments: argparse.Namespace) -> int:
     """
     Print the versions that a bug report needs.
     """
-    from ..versions import versions
+    from ..diagnostics import versions
 
-    _print(versions(), arguments)
+    output.show(versions(), arguments)
     return 0
 
 
 def selftest(arguments: argparse.Namespace) -> int:
     """
-    Check the installation on this machine.
-
-    The exit code is 1 if anything is wrong.
+    Check the installation on this machine; the exit code is 1 if anything is wrong.
     """
-    from ..selftest import selftest
+    from ..diagnostics import selftest
 
     report = selftest(arguments.model, device=arguments.device)
-    if arguments.json:
-        output.print_json(report)
-    else:
-        output.print_checks(report)
+    output.show(report, arguments, [
+        *(f'{"ok  " if check["ok"] else "FAIL"}  {check["name"]}: {check["detail"]}'
+          for check in report['checks']),
+        *(f'      {name} {version}' for name, version in report['versions'].items()),
+        'All is well.' if report['ok'] else 'Something is wrong: see FAIL above.'])
     return 0 if report['ok'] else 1
 
 
@@ -121,16 +115,8 @@ def serve(arguments: argparse.Namespace) -> int:
     Serve an assistant by the Model Context Protocol, until it goes.
     """
     try:
-        from ..mcp_server import main
+        from ..mcp.server import main
     except ImportError as error:
         raise invalid(f'{error}.') from None
     main(arguments.folders)
     return 0
-
-
-def _print(said: dict, arguments: argparse.Namespace) -> None:
-    if arguments.json:
-        output.print_json(said)
-    else:
-        for name, value in said.items():
-            print(output.printable(f'{name} {value}'))

@@ -65,7 +65,7 @@ def _archives_of_examples(request):
         sia_address=f'{vo.url}/sia2', tap_address=f'{vo.url}/tap')
     restore = point_astroquery_at(mast.url)
     with (pytest.MonkeyPatch.context() as patch, conf.set_temp('mast_collections', ['SYNTH'])):
-        patch.setattr(ClipSearch, '_cache_dir', cache)
+        patch.setattr(ClipSearch, 'cache_dir', cache)
         yield
     restore()
 

@@ -17,7 +17,15 @@ from export.data.descriptions import (
     object_kind,
     sentences,
 )
-from export.data.pairs import Pair, group, load_pixels, read_manifest, row_words, split, to_square
+from export.data.pairs import (
+    Pair,
+    group,
+    load_pixels,
+    read_manifest,
+    row_metadata,
+    split,
+    to_square,
+)
 from export.sky import KINDS
 
 
@@ -108,10 +116,10 @@ def test_archive_rows_give_their_words(tmp_path):
     assert not any('--' in text for text in captions)
 
 
-def test_row_words_leave_the_labels_out():
+def test_row_metadata_leave_the_labels_out():
     pair = Pair('x', 'jwst', title='M-16', obs_title='Pillars', labels=('Nebula',))
-    assert row_words(pair) == 'M-16, Pillars'
-    assert row_words(Pair('x', 'jwst', title='M-16')) == 'M-16'
+    assert row_metadata(pair) == 'M-16, Pillars'
+    assert row_metadata(Pair('x', 'jwst', title='M-16')) == 'M-16'
 
 
 def test_a_file_outside_the_folder_is_refused(tmp_path):
@@ -129,8 +137,7 @@ def test_only_plain_image_formats_of_sane_size_are_read(tmp_path):
 
 
 def test_to_square_is_the_preprocessing_of_the_product():
-    from astroclip_search.bundle import Preprocessing
-    from astroclip_search.pixels import resize
+    from astroclip_search.images.preprocess import Preprocessing, resize
 
     pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
     product = resize(Image.fromarray(pixels),

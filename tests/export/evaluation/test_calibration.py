@@ -8,8 +8,7 @@ import pytest
 
 pytest.importorskip('torch', reason='export/ needs torch: install the extra [export]')
 
-from astroclip_search.bundle import Background
-from astroclip_search.ranking import normalise
+from astroclip_search.models.background import Background, normalise
 from export.__main__ import main
 from export.evaluation import calibration as module
 from export.evaluation.calibration import (
@@ -148,7 +147,7 @@ def test_reference_images_that_show_it_do_not_count():
 @pytest.mark.parametrize('level', [0.1, 0.5])
 @pytest.mark.parametrize('size', [20, 100])
 def test_finds_are_in_tables_that_show_it(size, level, monkeypatch):
-    monkeypatch.setattr('export.evaluation.calibration.SURPRISING', level)
+    monkeypatch.setattr('export.evaluation.calibration.LIKELY_CHANCE', level)
     rng = np.random.default_rng(2)
     rates = (1 + np.floor(1000 * rng.random((1000, 5)))) / 1001
     showing = np.arange(1000)[:, None] % 10 == np.arange(5)

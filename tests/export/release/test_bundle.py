@@ -8,10 +8,10 @@ import pytest
 
 pytest.importorskip('torch', reason='export/ needs torch: install the extra [export]')
 
-from astroclip_search.bundle import open_bundle
-from astroclip_search.encoder import open_encoder
 from astroclip_search.exceptions import BundleError
-from astroclip_search.ranking import normalise
+from astroclip_search.models.background import normalise
+from astroclip_search.models.bundle import open_bundle
+from astroclip_search.models.encoder import open_encoder
 from export.data.pairs import Pair
 from export.evaluation import background as background_module
 from export.evaluation.evaluate import evaluate, fit_weights
@@ -47,7 +47,7 @@ def test_the_product_reproduces_the_golden_vectors(made):
         texts = [str(text) for text in golden['texts']]
         pairs = ((encoder.encode_images(golden['pixels']), golden['image_embeds'], 0.999),
                  (encoder.encode_text(texts), golden['text_embeds'], 0.97),
-                 (encoder.encode_words(texts), golden['sentence_embeds'], 0.97))
+                 (encoder.encode_metadata(texts), golden['sentence_embeds'], 0.97))
     for got, wanted, least in pairs:
         assert (got * wanted).sum(1).min() > least
     assert bundle.context_length == 64
@@ -55,10 +55,10 @@ def test_the_product_reproduces_the_golden_vectors(made):
     assert bundle.logit_scale == pytest.approx(30, abs=1)  # where training begins
 
 
-def test_background_holds_images_and_distinct_words(made):
+def test_background_holds_images_and_distinct_metadata(made):
     background = open_bundle(str(made)).background
     assert background.image.shape == (len(KINDS) + 40, 384)
-    assert background.words.shape == (2, 384)
+    assert background.metadata.shape == (2, 384)
     assert background.image.dtype == np.float32
     with np.load(made / 'background.npz') as stored:
         assert stored['image'].dtype == stored['labels'].dtype == stored['words'].dtype == np.int8

@@ -9,7 +9,7 @@ pytest.importorskip('torch', reason='export/ needs torch: install the extra [exp
 
 from huggingface_hub import constants
 
-from astroclip_search.bundle import open_bundle
+from astroclip_search.models.bundle import open_bundle
 from export.__main__ import main
 from export.release.push import contents, provenance, push
 from tests import tiny

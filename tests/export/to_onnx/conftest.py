@@ -10,7 +10,7 @@ collect_ignore = [] if find_spec('torch') else ['checkpoints.py', 'made.py']
 
 @pytest.fixture(scope='package')
 def models(tmp_path_factory):
-    from astroclip_search.bundle import open_bundle
+    from astroclip_search.models.bundle import open_bundle
     from tests.export.to_onnx.made import Made
 
     made = {}

@@ -5,8 +5,8 @@ import shutil
 
 import torch
 
-from astroclip_search.bundle import open_bundle
-from astroclip_search.encoder import Encoder
+from astroclip_search.models.bundle import open_bundle
+from astroclip_search.models.encoder import Encoder
 from export.finetuning.origin import fetch
 from export.to_onnx.families import read_checkpoint
 from export.to_onnx.hub import write

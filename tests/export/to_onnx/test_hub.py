@@ -13,9 +13,9 @@ from huggingface_hub import constants
 from PIL import Image
 
 from astroclip_search import ClipSearch
-from astroclip_search.bundle import open_bundle
-from astroclip_search.encoder import Encoder
-from astroclip_search.pixels import resize
+from astroclip_search.images.preprocess import resize
+from astroclip_search.models.bundle import open_bundle
+from astroclip_search.models.encoder import Encoder
 from export.finetuning.origin import fetch
 from export.to_onnx import parity
 from export.to_onnx.hub import TEXTS, write

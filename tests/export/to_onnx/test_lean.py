@@ -13,8 +13,9 @@ import torch
 import transformers
 from onnx import numpy_helper
 
-from astroclip_search.bundle import Preprocessing, open_bundle
-from astroclip_search.encoder import Encoder
+from astroclip_search.images.preprocess import Preprocessing
+from astroclip_search.models.bundle import open_bundle
+from astroclip_search.models.encoder import Encoder
 from export.finetuning.origin import fetch
 from export.to_onnx import lean_graph
 from export.to_onnx.families import read_checkpoint

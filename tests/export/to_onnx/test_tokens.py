@@ -10,7 +10,7 @@ pytest.importorskip('torch', reason='export/ needs torch: install the extra [exp
 import torch
 from tokenizers import Tokenizer
 
-from astroclip_search.bundle import open_bundle
+from astroclip_search.models.bundle import open_bundle
 from export.to_onnx.hub import write
 from export.to_onnx.tracing import session
 from tests.export.to_onnx import checkpoints

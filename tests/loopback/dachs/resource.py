@@ -73,7 +73,7 @@ def _star(number):
 
 def _publish_real(folder):
     """The files of the archive whose first HDU is an image of at most five degrees of the sky."""
-    from astroclip_search.pixels import render
+    from astroclip_search.images.render import render
 
     with tarfile.open(REAL_FILES) as archive:
         for member in archive:

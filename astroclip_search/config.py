@@ -1,0 +1,114 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The settings, which a user may also set in astropy's configuration file for this package.
+"""
+
+from typing import Any
+
+from astropy import config as _config
+
+__all__ = ['Conf', 'conf']
+
+
+class _Item(_config.ConfigItem):
+    """
+    A setting of the package itself, and not of the module that happens to define it.
+    """
+
+    def __init__(self, default: Any, description: str, cfgtype: str | None = None):
+        super().__init__(default, description, cfgtype, module='astroclip_search')
+
+
+class _Progress(_Item):
+    """
+    A truth value or ``'live'``, which no type of configobj is.
+    """
+
+    def _validate_val(self, val):
+        return val if val == 'live' else super()._validate_val(val)
+
+
+class Conf(_config.ConfigNamespace):
+    """
+    Configuration of `astroclip_search`, read each time it is used.
+    """
+
+    model = _Item(
+        'default',
+        "Model bundle: 'default' (embedded), a local directory, or a Hugging Face id.")
+    model_revision = _Item(
+        '',
+        'Commit, tag or branch of a Hugging Face model; empty means its main branch.')
+    device = _Item(
+        ['auto', 'cpu', 'cuda'],
+        "Where the model runs: 'auto' takes CUDA when the session really has it.")
+    model_variant = _Item(
+        ['auto', 'fp32', 'fp16', 'int8'],
+        "Precision of the model's files: 'auto' takes what is fastest on the device.")
+    n_threads = _Item(
+        0,
+        'CPU threads of the model; 0 means one per physical core.')
+    batch_size = _Item(
+        0,
+        'Images that are embedded in one call of the model; 0 means as many as suit the device.')
+    n_connections = _Item(
+        5,
+        'Simultaneous connections to one host.')
+    connect_timeout = _Item(
+        5.0,
+        'Seconds to wait for a connection.')
+    timeout = _Item(
+        30.0,
+        'Seconds to wait for the next bytes of a response.')
+    row_timeout = _Item(
+        60.0,
+        'Seconds that the image of one row may take in all.')
+    query_timeout = _Item(
+        600.0,
+        'Seconds that the downloads of one call may take in all; 0 means no end.')
+    retries = _Item(
+        2,
+        'Further tries after a reset connection, a 429 or a 5xx answer.')
+    max_bytes = _Item(
+        64 * 1024**2,
+        'Largest image file that is downloaded, in bytes.')
+    max_pixels = _Item(
+        50_000_000,
+        'Largest image that is decoded, in pixels.')
+    max_images = _Item(
+        500,
+        'Images that one call downloads at most; images in the cache do not count.')
+    private_hosts = _Item(
+        [],
+        'Hosts (with port, unless it is the standard one) at private or loopback addresses from '
+        'which images may be downloaded.',
+        cfgtype='force_list')  # without a type, a list is a choice of one
+    fsspec_protocols = _Item(
+        [],
+        "Protocols of fsspec, such as 's3' or 'gs', whose addresses may be read.",
+        cfgtype='force_list')
+    thumbnail_size = _Item(
+        256,
+        'Longest side of the thumbnails kept for the gallery, in pixels.')
+    cache_max_age = _Item(
+        90.0,
+        'Days after which a cached embedding is computed anew; 0 means never.')
+    show_progress = _Progress(
+        True,
+        "Show the progress on a terminal or in a notebook; 'live': with the best images so far.")
+    mast_collections = _Item(
+        ['HST', 'JWST'],
+        'Collections that query_text searches in MAST.',
+        cfgtype='force_list')
+    mast_calib_levels = _Item(
+        ['3', '4'],
+        'CAOM calibration levels that query_text searches.',
+        cfgtype='force_list')
+    mast_max_rows = _Item(
+        50_000,
+        'Rows of one MAST query that are fetched at most.')
+    mast_timeout = _Item(
+        120.0,
+        'Seconds to wait for MAST to go on with the answer to a query.')
+
+conf = Conf()

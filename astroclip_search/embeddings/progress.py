@@ -1,0 +1,118 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+How far the images of a query are: a line, and if wanted the best ones so far.
+"""
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextvars import ContextVar
+from importlib.util import find_spec
+from typing import Any
+
+__all__ = ['WATCHER', 'Progress']
+
+WATCHER: 'ContextVar[Callable[[Progress], None] | None]' = ContextVar('watcher', default=None)
+"""
+Called with each `Progress` that begins in this context, for programs without a terminal.
+"""
+
+# Seconds between two pictures of the best so far.
+_EVERY = 2.0
+
+
+class Progress:
+    """
+    Counts images by what has become of them, and shows the counts.
+
+    A context manager. It is silent unless it is shown, and where the output is neither a terminal
+    nor a notebook. With ``show`` it draws a line with counts, rate and the time that is left.
+    ``best`` makes what a notebook shows of the best images so far, and the name of the first for a
+    terminal, every two seconds at most; with it, an interruption ends the work and not the query.
+    ``counts`` has how many were ``'fetched'`` (and decoded), ``'embedded'``, or ``'failed'``.
+    """
+
+    def __init__(self, total: int, *, show: bool = False,
+                 best: Callable[[], tuple[object, str]] | None = None):
+        self.total = total
+        self.counts: Counter[str] = Counter()
+        self._best = best
+        self._lock = threading.Lock()
+        self._next = 0.0
+        self._name = ''
+        self._handle: Any = None
+        self._bar: Any = _bar(total) if show else None
+        self._shown = show and not self._bar.disable
+        if self._shown and best is not None and _in_notebook():
+            from IPython.display import display
+
+            self._handle = display({'text/plain': ''}, raw=True, display_id=True)
+
+    def __enter__(self) -> 'Progress':
+        watch = WATCHER.get()
+        if watch is not None:
+            watch(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if exc[0] is None:
+            self._next = 0.0
+            self.show()
+        if self._bar is not None:
+            self._bar.close()
+
+    @property
+    def stoppable(self) -> bool:
+        """
+        Whether an interruption ends the work and not the query.
+        """
+        return self._best is not None
+
+    def count(self, what: str, n: int = 1) -> None:
+        """
+        Count images that were ``'fetched'``, ``'embedded'`` or ``'failed'``; from any thread.
+        """
+        with self._lock:
+            self.counts[what] += n
+
+    def show(self) -> None:
+        """
+        Bring what is shown up to date; from the thread that made it.
+        """
+        if not self._shown:
+            return
+        with self._lock:
+            counts = self.counts.copy()
+        if self._best is not None and counts['embedded'] and time.monotonic() >= self._next:
+            shown, name = self._best()
+            if self._handle is not None:
+                self._handle.update(shown)
+            self._name = f'; best: {name[:30]}' if name else ''
+            self._next = time.monotonic() + _EVERY
+        self._bar.set_postfix_str(
+            f'{self.total - counts["fetched"] - counts["failed"]} queued, '
+            f'{counts["fetched"]} fetched, {counts["embedded"]} embedded, '
+            f'{counts["failed"]} failed{self._name}', refresh=False)
+        self._bar.update(counts['embedded'] + counts['failed'] - self._bar.n)
+
+
+def _bar(total: int) -> Any:
+    notebook = _in_notebook()
+    if notebook and find_spec('ipywidgets'):
+        from tqdm.notebook import tqdm
+    else:
+        from tqdm import tqdm
+    # disable=None is silent where the output is no terminal.
+    return tqdm(total=total, desc='images', unit='image', leave=False,
+                disable=False if notebook else None)
+
+
+def _in_notebook() -> bool:
+    """
+    Whether this is the kernel of a notebook, which has no terminal and shows pictures.
+    """
+    ipython = sys.modules.get('IPython')
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, 'kernel')

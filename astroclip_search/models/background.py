@@ -1,0 +1,92 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The reference embeddings of a model (``background.npz``): how similar unrelated things are.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..exceptions import BundleError, one_line
+
+__all__ = ['Background', 'normalise', 'read_background']
+
+
+def normalise(vectors: np.ndarray) -> np.ndarray:
+    """
+    Scale vectors, shape (n, d), to unit length in float32; a zero vector stays zero.
+    """
+    vectors = np.asarray(vectors, dtype=np.float32)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+@dataclass(frozen=True)
+class Background:
+    """
+    Unit vectors, float32, of things that have nothing to do with a query; `None` if there are none.
+    """
+
+    image: np.ndarray | None = None
+    """
+    Reference images of archives, shape (n, d).
+    """
+    metadata: np.ndarray | None = None
+    """
+    Targets and titles of reference observations, shape (m, d_sentence).
+    """
+    labels: np.ndarray | None = None
+    """
+    Phrases for what the images show, shape (k, d).
+    """
+    label: np.ndarray | None = None
+    """
+    Row of ``labels`` for each image, -1 where it is not known; shape (n,), int.
+    """
+    related: float = 2.0
+    """
+    Cosine between a query and a label from which on the image may show what the query asks for.
+    """
+
+    def cosines(self, queries: np.ndarray) -> np.ndarray:
+        """
+        Cosines of the images, shape (n,) or (n, q), to queries, shape (d,) or (q, d).
+
+        NaN for images whose label is too similar to the query, unless that were half of all images.
+        """
+        cosines = self.image @ queries.T
+        if self.labels is not None:
+            similar = self.labels @ queries.T >= self.related
+            # The last row is for images of unknown content.
+            shown = np.concatenate([similar, np.zeros_like(similar[:1])])[self.label]
+            cosines[shown & (shown.mean(axis=0) < 0.5)] = np.nan
+        return cosines
+
+
+def read_background(path: Path, name: str, dim: int | None) -> Background:
+    """
+    The background of the model ``name``, empty without a file; ``dim`` is that of its embeddings.
+    """
+    if not path.is_file():
+        return Background()
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            image, metadata, labels = (
+                normalise(data[kind] * np.float32(data[f'{kind}_scale'])) if kind in data else None
+                for kind in ('image', 'words', 'labels'))
+            if labels is None:
+                label, related = None, Background.related
+            else:
+                label, related = data['label'].astype(np.intp), float(data['related'])
+                if (image is None or label.shape != image.shape[:1]
+                        or not -1 <= label.min() <= label.max() < len(labels)):
+                    raise ValueError('the labels do not fit the images')
+    # A damaged archive raises BadZipFile, zlib.error, ValueError, KeyError and more.
+    except Exception as error:
+        raise BundleError(f'The background.npz of the model {name!r} cannot be read '
+                          f'({one_line(error)}).') from error
+    for kind, vectors in (('images', image), ('labels', labels)):
+        if vectors is not None and dim and vectors.shape[1] != dim:
+            raise BundleError(f'The model {name!r} is corrupt: the {kind} of background.npz have '
+                              f'{vectors.shape[1]} dimensions, not {dim}.')
+    return Background(image, metadata, labels, label, related)

@@ -1,0 +1,295 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Find and verify a model bundle.
+
+A bundle is a directory in the ONNX layout of transformers.js, Optimum and fastembed, so that
+CLIP-like repositories of the Hugging Face hub work as they are. Three files are optional:
+``astroclip.json`` (checksums, ranking weights), ``background.npz`` (embeddings of reference
+images) and ``golden.npz`` (a self-test).
+"""
+
+import functools
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..exceptions import BundleError, one_line
+from ..images.preprocess import Preprocessing
+from .background import Background, read_background
+from .hub import Snapshot, cached_snapshots, external_weights, open_snapshot
+
+__all__ = ['Bundle', 'cached_models', 'open_bundle']
+
+EMBEDDED = Path(__file__).parent.parent / 'model'
+
+# Preference of the model file for a device: int8 gains most on a CPU, half precision on a GPU.
+_VARIANTS = {'cpu': ('_quantized', '_int8', '', '_fp16'),
+             'cuda': ('_fp16', '', '_quantized', '_int8')}
+
+_NAMED = {'fp32': ('',), 'fp16': ('_fp16',), 'int8': ('_quantized', '_int8')}
+
+# Tokens that a text tower reads where its config.json does not give their number.
+_LENGTHS = {'clip': 77, 'siglip': 64}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """
+    A verified model bundle.
+    """
+
+    name: str
+    """
+    As the user gave it, or the one in its ``astroclip.json``.
+    """
+    path: Path
+    """
+    Its directory.
+    """
+    revision: str
+    """
+    Identifies the weights; part of every cache key. The beginning of a commit or of a hash.
+    """
+    preprocessing: Preprocessing
+    context_length: int
+    """
+    Number of tokens that the text tower reads.
+    """
+    padding: bool = False
+    """
+    Whether all texts are padded to ``context_length`` (SigLIP).
+    """
+    pad_token: str | None = None
+    """
+    Pads shorter texts where the tokenizer has no such token.
+    """
+    info: dict = field(default_factory=dict)
+    """
+    Content of ``astroclip.json``, if there is one.
+    """
+    prompt_templates: tuple[str, ...] = ('{}',)
+    """
+    Sentences around a phrase whose embeddings are averaged.
+    """
+    ranking_weights: tuple[float, float] | None = None
+    """
+    Fitted weights of image and metadata, if there are any.
+    """
+    logit_scale: float = 100.0
+    """
+    Factor of cosines before a softmax, as in training; 100 for CLIP (Radford et al. 2021, §2.5).
+    """
+    variant: str = 'auto'
+    """
+    Which file of a tower is used: see `of_variant`.
+    """
+    snapshot: Snapshot | None = None
+    """
+    Where the files of a model of the hub come from that are not in its directory yet.
+    """
+
+    def of_variant(self, variant: str) -> 'Bundle':
+        """
+        The same model with another choice of its files, and another revision.
+
+        ``'auto'`` is what suits the device, ``'fp32'``, ``'fp16'`` and ``'int8'`` a precision, and
+        ``'_quantized'`` or the like the exact end of the files' names.
+        """
+        if variant == self.variant:
+            return self
+        return replace(self, variant=variant, revision=f'{self.revision}-{variant}')
+
+    def onnx_file(self, tower: str, device: str) -> Path:
+        """
+        The file of the ``'vision'`` or ``'text'`` tower that suits a device best, verified.
+
+        It is fetched if it is not here; without a network, the best one that is here is used.
+        """
+        suffixes = (_VARIANTS[device] if self.variant == 'auto'
+                    else _NAMED.get(self.variant, (self.variant,)))
+        names = [f'onnx/{tower}_model{suffix}.onnx' for suffix in suffixes]
+        if self.snapshot is None:
+            found = next((name for name in names if (self.path / name).is_file()), None)
+        elif found := self.snapshot.first(names):
+            sums = self.info.get('files', {})
+            parts = {found, *external_weights(found, sums)} & sums.keys()
+            _verify(self.path, {part: sums[part] for part in parts}, self.snapshot.name)
+        if found:
+            return self.path / found
+        if self.variant != 'auto':
+            there = ', '.join(name for name in self._onnx_files()
+                              if name.startswith(f'{tower}_model'))
+            raise BundleError(f'The model {self.name!r} has no {tower} tower of the variant '
+                              f'{self.variant} (it has {there or "none"}): set '
+                              "conf.model_variant to 'auto'.")
+        raise BundleError(f'The model {self.name!r} has no onnx/{tower}_model*.onnx; only models '
+                          'exported as two ONNX towers can be used.')
+
+    def _onnx_files(self) -> list[str]:
+        if self.snapshot is None:
+            return sorted(path.name for path in self.path.glob('onnx/*.onnx'))
+        files = self.snapshot.listed or self.snapshot.files
+        return sorted(name.removeprefix('onnx/') for name in files
+                      if name.startswith('onnx/') and name.endswith('.onnx'))
+
+    @property
+    def background(self) -> Background:
+        """
+        Reference embeddings, read once; empty if the bundle has none.
+        """
+        # Not a cached_property, whose lock in Python 3.11 a forked process could never get.
+        if '_background' not in self.__dict__:
+            self.__dict__['_background'] = read_background(
+                self.path / 'background.npz', self.name, self.info.get('embedding_dim'))
+        return self.__dict__['_background']
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != '_background'}
+
+
+def _read_json(path: Path, name: str, *, optional: bool = False) -> dict:
+    if optional and not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise BundleError(f'The model {name!r} has no readable {path.name} '
+                          f'({one_line(error)}).') from error
+    if not isinstance(content, dict):
+        raise BundleError(f'The {path.name} of the model {name!r} is not a JSON object.')
+    return content
+
+
+def _verify(path: Path, files: dict[str, str], name: str) -> None:
+    """
+    Compare files with their checksums.
+    """
+    for relative, expected in files.items():
+        file = path / relative
+        if not file.is_file():
+            raise BundleError(f'The model {name!r} is incomplete: {relative} is missing; '
+                              'install or download it again.')
+        with file.open('rb') as stream:
+            found = hashlib.file_digest(stream, 'sha256').hexdigest()
+        if found != expected:
+            raise BundleError(f'The model {name!r} is corrupt: the sha256 of {relative} is not '
+                              'the one in astroclip.json; install or download it again.')
+
+
+@functools.lru_cache(maxsize=8)
+def open_bundle(name: str = 'default', revision: str = '') -> Bundle:
+    """
+    Find a model bundle, verify it and read its description; opening it again costs nothing.
+
+    ``name`` is ``'default'`` for the embedded model, a directory, or a Hugging Face id, of which
+    ``revision`` is a commit, tag or branch. The towers are fetched when they are first needed.
+    """
+    snapshot = None
+    if name == 'default':
+        path = EMBEDDED
+        if not path.is_dir():
+            raise BundleError('The embedded model is not in this installation; install '
+                              'astroclip-search again or name another model.')
+    # Not Path.expanduser: it fails where there is no such user.
+    elif Path(os.path.expanduser(name)).is_dir():
+        path = Path(os.path.expanduser(name)).resolve()
+    elif name.count('/') == 1 and not name.startswith(('.', '/', '~')):
+        snapshot = open_snapshot(name, revision)
+        path = snapshot.path
+    else:
+        raise BundleError(f'There is no model {name!r}: give \'default\', the path of a '
+                          'directory, or a Hugging Face id such as \'owner/name\'.')
+
+    try:
+        return _describe(name, path, snapshot)
+    # The files may hold anything: a list for an object, a word for a number.
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BundleError(f'The description of the model {name!r} makes no sense '
+                          f'({error!r}).') from error
+
+
+def _describe(name: str, path: Path, snapshot: Snapshot | None) -> Bundle:
+    """
+    Verify a directory and read its description.
+    """
+    info_file = path / 'astroclip.json'
+    info = _read_json(info_file, name, optional=True)
+    files = info.get('files', {})
+    for relative in files:
+        # By name only: in the hub's cache all files are links to a folder of contents.
+        if Path(relative).is_absolute() or '..' in Path(relative).parts:
+            raise BundleError(f'The model {name!r} lists a file outside itself: {relative}.')
+    if snapshot is not None and files:
+        snapshot = replace(snapshot, listed=frozenset(files))
+        # A tower is fetched and verified when it is first needed.
+        files = {relative: files[relative] for relative in files
+                 if not relative.startswith('onnx/')}
+        for relative in files:
+            snapshot.first([relative])
+    _verify(path, files, name)
+    config = _read_json(path / 'preprocessor_config.json', name)
+    if not (path / 'tokenizer.json').is_file():
+        raise BundleError(f'The model {name!r} has no tokenizer.json.')
+    tokens = _read_json(path / 'tokenizer_config.json', name, optional=True)
+    model = _read_json(path / 'config.json', name, optional=True)
+    text = model.get('text_config') or {}
+    kind = str(model.get('model_type', '')).lower()
+    # The transformers library does not write defaults into its files.
+    length = (text.get('max_position_embeddings') or _LENGTHS.get(kind)
+              or tokens.get('model_max_length') or 77)
+    if 'model_max_length' in tokens:
+        length = min(length, tokens['model_max_length'])
+    if info.get('files'):
+        revision = hashlib.sha256(info_file.read_bytes()).hexdigest()
+    else:
+        revision = snapshot.commit if snapshot is not None else _content(path, config)
+    return Bundle(name=info.get('name', name), path=path, revision=revision[:12],
+                  preprocessing=Preprocessing.from_config(config),
+                  context_length=int(min(length, 512)),
+                  padding='siglip' in kind,
+                  pad_token=_token(tokens.get('pad_token')), info=info,
+                  prompt_templates=tuple(info.get('prompt_templates', ['{}'])),
+                  ranking_weights=_weights(info.get('ranking')),
+                  logit_scale=_scale(info.get('logit_scale', Bundle.logit_scale)),
+                  snapshot=snapshot)
+
+
+def _content(path: Path, config: dict) -> str:
+    """
+    Hash of the towers of a directory without checksums.
+    """
+    digest = hashlib.sha256()
+    # Large weights are in files of their own, such as text_model.onnx_data.
+    for file in sorted(path.glob('onnx/*_model*.onnx*')):
+        with file.open('rb') as stream:
+            digest.update(hashlib.file_digest(stream, 'sha256').digest())
+    digest.update(json.dumps(config, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _weights(ranking: dict | None) -> tuple[float, float] | None:
+    if not ranking:
+        return None
+    return float(ranking['image_weight']), float(ranking['text_weight'])
+
+
+def _scale(value: Any) -> float:
+    scale = float(value)
+    if not 0 < scale < float('inf'):
+        raise ValueError(f'logit_scale {value}')
+    return scale
+
+
+def _token(value: Any) -> str | None:
+    return value.get('content') if isinstance(value, dict) else value
+
+
+def cached_models() -> list[tuple[str, Path]]:
+    """
+    Name and directory of the models on this machine: the embedded one and those of the hub cache.
+    """
+    found = [('default', EMBEDDED)] if EMBEDDED.is_dir() else []
+    return found + [(snapshot.name, snapshot.path) for snapshot in cached_snapshots()]

@@ -1,0 +1,153 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Model files -> towers that run in ONNX Runtime.
+
+Two callers run a tower at once, each with a small batch, rather than all threads one large batch:
+nothing waits for the slowest thread of each layer, the arrays between the layers stay in the cache
+of a core, and on a GPU one batch is copied while the other one is computed.
+
+The optimised graph is not kept on disk: it opens faster, but a file that someone could have
+exchanged must be hashed first, which takes as long as it saves (``python -m benchmarks start``).
+"""
+
+import contextlib
+import functools
+import io
+import os
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from ..exceptions import EncoderError, one_line
+
+__all__ = ['IN_FLIGHT', 'Tower', 'has_driver', 'n_cores', 'open_tower', 'runtime']
+
+IN_FLIGHT = 2
+"""
+Callers that run a tower at once.
+"""
+
+_CUDA, _CPU = 'CUDAExecutionProvider', 'CPUExecutionProvider'
+
+# A search for the fastest convolution would be made anew for each size of batch; memory is taken
+# as needed, not doubled, because the GPU is seldom ours alone.
+_CUDA_OPTIONS = {'cudnn_conv_algo_search': 'HEURISTIC',
+                 'arena_extend_strategy': 'kSameAsRequested'}
+
+_opening = threading.Lock()
+
+if hasattr(os, 'register_at_fork'):
+    # A child could not get the lock from a thread that it does not have.
+    os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release,
+                        after_in_child=_opening.release)
+
+
+class Tower:
+    """
+    An open model file: its inputs and outputs (name, type, shape), and the device it runs on.
+    """
+
+    def __init__(self, session):
+        self.inputs, self.outputs = session.get_inputs(), session.get_outputs()
+        self.device = 'cuda' if _CUDA in session.get_providers() else 'cpu'
+        self._session = session
+
+    def run(self, output: str, feed: dict[str, np.ndarray]) -> np.ndarray:
+        """
+        The output of that name for the arrays of all inputs.
+        """
+        return self._session.run([output], feed)[0]
+
+
+@functools.cache
+def runtime():
+    """
+    ONNX Runtime, with its telemetry off.
+
+    Since 1.29 it reports each session, with the names of its models, to its maker by default. The
+    variable counts when it is first imported, the call if someone else has imported it before.
+    """
+    os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+@functools.cache
+def has_driver() -> bool:
+    """
+    Whether there is a CUDA driver at all.
+
+    The runtime would find out too, but only after it has loaded its CUDA libraries; that it lists
+    CUDA as available says nothing.
+    """
+    import ctypes
+
+    if _CUDA not in runtime().get_available_providers():
+        return False
+    try:
+        ctypes.CDLL('nvcuda.dll' if sys.platform == 'win32' else 'libcuda.so.1')
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def n_cores() -> int:
+    """
+    Physical cores that this process may use; where the system does not say it, logical ones.
+    """
+    try:
+        return len({Path(f'/sys/devices/system/cpu/cpu{i}/topology/thread_siblings_list'
+                         ).read_text() for i in os.sched_getaffinity(0)})
+    except (AttributeError, OSError):
+        return os.cpu_count() or 1
+
+
+def open_tower(path: Path, device: str, *, n_threads: int = 0) -> Tower:
+    """
+    Open a model file in silence; where CUDA cannot be used, it runs on the CPU.
+
+    ``n_threads`` are CPU threads of all callers together; 0 means one per physical core.
+    """
+    options = _options(path, n_threads)
+    if device == 'cpu':
+        return _open(path, options, [_CPU])
+    with _opening:
+        # Only the default logger can silence the failed start of a provider; 2 is its default.
+        runtime().set_default_logger_severity(4)
+        try:
+            if find_spec('nvidia') is not None:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    runtime().preload_dlls()
+            return _open(path, options, [(_CUDA, _CUDA_OPTIONS), _CPU])
+        finally:
+            runtime().set_default_logger_severity(2)
+
+
+def _options(path: Path, n_threads: int):
+    options = runtime().SessionOptions()
+    n_threads = n_threads or n_cores()
+    # Each caller works too.
+    options.intra_op_num_threads = max(1, n_threads - IN_FLIGHT + 1)
+    options.log_severity_level = 4
+    if path.stem.endswith('_fp16'):
+        # The last level lays out data for a CPU; of some graphs in half precision it kills the
+        # process (seen with 1.31), also where CUDA was wanted but cannot be loaded.
+        options.graph_optimization_level = runtime().GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    # Spinning threads would take the cores from the threads that decode images.
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    return options
+
+
+def _open(path: Path, options, providers: list) -> Tower:
+    try:
+        return Tower(runtime().InferenceSession(str(path), options, providers=providers))
+    # ONNX Runtime raises its own exception classes, without a common root of their own.
+    except Exception as error:
+        raise EncoderError(f'{path.name} cannot be opened as an ONNX model '
+                           f'({one_line(error)}).') from error

@@ -1,0 +1,59 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Phrases that pictures are described by or sorted into -> vectors and probabilities.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..embeddings.pipeline import Pipeline
+from ..models.background import normalise
+from .query import centroid
+
+__all__ = ['none_logit', 'phrase_vectors', 'probabilities']
+
+
+def phrase_vectors(groups: Sequence[Sequence[str]], pipeline: Pipeline) -> np.ndarray:
+    """
+    A unit vector for each group of phrases, which are averaged: float32 (m, d).
+
+    Phrases that are in the cache are not embedded again.
+    """
+    encoder, cache = pipeline.encoder, pipeline.cache
+    phrases = list(dict.fromkeys(phrase for group in groups for phrase in group))
+    name = f'{encoder.bundle.revision}/phrases'
+    space = cache.space(name, phrases)
+    missing = [phrases[i] for i in np.flatnonzero(space.positions(phrases) < 0)]
+    if missing:
+        templates = encoder.bundle.prompt_templates
+        vectors = encoder.encode_text([template.replace('{}', phrase) for phrase in missing
+                                       for template in templates])
+        shape = len(missing), len(templates), vectors.shape[1]
+        cache.put(name, missing, normalise(vectors.reshape(shape).mean(axis=1)))
+    return np.stack([centroid(space.matrix[space.positions(group)]) for group in groups])
+
+
+def probabilities(logits: np.ndarray, none: float | None = None) -> np.ndarray:
+    """
+    The softmax of each row (n, m), NaN where a row has none; ``none`` is the logit of one class
+    more, the same in all rows.
+    """
+    if none is not None:
+        logits = np.column_stack([logits, np.where(np.isnan(logits[:, 0]), np.nan, none)])
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def none_logit(background: np.ndarray, false_alarm_rate: float) -> float:
+    """
+    The logit of the class of all that is none of the others.
+
+    It exceeds the logits of the background images (b, m) but for a fraction ``false_alarm_rate`` of
+    them. An image with a NaN, which may show one of the classes, does not count, unless all have.
+    """
+    known = ~np.isnan(background)
+    unrelated = known.all(axis=1)
+    counted = unrelated if unrelated.any() else known.any(axis=1)
+    best = np.sort(np.fmax.reduce(background[counted], axis=1))
+    return float(best[-1 - int(false_alarm_rate * len(best))])

@@ -1,0 +1,254 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Cards -> HTML, for a notebook or as one self-contained file.
+
+There is no script and no request: what is embedded works in a trusted notebook, in a mail and
+without network. Each image is there once: its card is a popover
+(https://html.spec.whatwg.org/multipage/popover.html) whose closed form is the thumbnail. A browser
+that does not know popovers shows the thumbnails, and nothing happens on a click.
+
+The button that opens a card is beside it. Within it, Firefox would look for the next focus without
+end, and a button that opens another card would leave its own open below. So what is pressed within
+a card (the picture, "Previous", "Close", "Next") is a label of the button beside a card; with the
+keyboard those buttons come before and after the links of the card, and the label of the one that
+has the focus is outlined.
+"""
+
+import base64
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .cards import Card, odds
+
+__all__ = ['Gallery']
+
+# Reasons, and names for each, that are listed for rows without a picture.
+_MOST_REASONS, _MOST_NAMES = 20, 5
+
+# Enlarged pictures are at most twice as large as their pixels, within these limits on a screen.
+_SMALLEST, _LARGEST = 256, 600
+
+# A bar is full at the best score shown, or at this many standard deviations.
+_FULL_BAR = 5.0
+
+_ALADIN = 'https://aladin.cds.unistra.fr/AladinLite/?target={:.5f}%20{:+.5f}&amp;fov=0.1'
+
+
+class Gallery:
+    """
+    Thumbnails that a notebook shows.
+
+    Parameters
+    ----------
+    cards : sequence of Card
+        In the order in which they are shown. Those without rank and picture are listed below the
+        others.
+    title : str
+        Heading.
+    note : str
+        Line below the heading.
+    doubt : str
+        Warning below it.
+    others : sequence of tuple of str
+        Name and reason of further rows that have no picture.
+    """
+
+    def __init__(self, cards: Sequence[Card], *, title: str = '', note: str = '', doubt: str = '',
+                 others: Sequence[tuple[str, str]] = ()):
+        self.cards = list(cards)
+        self.title = title
+        self.note = note
+        self.doubt = doubt
+        self.others = list(others)
+
+    def __len__(self) -> int:
+        return len(self.cards)
+
+    def __repr__(self) -> str:
+        return f'<Gallery of {len(self)} images: {self.title!r}>'
+
+    def _repr_html_(self) -> str:
+        # The same gallery may be shown by two cells of one page.
+        name = f'astroclip-{secrets.token_hex(4)}'
+        return self._body(name, f'<style>{_style(name, self.cards)}</style>', 2)
+
+    def _repr_mimebundle_(self, **_kwargs: object) -> dict[str, str]:
+        # With both in one answer IPython does not ask for each of them again.
+        return {'text/plain': repr(self), 'text/html': self._repr_html_()}
+
+    def write(self, path: str | Path) -> Path:
+        """
+        Write one self-contained HTML file.
+
+        Parameters
+        ----------
+        path : path-like
+            The file; an existing one is overwritten.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+        """
+        path = Path(path).expanduser()
+        path.write_text(
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width,initial-scale=1">'
+            '<meta name="color-scheme" content="light dark">'
+            '<meta name="generator" content="astroclip-search">'
+            f'<title>{escape(self.title) or "Gallery"}</title>'
+            f'<style>body{{margin:0}}{_style("gallery", self.cards)}</style></head>'
+            f'<body><main>{self._body("gallery", "", 1)}</main></body></html>\n',
+            encoding='utf-8')
+        return path
+
+    def _body(self, name: str, style: str, level: int) -> str:
+        """
+        The gallery, with headings from a level on; its ids begin with a name.
+        """
+        shown = [card for card in self.cards if card.jpeg is not None or card.rank is not None]
+        full = max([_FULL_BAR, *(card.score for card in shown if card.score is not None)]
+                   if any(card.false_alarm is not None for card in shown) else
+                   [1e-9, *(card.score for card in shown if card.score is not None)])
+        shown_cards = ''.join(_card(shown, i, name, full, level + 1) for i in range(len(shown)))
+        missing = [(card.name, card.status) for card in self.cards
+                   if card.jpeg is None and card.rank is None]
+        # Shortcuts of JupyterLab would take Enter and Escape.
+        return (f'<div class="astroclip-gallery" id="{name}" data-lm-suppress-shortcuts="true">'
+                + style
+                + _element(f'h{level}', 'title', self.title) + _element('p', 'note', self.note)
+                + _element('p', 'doubt', self.doubt)
+                + f'<ol role="list">{shown_cards}</ol>{_missing(missing + self.others)}</div>')
+
+
+def _style(name: str, cards: Sequence[Card]) -> str:
+    """
+    The style sheet for the element of one id, which wins over the style of any page around it.
+    """
+    sheet = (Path(__file__).parent.parent / 'data' / 'gallery.css').read_text(encoding='utf-8')
+    sheet = sheet[sheet.index('.astroclip'):].replace('.astroclip', f'#{name}')
+    return f'#{name}{{--frame:{_frame(cards)}px}}\n{sheet}'
+
+
+def _frame(cards: Sequence[Card]) -> int:
+    """
+    Side of the frame of an enlarged picture, the same for all so that nothing jumps, in CSS pixels.
+    """
+    from PIL import Image
+
+    side = 0
+    for card in cards:
+        with suppress(OSError), Image.open(BytesIO(card.jpeg or b'')) as picture:
+            side = max(side, *picture.size)
+    return min(max(2 * side, _SMALLEST), _LARGEST)
+
+
+def _card(cards: Sequence[Card], i: int, name: str, full: float, level: int) -> str:
+    """
+    One picture with what is said of it, and the ways to those beside it.
+    """
+    card = cards[i]
+    said = _called(card)
+    if card.jpeg is not None:
+        data = base64.b64encode(card.jpeg).decode('ascii')
+        alt = ', '.join(filter(None, (said, card.instrument)))
+        seen = (f'<img alt="{_quoted(alt)}" src="data:image/jpeg;base64,{data}"'
+                ' loading="lazy" decoding="async">')
+    else:
+        seen = _element('span', 'none', card.status)
+    ways = [f'<label class="{kind}" for="{name}-{j}" title="{_quoted(_called(cards[j]))}"></label>'
+            for j, kind in ((i - 1, 'previous'), (i, 'close'), (i + 1, 'next'))
+            if 0 <= j < len(cards)]
+    rank = f'<span class="rank">{card.rank}</span> ' if card.rank is not None else ''
+    lines = [f'<h{level}>{rank}{escape(card.name)}</h{level}>', _bar(card, full)]
+    if card.false_alarm is not None:
+        lines.append(_element('p', 'odds', odds(card.false_alarm)))
+    lines += [_element('p', 'instrument', card.instrument), _element('p', 'details', card.details),
+              _element('p', 'details', card.status if card.jpeg is not None else ''),
+              _position(card), _links(card)]
+    return (f'<li><button type="button" class="open" hidden="hidden" id="{name}-{i}"'
+            f' popovertarget="{name}-{i}-card" aria-label="{_quoted("Enlarge " + said)}"></button>'
+            f'<article id="{name}-{i}-card" popover>'
+            f'<label class="picture" for="{name}-{i}" title="Enlarge or close">{seen}</label>'
+            f'<div class="words">{"".join(lines)}</div>'
+            f'<div class="ways">{"".join(ways)}</div></article></li>')
+
+
+def _called(card: Card) -> str:
+    return f'Rank {card.rank}: {card.name}' if card.rank is not None else card.name
+
+
+def _bar(card: Card, full: float) -> str:
+    label = _element('p', 'score', card.label)
+    if card.score is None:
+        return label
+    part = min(max(card.score / full, 0), 1)
+    return (f'{label}<p class="score"><span class="bar"><span style="width:{part:.0%}"></span>'
+            f'</span> score {card.score:.2f}</p>')
+
+
+def _position(card: Card) -> str:
+    """
+    Where it is, in both notations.
+    """
+    if card.ra is None or card.dec is None:
+        return ''
+    from astropy.coordinates import SkyCoord
+
+    place = SkyCoord(card.ra, card.dec, unit='deg').to_string('hmsdms', precision=1)
+    return f'<p class="place">{place}<br>{card.ra:.5f} {card.dec:+.5f}</p>'
+
+
+def _links(card: Card) -> str:
+    """
+    To the image in its archive and to the sky around it; said in full where there is room.
+    """
+    links = []
+    if card.link:
+        links.append(_anchor(_quoted(card.link), 'image', f' at {urlsplit(card.link).hostname}'))
+    if card.ra is not None and card.dec is not None:
+        links.append(_anchor(_ALADIN.format(card.ra, card.dec), 'sky', ' around it in Aladin'))
+    return f'<p>{" · ".join(links)}</p>' if links else ''
+
+
+def _missing(rows: Sequence[tuple[str, str]]) -> str:
+    """
+    Rows without a picture, by reason.
+    """
+    if not rows:
+        return ''
+    reasons: dict[str, list[str]] = {}
+    for name, reason in rows:
+        reasons.setdefault(reason or 'no reason is known', []).append(name)
+    items = []
+    for reason, found in list(reasons.items())[:_MOST_REASONS]:
+        more = f' and {len(found) - _MOST_NAMES:,} more' if len(found) > _MOST_NAMES else ''
+        listed = ', '.join(filter(None, found[:_MOST_NAMES]))
+        items.append(f'<li>{escape(reason)} <small>({len(found):,}: {escape(listed)}{more})'
+                     '</small></li>')
+    if len(reasons) > _MOST_REASONS:
+        items.append(f'<li>and {len(reasons) - _MOST_REASONS:,} more reasons</li>')
+    what = f'{len(rows):,} rows have' if len(rows) > 1 else '1 row has'
+    return (f'<details><summary>{what} no picture: why</summary><ul>{"".join(items)}</ul>'
+            '</details>')
+
+
+def _anchor(address: str, text: str, more: str) -> str:
+    """
+    A link to an address that is already escaped.
+    """
+    return (f'<a href="{address}" target="_blank" rel="noopener noreferrer">'
+            f'{escape(text)}<span class="more">{escape(more)}</span></a>')
+
+
+def _element(tag: str, kind: str, text: str) -> str:
+    return f'<{tag} class="{kind}">{escape(text)}</{tag}>' if text else ''
+
+
+def _quoted(text: str) -> str:
+    return escape(text, quote=True)

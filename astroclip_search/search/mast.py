@@ -1,0 +1,111 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The verbs that ask MAST for candidates before they rank them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from astropy.table import Table
+
+from ..archives import footprints, mast
+from ..config import conf
+from ..exceptions import invalid
+from .arguments import RankOptions, check, check_criteria
+from .rank import rank
+from .session import Session
+
+__all__ = ['query_around', 'query_criteria', 'query_image', 'query_text', 'rank_selection']
+
+# Candidates for a bare phrase: the metadata of each are embedded, which takes about 3 ms a row.
+_MAX_CANDIDATES = 2000
+
+
+def query_text(session: Session, text: str | Sequence[str] | None, coordinates: Any,
+               object_name: str | None, radius: Any, criteria: Mapping[str, Any] | None,
+               options: RankOptions) -> Table:
+    """
+    Rank what MAST has at a position, or what it finds by the words of the phrase.
+    """
+    if coordinates is not None or object_name is not None:
+        return query_around(session, text, coordinates, object_name, radius, criteria, options)
+    if radius is not None:
+        raise invalid('A radius needs coordinates or object_name.')
+
+    phrases, criteria = check(text, options).phrases, check_criteria(criteria)
+    defaults = {'intentType': 'science', 'dataRights': 'PUBLIC',
+                'obs_collection': list(conf.mast_collections),
+                'calib_level': [int(level) for level in conf.mast_calib_levels]}
+    table, selection = mast.search_words(
+        ' '.join(phrases), {**defaults, **criteria}, observations=session.mast,
+        max_rows=min(_MAX_CANDIDATES, int(conf.mast_max_rows)))
+    return rank_selection(session, table, text, selection, options)
+
+
+def query_around(session: Session, text: str | Sequence[str] | None, coordinates: Any,
+                 object_name: str | None, radius: Any, criteria: Mapping[str, Any] | None,
+                 options: RankOptions, resolver: str | None = None) -> Table:
+    """
+    Rank what MAST has around a position or an object.
+    """
+    check(text, options)
+    if coordinates is not None and object_name is not None:
+        raise invalid('Give coordinates or object_name, not both.')
+    radius = footprints.search_radius(radius)
+    if object_name is not None:
+        position = mast.resolve(object_name, session.mast, resolver=resolver)
+        where = object_name
+    else:
+        position, where = footprints.position(coordinates), coordinates
+        if not isinstance(where, str):
+            where = position.to_string('hmsdms', precision=1)
+    table = mast.criteria({**check_criteria(criteria), 'coordinates': position, 'radius': radius},
+                          observations=session.mast, max_rows=conf.mast_max_rows)
+    return rank_selection(session, table, text, f'MAST images within {radius:g} of {where}',
+                          options)
+
+
+def query_criteria(session: Session, text: str | Sequence[str] | None,
+                   criteria: Mapping[str, Any] | None, options: RankOptions) -> Table:
+    """
+    Rank what MAST has that meets criteria.
+    """
+    check(text, options)
+    criteria = check_criteria(criteria)
+    if not criteria:
+        raise invalid('Give at least one criterion, such as criteria={"obs_collection": "HST"}.')
+    table = mast.criteria(criteria, observations=session.mast, max_rows=conf.mast_max_rows)
+    selection = 'MAST rows with ' + ', '.join(f'{k}={v}' for k, v in criteria.items())
+    return rank_selection(session, table, text, selection, options)
+
+
+def query_image(session: Session, results: Any, text: str | Sequence[str] | None,
+                coordinates: Any, object_name: str | None, radius: Any,
+                criteria: Mapping[str, Any] | None, options: RankOptions) -> Table:
+    """
+    Rank by likeness to example images what is given, or what MAST has.
+    """
+    asked = {'coordinates': coordinates, 'object_name': object_name, 'radius': radius,
+             'criteria': criteria}
+    if results is not None:
+        given = [name for name, value in asked.items() if value is not None]
+        if given:
+            raise invalid(f'{given[0]} is for a search in MAST, and results are given: leave out '
+                          'one of them.')
+        return rank(session, results, text, options)
+    if coordinates is None and object_name is None and radius is None and text is None:
+        if not criteria:
+            raise invalid('Say where to look for images like this one: give results, coordinates, '
+                          'object_name, text, or criteria such as {"obs_collection": "HST"}.')
+        return query_criteria(session, None, criteria, options)
+    return query_text(session, text, coordinates, object_name, radius, criteria, options)
+
+
+def rank_selection(session: Session, results: Any, text: str | Sequence[str] | None,
+                   selection: str, options: RankOptions) -> Table:
+    """
+    Rank the answer of an archive, and say in ``meta['clip']`` how it was selected.
+    """
+    ranked = rank(session, results, text, options)
+    ranked.meta['clip']['selection'] = selection
+    return ranked

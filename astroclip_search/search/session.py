@@ -1,0 +1,327 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The state of a search: model, caches, downloads, credentials and settings.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ..config import conf
+from ..images.refs import ImageRefs, parse
+
+if TYPE_CHECKING:
+    from ..embeddings.cache import Cache
+    from ..embeddings.pipeline import Pipeline
+    from ..models.encoder import Encoder
+
+__all__ = ['Session']
+
+# Two threads are not to verify the same model.
+_opening = threading.Lock()
+
+
+def _new_lock() -> None:
+    global _opening  # noqa: PLW0603 - after a fork nobody releases it
+    _opening = threading.Lock()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_new_lock)
+
+
+class Session:
+    """
+    What the verbs of a `~astroclip_search.ClipSearchClass` share from call to call.
+
+    Making one opens nothing. It works on after a fork, in parent and child. A pickle of it holds
+    its settings, and an encoder that was given, but neither the caches nor the login of ``mast``.
+
+    Parameters
+    ----------
+    model : str, optional
+        ``'default'`` for the embedded model, the path of a model bundle, or a Hugging Face id.
+        `None` stands for ``conf.model``, here as below.
+    revision : str, optional
+        Commit, tag or branch of a Hugging Face model.
+    device : {'auto', 'cpu', 'cuda'}, optional
+        Where the model runs.
+    cache_dir : path-like, optional
+        Folder of the cache, by default in astropy's cache directory.
+    mast : `astroquery.mast.ObservationsClass`, optional
+        Instance that is asked for MAST data, for example one that is logged in.
+    encoder : Encoder, optional
+        Used instead of the model: anything with its methods.
+
+    Attributes
+    ----------
+    model, revision, device, cache_dir, mast
+        As given; they may be changed at any time.
+    """
+
+    def __init__(self, *, model: str | None = None, revision: str | None = None,
+                 device: str | None = None, cache_dir: str | Path | None = None,
+                 mast: Any = None, encoder: 'Encoder | None' = None):
+        self.model, self.revision, self.device = model, revision, device
+        self.cache_dir, self.mast = cache_dir, mast
+        self._encoder = encoder
+        self._caches: dict[Path | None, Cache] = {}
+        self._named: set[str] = set()
+
+    def __enter__(self) -> 'Session':
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {'model': self.model, 'revision': self.revision, 'device': self.device,
+                'cache_dir': self.cache_dir, 'encoder': self._encoder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Session.__init__(self, **state)
+
+    def close(self) -> None:
+        """
+        Close the caches; the next call opens what it needs. Models are shared and stay open.
+        """
+        while self._caches:
+            self._caches.popitem()[1].close()
+
+    def setting(self, name: str, value: Any = None) -> Any:
+        """
+        A value that the user gave, or else what `~astroclip_search.conf` has.
+
+        Parameters
+        ----------
+        name : str
+            Name of a setting.
+        value : object, optional
+            What the user gave; `None` stands for nothing.
+
+        Returns
+        -------
+        object
+            The value.
+        """
+        return getattr(conf, name) if value is None else value
+
+    def use_model(self, model: str | None) -> None:
+        """
+        Use another model from the next call on, also in place of an encoder that was given.
+
+        Parameters
+        ----------
+        model : str or None
+            As for a new session.
+        """
+        self.model, self.revision, self._encoder = model, None, None
+
+    @property
+    def model_name(self) -> str:
+        """
+        The model that is used: as the user named it, or the name of the encoder that was given.
+        """
+        if self._encoder is not None:
+            return self._encoder.bundle.name
+        return self.setting('model', self.model)
+
+    def encoder(self) -> 'Encoder':
+        """
+        The model, which all sessions that use the same one share.
+
+        Returns
+        -------
+        Encoder
+            Its towers are opened when they are first needed.
+
+        Raises
+        ------
+        BundleError
+            If the model cannot be found, lacks a file, or a file differs from its checksum.
+        """
+        if self._encoder is not None:
+            return self._encoder
+        from ..models.bundle import open_bundle
+        from ..models.encoder import open_encoder
+
+        with _opening:
+            bundle = open_bundle(self.setting('model', self.model),
+                                 self.setting('model_revision', self.revision))
+            return open_encoder(bundle.of_variant(conf.model_variant),
+                                device=self.setting('device', self.device),
+                                n_threads=conf.n_threads)
+
+    def warm_up(self) -> None:
+        """
+        Begin to open the embedded model in a thread, while the table for a ranking is made.
+
+        Another model may have to be downloaded, which waits until it is needed. What is wrong with
+        the model is raised then, too.
+        """
+        def open_model() -> None:
+            with contextlib.suppress(Exception):
+                self.encoder().encode_text([''])
+
+        if self._encoder is None and self.model_name == 'default':
+            threading.Thread(target=open_model, name='astroclip-start').start()
+
+    def cache_path(self) -> Path:
+        """
+        The file of the cache, whether or not it exists.
+
+        Returns
+        -------
+        pathlib.Path
+            An SQLite file.
+        """
+        from astropy.config import get_cache_dir
+
+        folder = self.cache_dir or get_cache_dir('astroclip_search')
+        return Path(folder).expanduser() / 'embeddings.sqlite'
+
+    def cache(self, use: bool = True) -> 'Cache':
+        """
+        The cache on disk, or one in the memory of this session.
+
+        Parameters
+        ----------
+        use : bool
+            Whether the one on disk is wanted.
+
+        Returns
+        -------
+        Cache
+            Open.
+        """
+        from ..embeddings.cache import Cache
+
+        path = self.cache_path() if use else None
+        if path not in self._caches:
+            self._caches[path] = Cache(path)
+        self._caches[path].max_age = conf.cache_max_age * 86400
+        return self._caches[path]
+
+    def caches(self) -> 'list[Cache]':
+        """
+        The caches that there are: to look at them makes no file.
+
+        Returns
+        -------
+        list of Cache
+            That on disk, if its file exists, and those that were used.
+        """
+        if self.cache_path().exists():
+            self.cache()
+        return list(self._caches.values())
+
+    def cache_info(self) -> dict[str, Any]:
+        """
+        Where the cache is, and how much it holds, as `ClipSearchClass.cache_info` says.
+
+        Returns
+        -------
+        dict
+            Path, bytes and numbers of entries.
+        """
+        path = self.cache_path()
+        if not path.exists():
+            return {'path': str(path), 'bytes': 0, 'vectors': 0, 'thumbnails': 0, 'links': 0}
+        return {'path': str(path), 'bytes': path.stat().st_size, **self.cache().counts()}
+
+    @contextlib.contextmanager
+    def pipeline(self, encoder: 'Encoder | None', cache: 'Cache',
+                 trusted: Collection[str] = ()) -> 'Iterator[Pipeline]':
+        """
+        Downloads and embeddings of one call; all connections are closed at its end.
+
+        Parameters
+        ----------
+        encoder : Encoder or None
+            The model; `None` where only pictures are wanted.
+        cache : Cache
+            Where embeddings are kept.
+        trusted : collection of str
+            Hosts, with port, that may be on a private network for as long as the call takes.
+
+        Yields
+        ------
+        Pipeline
+            Ready to fetch.
+        """
+        from .. import __version__
+        from ..archives import mast
+        from ..embeddings.pipeline import Pipeline
+        from ..images.http import Fetcher, Limits
+
+        limits = Limits(n_connections=conf.n_connections, connect_timeout=conf.connect_timeout,
+                        timeout=conf.timeout, row_timeout=conf.row_timeout,
+                        query_timeout=conf.query_timeout, retries=conf.retries,
+                        max_bytes=conf.max_bytes)
+
+        def trusted_hosts() -> set[str]:
+            hosts = {*trusted, *conf.private_hosts}
+            # Its client takes long to load; no address of MAST has been made without it.
+            if self.mast is not None or 'astroquery.mast' in sys.modules:
+                hosts.add(urlsplit(self.address('mast:')).netloc)
+            return hosts
+
+        with Fetcher(limits, f'astroclip_search/{__version__}', trusted=trusted_hosts,
+                     headers=mast.credentials(self.mast)) as fetcher:
+            yield Pipeline(encoder, cache, fetcher, self.address, batch_size=conf.batch_size,
+                           max_pixels=conf.max_pixels, max_bytes=conf.max_bytes,
+                           thumbnail_size=conf.thumbnail_size)
+
+    def address(self, source: str | None) -> str:
+        """
+        The web address of an image.
+
+        Parameters
+        ----------
+        source : str or None
+            Reference to the image.
+
+        Returns
+        -------
+        str
+            Empty for an image that is not on a network.
+        """
+        if source and source.startswith('mast:'):
+            from ..archives.mast import download_url
+            return download_url(source, self.mast)
+        return source if source and source.startswith(('http://', 'https://')) else ''
+
+    def remember(self, refs: ImageRefs) -> None:
+        """
+        Keep in mind which local images the user has named.
+
+        Parameters
+        ----------
+        refs : ImageRefs
+            References that may be read.
+        """
+        if refs.has_files:
+            self._named.update(part for source in refs.sources if source
+                               for ref in [parse(source)] for part in (*ref.parts, ref.fallback)
+                               if parse(part).kind in ('path', 'memory'))
+
+    def is_ours(self, source: str) -> bool:
+        """
+        Whether a local image may be read for a table that names it.
+
+        Parameters
+        ----------
+        source : str
+            Reference to a file or an image in memory.
+
+        Returns
+        -------
+        bool
+            True if the user has named it in this session, or one of the caches knows it.
+        """
+        return source in self._named or any(cache.knows(source) for cache in self.caches())

@@ -1,0 +1,271 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Every kind of FITS file becomes the same picture each time, and none takes the memory.
+"""
+
+import bz2
+import gzip
+import tarfile
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.visualization import ZScaleInterval
+
+from astroclip_search.exceptions import ImageError
+from astroclip_search.images import fits as fits_module
+from astroclip_search.images.render import render
+from tests.pictures import brightest, content, refused, sky
+
+SHARED_FITS = Path(__file__).parents[2] / 'shared' / 'data' / 'fits.tar.gz'
+
+
+def test_a_fits_image_is_shown_with_its_first_row_at_the_bottom():
+    image = render(content([fits.PrimaryHDU(sky())]))
+    assert image.mode == 'RGB'
+    assert image.size == (80, 60)
+    assert brightest(image) == (20, 59 - 45)
+
+
+def test_the_science_extension_is_shown():
+    wrong = np.ones((60, 80), 'f4')
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(wrong, name='ERR'), fits.ImageHDU(wrong, name='DQ'),
+            fits.ImageHDU(sky(x=60, y=10), name='THUMB'), fits.ImageHDU(sky(), name='SCI')]
+    assert brightest(render(content(hdus))) == (20, 14)
+
+
+@pytest.mark.parametrize('name', ['ERR', 'DQ', 'DQ1', 'WHT', 'VAR_POISSON', 'CON', 'CTX', 'MASK',
+                                  'UNCERT', 'STAT'])
+def test_maps_of_errors_and_weights_are_no_pictures(name):
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(sky(x=60), name=name), fits.ImageHDU(sky())]
+    assert brightest(render(content(hdus)))[0] == 20
+    refused(content(hdus[:2]), 'no image in the FITS file', 'SKIPPED')
+
+
+def test_a_name_that_begins_like_one_of_them_is_a_picture():
+    render(content([fits.PrimaryHDU(), fits.ImageHDU(sky(), name='CONTINUUM')]))
+
+
+@pytest.mark.parametrize('lead', [(5,), (1, 3)])
+def test_the_middle_plane_of_a_cube(lead):
+    cube = np.zeros((*lead, 60, 80), 'f4')
+    cube[tuple(n // 2 for n in lead)] = sky()
+    assert brightest(render(content([fits.PrimaryHDU(cube)]))) == (20, 14)
+    compressed = [fits.PrimaryHDU(), fits.CompImageHDU(cube, quantize_level=0,
+                                                       compression_type='GZIP_1')]
+    assert brightest(render(content(compressed))) == (20, 14)
+    assert brightest(render(fits.HDUList([fits.PrimaryHDU(cube)]))) == (20, 14)
+    assert brightest(render(fits.ImageHDU(cube))) == (20, 14)
+
+
+@pytest.mark.parametrize('compression', ['RICE_1', 'GZIP_2', 'HCOMPRESS_1'])
+def test_compressed_images(compression):
+    hdu = fits.CompImageHDU(sky().astype('i4'), compression_type=compression,
+                            tile_shape=(20, 80) if compression == 'HCOMPRESS_1' else None)
+    assert brightest(render(content([fits.PrimaryHDU(), hdu]))) == (20, 14)
+
+
+@pytest.mark.parametrize('kind', ['u1', 'i2', 'u2', 'i4', 'u4', 'f4', 'f8'])
+def test_every_type_of_pixel(kind, tmp_path):
+    data = (sky() / 4 if kind == 'u1' else sky()).astype(kind)
+    file = tmp_path / 'image.fits'
+    file.write_bytes(content([fits.PrimaryHDU(data)]))
+    assert brightest(render(file)) == (20, 14)
+    # Unsigned integers are stored with an offset; scaling must not turn them over.
+    np.testing.assert_array_equal(render(file), render(file.read_bytes()))
+
+
+def test_blank_integer_pixels_are_no_signal():
+    data = sky().astype('i2')
+    data[:, 60:] = -32768
+    hdu = fits.PrimaryHDU(data)
+    hdu.header['BLANK'] = -32768
+    image = np.asarray(render(content([hdu])))
+    assert image[:, 60:].max() == 0
+    assert image[:, :60].max() == 255
+
+
+def test_a_border_of_nan_is_black_and_does_not_move_the_levels():
+    data = np.full((100, 120), np.nan, 'f4')
+    data[20:80, 20:100] = sky()
+    image = np.asarray(render(content([fits.PrimaryHDU(data)])))
+    assert image[:20].max() == 0
+    np.testing.assert_array_equal(image[20:80, 20:100], render(content([fits.PrimaryHDU(sky())])))
+
+
+def test_infinite_and_huge_values_are_left_out():
+    data = sky().astype('f8')
+    data[0, 0], data[0, 1], data[0, 2] = np.inf, -np.inf, 1e300
+    assert brightest(render(content([fits.PrimaryHDU(data)]))) == (20, 14)
+    assert render(np.array([[3e38, -3e38] * 8] * 8, 'f4')).size == (16, 8)
+
+
+@pytest.mark.parametrize(('data', 'match'), [
+    (np.full((50, 50), np.nan), 'no finite pixels'), (np.full((50, 50), 7.5), 'the same value'),
+    (np.zeros((50, 50), 'i2'), 'the same value')])
+def test_images_without_content(data, match):
+    refused(content([fits.PrimaryHDU(data)]), match, 'NO_IMAGE')
+    refused(data, match, 'NO_IMAGE')
+
+
+def test_a_few_bright_pixels_are_seen():
+    """
+    More than 99.7 % of a mostly empty frame has one value.
+    """
+    data = np.zeros((100, 100), 'f4')
+    data[50, 30] = 1
+    assert brightest(render(data)) == (30, 49)
+
+
+def test_a_table_is_no_picture():
+    table = fits.BinTableHDU.from_columns([fits.Column('flux', 'E', array=np.arange(100))])
+    refused(content([fits.PrimaryHDU(), table]), 'no image in the FITS file', 'SKIPPED')
+    refused(content([fits.PrimaryHDU(np.zeros((2, 4000)))]), 'no image', 'SKIPPED')
+    refused(content([fits.PrimaryHDU(np.zeros(4000))]), 'no image', 'SKIPPED')
+
+
+@pytest.mark.parametrize('size', [40, 2879, 2880, 5000])
+def test_a_fits_file_that_was_cut(size, tmp_path):
+    data = content([fits.PrimaryHDU(sky())])[:size]
+    refused(data, 'damaged FITS file')
+    (tmp_path / 'cut.fits').write_bytes(data)
+    refused(tmp_path / 'cut.fits', 'damaged FITS file')
+
+
+def test_a_fits_header_of_nonsense():
+    data = content([fits.PrimaryHDU(sky())])
+    refused(data.replace(b'NAXIS1  =                   80', b'NAXIS1  =           8000000000'),
+            'damaged FITS')
+    refused(b'SIMPLE  =' + bytes(range(256)) * 30, 'damaged FITS|no image in')
+
+
+def test_a_header_with_a_fault_that_astropy_warns_about_is_no_reason_to_refuse():
+    data = content([fits.PrimaryHDU(sky())])
+    assert brightest(render(data.replace(b'EXTEND  =                    T',
+                                         b"OBSERVER= 'no end             "))) == (20, 14)
+
+
+@pytest.mark.parametrize(('compress', 'suffix'), [(gzip.compress, 'gz'), (bz2.compress, 'bz2')])
+def test_compressed_files(compress, suffix, tmp_path):
+    data = compress(content([fits.PrimaryHDU(sky())]))
+    assert brightest(render(data)) == (20, 14)
+    (tmp_path / f'a.fits.{suffix}').write_bytes(data)
+    assert brightest(render(tmp_path / f'a.fits.{suffix}')) == (20, 14)
+    refused(data[:-200], 'damaged compressed file')
+    refused(data[:12] + bytes(100), 'damaged compressed file')
+
+
+@pytest.mark.parametrize('compress', [gzip.compress, bz2.compress])
+def test_a_compressed_bomb_is_not_unpacked(compress):
+    bomb = compress(b'SIMPLE  =' + bytes(20_000_000))
+    tracemalloc.start()
+    refused(bomb, r'larger than 1000000 bytes \(conf.max_bytes\)', max_bytes=1_000_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000
+
+
+def test_a_bomb_of_compressed_tiles_is_not_unpacked():
+    hdu = fits.CompImageHDU(np.zeros((2000, 2000), 'i2'), tile_shape=(100, 2000))
+    data = content([fits.PrimaryHDU(), hdu])
+    assert len(data) < 100_000
+    refused(data, '2000 x 2000 pixels is larger than 1000000', max_pixels=1_000_000)
+    cube = fits.CompImageHDU(np.zeros((400, 100, 100), 'i2'), tile_shape=(400, 100, 100))
+    refused(content([fits.PrimaryHDU(), cube]), 'larger than 1000000', max_pixels=1_000_000)
+
+
+def test_large_files_are_read_at_low_resolution(tmp_path):
+    data = np.tile(sky(400, 400), (5, 5))
+    file = tmp_path / 'large.fits'
+    file.write_bytes(content([fits.PrimaryHDU(data)]))
+    assert render(file, side=500).size == (500, 500)
+    assert render(np.tile(sky(10, 5000), (2, 10)), side=100).size[0] < 50_000
+
+
+@pytest.mark.skipif(not SHARED_FITS.exists(), reason='the development data are not here')
+def test_real_fits_images():
+    """
+    Two dozen instruments: each is a picture, but for tables of spectra, light curves and cutouts.
+    """
+    outcomes = {}
+    with tarfile.open(SHARED_FITS) as members:
+        for member in members:
+            if member.name.endswith(('.fits', '.fits.bz2')):
+                data = members.extractfile(member).read()
+                name = Path(member.name).name
+                try:
+                    outcomes[name] = np.asarray(render(data)).std()
+                except ImageError as error:
+                    outcomes[name] = f'{error.status}: {error.reason}'
+    pictures = [value for value in outcomes.values() if not isinstance(value, str)]
+    assert len(pictures) >= 20
+    assert min(pictures) > 5, outcomes  # of 255: something is to be seen
+    assert {name for name, value in outcomes.items() if isinstance(value, str)} == {
+        'wright_eastmann_2014_tau_ceti.fits', 'kplr010666592-2009131110544_slc.fits',
+        'hlsp_tess-data-alerts_tess_phot_00025155310-s01_tess_v1_lc.fits',
+        'tess-s0001-4-3_107.27_-70.0_5x5_astrocut.fits'}, outcomes
+
+
+def test_the_first_of_two_chips_is_shown():
+    hdus = [fits.PrimaryHDU()]
+    for version in (1, 2):
+        hdus += [fits.ImageHDU(sky(x=20 * version), name='SCI', ver=version),
+                 fits.ImageHDU(sky(), name='ERR', ver=version)]
+    assert brightest(render(content(hdus))) == (20, 14)
+
+
+def test_three_planes_are_a_cube_and_no_colours():
+    data = np.stack([sky(x=10), sky(x=40), sky(x=70)])
+    image = render(content([fits.PrimaryHDU(data)]))
+    assert brightest(image) == (40, 14)
+    assert np.ptp(np.asarray(image, int), axis=-1).max() == 0
+
+
+@pytest.mark.parametrize('kind', ['u2', 'f4'])
+def test_of_a_large_image_little_more_is_read_than_is_kept(kind, tmp_path):
+    """
+    Scaled numbers have no memory map, nor has what was downloaded: their rows are read one by one.
+    """
+    data = sky(2000, 2000, x=500, y=1500).astype(kind)
+    path = tmp_path / 'large.fits'
+    path.write_bytes(content([fits.PrimaryHDU(data)]))
+    expected = np.asarray(render(data[::10, ::10]))
+    for source in (path, path.read_bytes()):
+        render(source, side=200)
+        tracemalloc.start()
+        try:
+            image = render(source, side=200)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        np.testing.assert_array_equal(image, expected)
+        assert peak < data.nbytes / 4
+
+
+def test_the_levels_are_those_of_all_pixels_in_twice_the_digits():
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        values = (1e3 * rng.pareto(1.1, int(rng.integers(20, 4000)))).astype('f4')
+        values[rng.random(values.size) < 0.1 * (i % 2)] = np.nan
+        known = values[np.isfinite(values)].astype(float)
+        low, high = fits_module.limits(values.reshape(1, -1))
+        assert low == ZScaleInterval().get_limits(known)[0]
+        assert high == np.percentile(known, 99.7)
+    for size in range(16, 216):
+        values = rng.normal(size=size).astype('f4')
+        low, high = fits_module.limits(values.reshape(1, -1))
+        assert high == np.percentile(values.astype(float), 99.7) == percentile(values)
+
+
+def percentile(values):
+    """
+    The 99.7th percentile between the two values next to it, in twice the digits.
+    """
+    values = np.sort(values).astype(float)
+    place = (len(values) - 1) * (99.7 / 100)
+    below, above = values[int(place)], values[int(np.ceil(place))]
+    share = place - int(place)
+    return (below + (above - below) * share if share < 0.5 else
+            above - (above - below) * (1 - share))

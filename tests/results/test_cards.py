@@ -1,0 +1,398 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Thumbnails as HTML: complete, self-contained, and harmless whatever an archive sends.
+"""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.table import MaskedColumn, Table
+
+from astroclip_search import ClipSearch
+from astroclip_search.exceptions import UnreadImagesWarning
+from astroclip_search.results.cards import Card, cards, doubt, heading, odds, unseen
+from astroclip_search.results.gallery import Gallery
+from tests.colours import ColourEncoder, content, picture
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror="alert(2)"> \' & </title>'
+
+
+class Page(HTMLParser):
+    """What a browser would make of it."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.text, self.n_cards = [], [], '', 0
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        self.n_cards += tag == 'article'
+
+    def handle_data(self, data):
+        self.text += data
+
+    def values(self, name):
+        return [value for attribute, value in self.attributes if attribute == name]
+
+
+def card(**changes):
+    values = {'rank': 1, 'name': 'M 8', 'instrument': 'HST · ACS', 'score': 1.0, 'jpeg': b'jpeg'}
+    return Card(**(values | changes))
+
+
+@pytest.fixture
+def ranked(tmp_path):
+    for colour in ('red', 'blue'):
+        (tmp_path / f'{colour}.png').write_bytes(content(colour))
+    (tmp_path / 'broken.png').write_bytes(b'broken')
+    table = Table({'image': ['blue.png', 'red.png', 'broken.png'],
+                   'target_name': ['Blue', 'C/2020 F3', 'Broken'],
+                   'obs_title': ['A title', HOSTILE, ''],
+                   'instrument_name': MaskedColumn(['ACS', '', 'x'], mask=[0, 1, 0])})
+    search = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')
+    with pytest.warns(UnreadImagesWarning):
+        return search, search.rank(table, 'red', by='image', image_dir=tmp_path)
+
+
+def test_gallery_of_a_ranked_table(ranked):
+    search, table = ranked
+    gallery = search.gallery(table)
+    assert repr(gallery) == "<Gallery of 3 images: 'red'>"
+    first, second, third = gallery.cards
+    assert (first.rank, first.name, first.scores) == (1, 'C/2020 F3', ('score 1.00',))
+    assert (second.instrument, second.details) == ('ACS', 'A title')
+    assert first.jpeg.startswith(b'\xff\xd8')
+    assert (third.rank, third.jpeg) == (None, None)
+    assert third.status.startswith('ERROR: neither a JPEG')
+    assert gallery.note.startswith('2 of 3 rows ranked by colours (20')
+    page = Page(gallery._repr_html_())
+    assert page.tags.count('img') == page.n_cards == 2
+    assert '1 row has no picture' in page.text
+    assert 'ERROR: neither a JPEG' in page.text
+    assert '(1: Broken)' in page.text
+
+
+def test_rows_behind_those_that_are_shown_say_why_they_have_no_picture(ranked):
+    search, table = ranked
+    page = Page(search.gallery(table, n=1)._repr_html_())
+    assert page.n_cards == 1
+    assert 'ERROR: neither a JPEG' in page.text
+
+
+def test_what_ranking_has_given_up_is_not_drawn(ranked):
+    search, table = ranked
+    table['clip_status'] = ['SKIPPED', 'OK', 'ERROR']
+    table['clip_message'] = ['a spectrum', 'nearly the same picture as rank 1', '']
+    first, second, _ = search.gallery(table).cards
+    assert (first.jpeg, first.status) == (None, 'SKIPPED: a spectrum')
+    assert second.status in Page(Gallery([second])._repr_html_()).text
+
+
+def test_picture_that_is_gone_says_so(ranked, tmp_path):
+    search, table = ranked
+    (tmp_path / 'red.png').unlink()
+    again = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'other')
+    first = again.gallery(table).cards[0]
+    assert first.jpeg is None
+    page = Page(Gallery([first])._repr_html_())
+    assert page.n_cards == 1  # it keeps its rank
+    assert 'ERROR: a file of an earlier ranking that this session has not read' in page.text
+    first = search.gallery(table).cards[0]
+    assert first.jpeg is None
+    assert first.status.startswith('ERROR: cannot read the file')
+
+
+@pytest.mark.parametrize(('n', 'shown'), [(0, 0), (1, 1), (2, 2), (99, 3)])
+def test_number_of_cards(ranked, n, shown):
+    search, table = ranked
+    assert len(search.gallery(table, n)) == shown
+
+
+def test_nothing_of_an_archive_becomes_markup(ranked, tmp_path):
+    search, table = ranked
+    table['target_name'] = [HOSTILE] * 3
+    table['clip_message'] = [HOSTILE] * 3
+    table.meta['clip']['query'] = [HOSTILE]
+    table.meta['clip']['model'] = HOSTILE
+    gallery = search.gallery(table)
+    for html in (gallery._repr_html_(), gallery.write(tmp_path / 'g.html').read_text('utf-8')):
+        page = Page(html)
+        assert not {'script', 'a', 'iframe', 'link', 'object'} & set(page.tags)
+        assert page.tags.count('img') == 2
+        assert not [name for name, _ in page.attributes if name.startswith('on')]
+        assert HOSTILE in page.text
+
+
+def test_no_resource_from_outside(ranked, tmp_path):
+    search, table = ranked
+    table['s_ra'], table['s_dec'] = [10.0] * 3, [-5.0] * 3
+    html = search.gallery(table).write(tmp_path / 'g.html').read_text('utf-8')
+    assert html.startswith('<!doctype html>')
+    sources = Page(html).values('src')
+    assert len(sources) == 2
+    assert not {'script', 'link', 'iframe', 'object'} & set(Page(html).tags)
+    for source in sources:
+        assert base64.b64decode(source.removeprefix('data:image/jpeg;base64,'),
+                                validate=True).startswith(b'\xff\xd8')
+    assert 'url(' not in html
+    assert '@import' not in html
+
+
+@pytest.mark.parametrize(('link', 'taken'), [
+    ('https://a.example/?a=1&b="x"', True), ('http://a.example/', True),
+    ('javascript:alert(1)', False), (' javascript:alert(1)', False), ('data:text/html,x', False),
+    ('file:///etc/passwd', False), ('', False), ('//a.example', False), ('https://[', False)])
+def test_links(link, taken):
+    made = cards(Table({'a': [1]}), [b'jpeg'], [link])
+    page = Page(Gallery(made)._repr_html_())
+    assert page.values('href') == [link] * taken
+    assert ('rel', 'noopener noreferrer') in page.attributes or not taken
+    assert ('image at a.example' in page.text) == taken
+
+
+def test_hostile_source_is_no_link(tmp_path):
+    search = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path)
+    table = Table({'clip_source': ['javascript:alert(1)', 'file:///etc/passwd', '', 'sha256:00']})
+    for made in search.gallery(table).cards:
+        assert (made.jpeg, made.link) == (None, '')
+
+
+def test_table_that_is_not_ranked(tmp_path):
+    (tmp_path / 'red.png').write_bytes(content('red'))
+    search = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')
+    gallery = search.gallery(tmp_path / 'red.png')
+    only, = gallery.cards
+    assert (only.rank, only.name, only.scores, gallery.title) == (None, 'red.png', (), '')
+    assert only.jpeg
+    assert not (tmp_path / 'cache').exists()
+
+
+def test_thumbnails_come_from_the_cache(ranked, tmp_path):
+    search, table = ranked
+    for colour in ('red', 'blue'):
+        (tmp_path / f'{colour}.png').rename(tmp_path / f'{colour}.gone')
+        (tmp_path / f'{colour}.gone').rename(tmp_path / f'{colour}.png')  # the same file again
+    again = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')
+    assert [made.jpeg for made in again.gallery(table).cards] == [
+        made.jpeg for made in search.gallery(table).cards]
+
+
+@pytest.mark.parametrize(('columns', 'name'), [
+    ({'target_name': ['67P/Churyumov']}, '67P/Churyumov'),
+    ({'filename': ['/a/b/c.fits']}, 'c.fits'),
+    ({'target_name': ['']}, 'row 1'), ({'flux': [1.0]}, 'row 1'), ({'obsid': [5]}, '5'),
+    ({'target': [b'bytes']}, 'bytes'), ({'target': [None]}, 'row 1'),
+    ({'index': np.array([3])}, '3'), ({'target': MaskedColumn(['x'], mask=[True])}, 'row 1')])
+def test_names(columns, name):
+    only, = cards(Table(columns), [None], [''])
+    assert only.name == name
+
+
+def test_mixin_columns():
+    only, = cards(Table({'target': SkyCoord([1], [2], unit='deg')}), [None], [''])
+    assert 'SkyCoord' in only.name
+
+
+def test_long_details_are_cut():
+    only, = cards(Table({'obs_title': ['x' * 1000]}), [None], [''])
+    assert len(only.details) == 300
+
+
+def test_false_alarm_is_shown():
+    table = Table({'clip_score': np.float32([1.5]), 'clip_false_alarm': np.float32([0.0123])})
+    made, = cards(table, [b'jpeg'], [''])
+    assert made.scores == ('score 1.50', 'false alarm 1 in 81')
+    assert '1 in 81 unrelated images scores this high' in Page(Gallery([made])._repr_html_()).text
+
+
+@pytest.mark.parametrize(('rate', 'said'), [
+    (0.0005, '1 in 2,000 unrelated images scores'), (0.00016, '1 in 6,200 '), (0.0123, '1 in 81 '),
+    (0.4, '1 in 2 '), (0.5, '1 in 2 '), (0.55, '1 in 2 '),
+    (0.56, '6 in 10 unrelated images score '), (0.94, '9 in 10 '), (0.96, 'nearly all '),
+    (1.0, 'nearly all '), (0.0, '1 in 1,000,000,000 ')])
+def test_false_alarm_in_words(rate, said):
+    assert odds(rate).startswith(said)
+
+
+def bars(*made):
+    return Page(Gallery(made)._repr_html_()).values('style')
+
+
+def test_score_bar():
+    """Full at five standard deviations, or at the best score."""
+    weak, strong = card(score=2.5, false_alarm=0.01), card(score=10.0, false_alarm=0.001)
+    assert bars(weak) == ['width:50%']
+    assert bars(weak, strong, card(score=-1.0)) == ['width:25%', 'width:100%', 'width:0%']
+    # Cosines of a model without reference images are small.
+    assert bars(card(score=0.2), card(score=0.1)) == ['width:100%', 'width:50%']
+    assert bars(card(score=None)) == []
+
+
+def test_position():
+    table = Table({'s_ra': [83.82208, 0.0], 's_dec': [-5.39111, np.nan]})
+    first, second = cards(table, [b'jpeg'] * 2, [''] * 2)
+    page = Page(Gallery([first])._repr_html_())
+    assert '05h35m17.3s -05d23m28.0s' in page.text
+    assert '83.82208 -5.39111' in page.text
+    assert page.values('href') == [
+        'https://aladin.cds.unistra.fr/AladinLite/?target=83.82208%20-5.39111&fov=0.1']
+    assert (second.ra, second.dec) == (None, None)
+
+
+def test_rows_without_picture_are_listed_by_reason():
+    others = [(f'T{i}', 'NO_IMAGE: none') for i in range(1000)] + [('<b>', 'ERROR: <i>')]
+    html = Gallery([card()], others=others)._repr_html_()
+    page = Page(html)
+    assert '1,001 rows have no picture' in page.text
+    assert 'NO_IMAGE: none (1,000: T0, T1, T2, T3, T4 and 995 more)' in page.text
+    assert 'ERROR: <i> (1: <b>)' in page.text
+    many = [(f'T{i}', f'ERROR: {i}') for i in range(50)]
+    assert 'and 30 more reasons' in Page(Gallery([], others=many)._repr_html_()).text
+
+
+def test_unseen():
+    assert unseen(Table({'a': [1]})) == []
+    table = Table({'target': ['A', 'B'], 'clip_status': ['OK', 'DENIED'],
+                   'clip_message': ['', 'HTTP 401']})
+    assert unseen(table) == [('B', 'DENIED: HTTP 401')]
+
+
+@pytest.mark.parametrize(('provenance', 'doubted'), [
+    ({'chance': 0.77}, True), ({'chance': 0.5}, False), ({'chance': None}, False), ({}, False),
+    (None, False), ({'chance': 'x'}, False), ({'chance': float('nan')}, False)])
+def test_doubt(provenance, doubted):
+    said = doubt(provenance)
+    assert said.startswith('Nothing stands out') == doubted
+    assert (said in Page(Gallery([card()], doubt=said)._repr_html_()).text)
+
+
+def test_every_picture_is_described_and_enlarged_by_its_own_button():
+    page = Page(Gallery([card(), card(rank=None, name='"M" 9', instrument='')])._repr_html_())
+    assert page.values('alt') == ['Rank 1: M 8, HST · ACS', '"M" 9']
+    assert page.values('aria-label') == ['Enlarge Rank 1: M 8', 'Enlarge "M" 9']
+    opened = [value for value in page.values('id') if value.endswith('-card')]
+    assert page.values('popovertarget') == opened
+    assert len(set(opened)) == 2
+
+
+def labels(html):
+    """What can be pressed in each card, and the button that it stands for."""
+    return [re.findall(r'<label class="(\w+)" for="[\w-]+-(\d+)" title="([^"]*)"', card)
+            for card in re.findall('<article.*?</article>', html)]
+
+
+def test_cards_lead_to_those_beside_them():
+    html = Gallery([card(), card(rank=2, name='<M> "9"', jpeg=None, status='DENIED: HTTP 401'),
+                    card(rank=None, name='M 10')])._repr_html_()
+    same, second = 'Enlarge or close', 'Rank 2: &lt;M&gt; &quot;9&quot;'
+    assert labels(html) == [
+        [('picture', '0', same), ('close', '0', 'Rank 1: M 8'), ('next', '1', second)],
+        [('picture', '1', same), ('previous', '0', 'Rank 1: M 8'), ('close', '1', second),
+         ('next', '2', 'M 10')],
+        [('picture', '2', same), ('previous', '1', second), ('close', '2', 'M 10')]]
+    assert labels(Gallery([card()])._repr_html_()) == [
+        [('picture', '0', same), ('close', '0', 'Rank 1: M 8')]]
+    page = Page(html)
+    buttons = [card.removesuffix('-card') for card in page.values('popovertarget')]
+    assert set(page.values('for')) == set(buttons) <= set(page.values('id'))
+
+
+def test_no_button_is_within_a_card():
+    """From one that opens the card around it, Firefox looks for the next focus without end."""
+    html = Gallery([card(), card(rank=2)])._repr_html_()
+    assert html.count('<button') == 2
+    assert not any('<button' in card for card in re.findall('<article.*?</article>', html))
+
+
+def test_nothing_is_there_to_press_without_the_style_sheet():
+    """JupyterLab takes style and popover away from what it does not trust, and keeps the rest."""
+    html = Gallery([card(), card(rank=2)])._repr_html_()
+    assert html.count('<button type="button" class="open" hidden="hidden"') == 2
+    said = re.findall('<label class="(?:previous|close|next)"[^>]*>([^<]*)', html)
+    assert said == [''] * 4
+
+
+@pytest.mark.parametrize(('sizes', 'frame'), [
+    ([(192, 128)], 384), ([(100, 256), (192, 192)], 512), ([(40, 40)], 256), ([(2000, 10)], 600),
+    ([], 256)])
+def test_enlarged_pictures_are_at_most_twice_as_large_as_they_are(sizes, frame):
+    made = [card(jpeg=None), card(jpeg=b'broken')]
+    for size in sizes:
+        stream = io.BytesIO()
+        picture('red', size).save(stream, 'JPEG')
+        made.append(card(jpeg=stream.getvalue()))
+    assert f'{{--frame:{frame}px}}' in Gallery(made)._repr_html_()
+
+
+def test_two_galleries_on_one_page_do_not_share_ids():
+    gallery = Gallery([card()])
+    first, second = (Page(gallery._repr_html_()).values('id') for _ in range(2))
+    assert not set(first) & set(second)
+
+
+def test_notebook_gets_text_and_html():
+    bundle = Gallery([card()], title='x')._repr_mimebundle_(include=None, exclude=None)
+    assert bundle['text/plain'] == "<Gallery of 1 images: 'x'>"
+    assert Page(bundle['text/html']).n_cards == 1
+
+
+def test_files_are_the_same_every_time(tmp_path):
+    gallery = Gallery([card()])
+    assert (gallery.write(tmp_path / 'a.html').read_bytes()
+            == gallery.write(tmp_path / 'b.html').read_bytes())
+
+
+def test_style_is_for_the_gallery_alone():
+    """A rule without the id would change the notebook around it."""
+    html = Gallery([card()])._repr_html_()
+    name = Page(html).values('id')[0]
+    style = html[html.index('<style>') + 7:html.index('</style>')]
+    assert '.astroclip' not in style
+    selectors = re.findall(r'(?:^|})\s*([^{}@]+){', re.sub(r'@media[^{]*{', '}', style))
+    assert len(selectors) > 30
+    assert all(selector.startswith(f'#{name}') for selector in selectors)
+
+
+@pytest.mark.parametrize(('provenance', 'expected'), [
+    (None, ('', '')), ('text', ('', '')), ({}, ('', '? of ? rows ranked by ? (?)')),
+    ({'query': 5, 'n_rows': None, 'date': 20261121},
+     ('5', '? of None rows ranked by ? (20261121)')),
+    ({'query': ['a', 'b'], 'n_rows': 2, 'n_ranked': 1, 'model': 'm', 'date': '2026-11-21T00:00'},
+     ('a + b', '1 of 2 rows ranked by m (2026-11-21)')),
+    ({'query': ['a'], 'like': ['x', 'y']}, ('a + like 2 images', '? of ? rows ranked by ? (?)')),
+    ({'query': [], 'like': ['x']}, ('like 1 image', '? of ? rows ranked by ? (?)')),
+    ({'query': ['a'], 'like': 5}, ('a', '? of ? rows ranked by ? (?)'))])
+def test_heading(provenance, expected):
+    assert heading(provenance) == expected
+
+
+def test_missing_image_shows_its_status():
+    page = Page(Gallery([card(jpeg=None, status='DENIED: HTTP 401')])._repr_html_())
+    assert 'img' not in page.tags
+    assert 'DENIED: HTTP 401' in page.text
+
+
+def test_write(tmp_path, monkeypatch):
+    gallery = Gallery([card(name='naïve 螺旋')], title='Größe', note='n')
+    path = tmp_path / 'gallery.html'
+    path.write_text('old')
+    assert gallery.write(str(path)) == path
+    page = Page(path.read_text(encoding='utf-8'))
+    assert 'naïve 螺旋' in page.text
+    assert 'Größe' in page.text
+    assert ('charset', 'utf-8') in page.attributes
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert gallery.write('~/home.html') == Path(tmp_path, 'home.html')
+
+
+def test_empty_gallery():
+    assert Page(Gallery([])._repr_html_()).n_cards == 0
