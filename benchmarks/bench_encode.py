@@ -22,8 +22,8 @@ class Encode:
     images = BATCH * BATCHES
 
     def setup(self):
-        from astroclip_search.bundle import open_bundle
-        from astroclip_search.encoder import open_encoder
+        from astroclip_search.models.bundle import open_bundle
+        from astroclip_search.models.encoder import open_encoder
 
         bundle = open_bundle('default')
         self.encoder = open_encoder(bundle, device=setting.device, n_threads=setting.threads)

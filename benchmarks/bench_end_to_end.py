@@ -4,7 +4,7 @@ A whole ``rank`` of previews from slow archives, beside its slowest stage alone.
 
 The stages overlap, so the whole should take little longer than the longest of them: fetching with
 as many connections, decoding on all cores, embedding. It cannot take less than all processor time
-divided by the number of cores, which is said as well; so is what the rows' words add.
+divided by the number of cores, which is printed as well; so is what the rows' metadata add.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class EndToEnd:
         from astropy.table import Table
 
         from astroclip_search import ClipSearch, conf
-        from astroclip_search.archives import open_results
+        from astroclip_search.archives.open import open_results
 
         self.stack = contextlib.ExitStack()
         self.urls = self.stack.enter_context(
@@ -54,8 +54,8 @@ class EndToEnd:
         self.search = ClipSearch(cache_dir=self.stack.enter_context(
             tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         self.conf = conf
-        self.encoder = self.search._encoder()
-        self.words = list(dict.fromkeys(open_results(self.table)[1].words))
+        self.encoder = self.search.session.encoder()
+        self.metadata = list(dict.fromkeys(open_results(self.table)[1].metadata))
         # What the later stages start from; it also opens the sessions and the connections.
         self.contents = self.time_fetch()
         self.pixels = np.stack(self.time_decode())
@@ -71,7 +71,7 @@ class EndToEnd:
         assert table.meta['clip']['n_ranked'] == COUNT, table.meta['clip']
 
     def time_fetch(self):
-        from astroclip_search.previews import Fetcher, Limits
+        from astroclip_search.images.http import Fetcher, Limits
 
         with (Fetcher(Limits(n_connections=N_CONNECTIONS), trusted=self.hosts) as fetcher,
               ThreadPoolExecutor(N_HOSTS * N_CONNECTIONS) as workers):
@@ -82,16 +82,16 @@ class EndToEnd:
             return list(workers.map(fetch, self.urls))
 
     def time_decode(self):
-        from astroclip_search import pixels
+        from astroclip_search.images import preprocess, render
 
         preprocessing = self.encoder.bundle.preprocessing
         thumbnail = self.conf.thumbnail_size
-        side = max(pixels.sides(preprocessing)[1], 3 * thumbnail // 4)
+        side = max(preprocess.sides(preprocessing)[1], 3 * thumbnail // 4)
 
         def decode(content):
-            image = pixels.render(content, side=side)
-            pixels.thumbnail(image, thumbnail)
-            return pixels.resize(image, preprocessing)
+            image = render.render(content, side=side)
+            preprocess.thumbnail(image, thumbnail)
+            return preprocess.resize(image, preprocessing)
 
         with ThreadPoolExecutor(os.cpu_count()) as workers:
             return list(workers.map(decode, self.contents))
@@ -101,7 +101,7 @@ class EndToEnd:
         for start in range(0, COUNT, batch):
             self.encoder.encode_images(self.pixels[start:start + batch])
 
-    def time_with_words(self):
+    def time_with_metadata(self):
         self.time_rank('both')
 
 
@@ -119,7 +119,7 @@ def compare_end_to_end(repeats: int) -> list[Comparison]:
     for bench in (EndToEndSmall(), EndToEnd()):
         bench.setup()
         try:
-            whole, stages = ('rank', 'with_words'), ('fetch', 'decode', 'embed')
+            whole, stages = ('rank', 'with_metadata'), ('fetch', 'decode', 'embed')
             times = {name: [] for name in whole + stages}
             busy = {name: [] for name in whole}
             for _ in range(repeats):
@@ -133,12 +133,12 @@ def compare_end_to_end(repeats: int) -> list[Comparison]:
         alone = {stage: statistics.median(times[stage]) for stage in stages}
         slowest = max(alone, key=alone.get)
         stages = ', '.join(f'{stage} {value:.2f} s' for stage, value in alone.items())
-        with_words = statistics.median(times['with_words'])
+        with_metadata = statistics.median(times['with_metadata'])
         limit = statistics.median(busy['rank']) / os.cpu_count()
         found.append(Comparison(
             f'rank {COUNT} previews of {bench.size} px, {1000 * LATENCY:.0f} ms away, from '
             f'{N_HOSTS} hosts', times['rank'], f'{slowest} alone', times[slowest], bound=1.15,
             notes=[f'alone: {stages}; sum {sum(alone.values()):.2f} s',
                    f'processor time of the whole / {os.cpu_count()} cores: {limit:.2f} s',
-                   f'with the words of {len(bench.words)} targets: {with_words:.2f} s']))
+                   f'with the metadata of {len(bench.metadata)} targets: {with_metadata:.2f} s']))
     return found

@@ -42,7 +42,7 @@ class Fits:
 
         from astroclip_search import ClipSearch, conf
 
-        preprocessing = ClipSearch._encoder().bundle.preprocessing
+        preprocessing = ClipSearch.session.encoder().bundle.preprocessing
         self.side = max(2 * max(preprocessing.size), conf.thumbnail_size)
         self.step = SIDE // self.side
         self.preprocessing = preprocessing
@@ -57,15 +57,15 @@ class Fits:
         self.folder.cleanup()
 
     def time_pixels(self):
-        from astroclip_search import pixels
+        from astroclip_search.images import preprocess, render
 
-        return pixels.resize(pixels.render(self.path, side=self.side), self.preprocessing)
+        return preprocess.resize(render.render(self.path, side=self.side), self.preprocessing)
 
     def time_picture(self):
         """Draw it as large as it is shown, not as the model sees it."""
-        from astroclip_search import pixels
+        from astroclip_search.images import render
 
-        return pixels.render(self.path, side=512)
+        return render.render(self.path, side=512)
 
     def time_strided(self):
         pixels = np.memmap(self.path, '>f4', 'r', self.offset, (SIDE, SIDE))

@@ -2,8 +2,8 @@
 """
 A large answer of MAST of which few rows are embedded: what all but fetching and embedding costs.
 
-Nothing can be fetched, and what could be embedded is in the store, so what is left is the overhead:
-finding the image of each row, the words, scores, groups, near-duplicates, and the table.
+Nothing can be fetched, and what could be embedded is in the cache, so what is left is the overhead:
+finding the image and the metadata of each row, scores, groups, near-duplicates, and the table.
 """
 
 import tempfile
@@ -28,39 +28,35 @@ class Overhead:
 
     def setup(self):
         from astroclip_search import ClipSearch
-        from astroclip_search.archives import open_results
-        from astroclip_search.embeddings import image_space, words_space
-        from astroclip_search.store import Store
+        from astroclip_search.archives.open import open_results
+        from astroclip_search.embeddings.pipeline import image_space, metadata_space
 
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.table = observations(COUNT)
-        encoder = ClipSearch(cache_dir=self.folder.name)._encoder()
-        references = open_results(self.table)[1]
+        refs = open_results(self.table)[1]
         rng = np.random.default_rng(3)
-        store = Store(f'{self.folder.name}/embeddings.sqlite')
-        for space, keys, d in (
-                (image_space(encoder), references.sources[::COUNT // EMBEDDED],
-                 encoder.encode_text(['x']).shape[1]),
-                (words_space(encoder), list(dict.fromkeys(references.words)),
-                 encoder.encode_words(['x']).shape[1])):
-            store.put(space, keys, rng.normal(size=(len(keys), d)).astype(np.float32))
-        store.close()
+        with ClipSearch(cache_dir=self.folder.name) as search:
+            encoder, cache = search.session.encoder(), search.session.cache()
+            for space, keys, d in (
+                    (image_space(encoder), refs.sources[::COUNT // EMBEDDED],
+                     encoder.encode_text(['x']).shape[1]),
+                    (metadata_space(encoder), list(dict.fromkeys(refs.metadata)),
+                     encoder.encode_metadata(['x']).shape[1])):
+                cache.put(space, keys, rng.normal(size=(len(keys), d)).astype(np.float32))
 
     def teardown(self):
         self.folder.cleanup()
 
     def time_rank(self, **options):
-        """From a fresh instance, which reads the store from disk, as in a new process."""
+        """From a fresh instance, which reads the cache from disk, as in a new process."""
         from astroquery.exceptions import LargeQueryWarning
 
         from astroclip_search import ClipSearch
-        from astroclip_search.archives.readings import forget
+        from astroclip_search.exceptions import NothingStandsOutWarning
 
-        search = ClipSearch(cache_dir=self.folder.name)
-        forget()
-        with warnings.catch_warnings():
+        with ClipSearch(cache_dir=self.folder.name) as search, warnings.catch_warnings():
             warnings.simplefilter('ignore', LargeQueryWarning)  # nothing may be downloaded
-            warnings.filterwarnings('ignore', 'Nothing stands out')  # all vectors are random
+            warnings.simplefilter('ignore', NothingStandsOutWarning)  # all vectors are random
             table = search.rank(self.table, 'spiral galaxy', max_images=0, show_progress=False,
                                 **options)
         assert (len(table), table.meta['clip']['n_ranked']) == (COUNT, EMBEDDED)

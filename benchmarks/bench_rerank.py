@@ -69,29 +69,27 @@ class Rerank:
 
     def setup(self):
         from astroclip_search import ClipSearch
-        from astroclip_search.archives import open_results
-        from astroclip_search.embeddings import image_space, words_space
-        from astroclip_search.references import image_key
-        from astroclip_search.store import Store
+        from astroclip_search.archives.open import open_results
+        from astroclip_search.embeddings.pipeline import image_space, metadata_space
+        from astroclip_search.images.refs import image_key
 
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.table = observations(COUNT)
         self.search = ClipSearch(cache_dir=self.folder.name)
-        self.encoder = self.search._encoder()
+        self.encoder = self.search.session.encoder()
         self.turn = 0
         self.query = self.encoder.encode_text([self.phrase()])[0]
-        n_words = self.encoder.encode_words([self.phrase()]).shape[1]
-        references = open_results(self.table)[1]
+        d_metadata = self.encoder.encode_metadata([self.phrase()]).shape[1]
+        refs = open_results(self.table)[1]
         rng = np.random.default_rng(2)
-        store = Store(f'{self.folder.name}/embeddings.sqlite')
-        words = list(dict.fromkeys(references.words))
         for space, keys, d in (
-                (image_space(self.encoder), [image_key(source) for source in references.sources],
-                 len(self.query)), (words_space(self.encoder), words, n_words)):
+                (image_space(self.encoder), [image_key(source) for source in refs.sources],
+                 len(self.query)),
+                (metadata_space(self.encoder), list(dict.fromkeys(refs.metadata)), d_metadata)):
             vectors = rng.normal(size=(len(keys), d)).astype(np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-            store.put(space, keys, vectors)
-        store.close()
+            self.search.session.cache().put(space, keys, vectors)
+        self.search.session.close()  # what is in memory is read from disk again
         self.matrix = rng.normal(size=(COUNT, len(self.query))).astype(np.float32)
         self.first = seconds(self.time_rank)  # reads the cache from disk
         self.values = {name: np.asarray(column) for name, column in self.rank().columns.items()
@@ -102,14 +100,15 @@ class Rerank:
         self.folder.cleanup()
 
     def phrase(self):
-        """Return a phrase that was never asked before."""
+        """Return a new phrase."""
         self.turn += 1
         return f'a spiral galaxy with {self.turn} arms'
 
     def rank(self):
+        from astroclip_search.exceptions import NothingStandsOutWarning
+
         with warnings.catch_warnings():
-            # All vectors are random.
-            warnings.filterwarnings('ignore', 'Nothing stands out')
+            warnings.simplefilter('ignore', NothingStandsOutWarning)  # all vectors are random
             return self.search.rank(self.table, self.phrase(), show_progress=False)
 
     def time_rank(self):
@@ -123,7 +122,7 @@ class Rerank:
     def time_encode(self):
         phrase = self.phrase()
         self.encoder.encode_text([phrase])
-        self.encoder.encode_words([phrase])
+        self.encoder.encode_metadata([phrase])
 
     def time_product(self):
         return np.argsort(-(self.matrix @ self.query), kind='stable')

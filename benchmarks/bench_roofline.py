@@ -122,7 +122,7 @@ def _embedded_limit() -> tuple[float, list[str]]:
     """
     Return the least seconds an image of the embedded model, and where the time goes.
     """
-    from astroclip_search.bundle import open_bundle
+    from astroclip_search.models.bundle import open_bundle
 
     bundle = open_bundle('default')
     path = bundle.onnx_file('vision', 'cpu')
@@ -134,8 +134,8 @@ def _lean(name: str, folder: Path, repeats: int) -> Comparison:
     """
     Measure a lean ViT-B/32 beside its limit.
     """
-    from astroclip_search.bundle import open_bundle
-    from astroclip_search.encoder import open_encoder
+    from astroclip_search.models.bundle import open_bundle
+    from astroclip_search.models.encoder import open_encoder
 
     batch = 8
     bundle = open_bundle(str(folder))

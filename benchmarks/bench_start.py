@@ -50,8 +50,8 @@ class Start:
 
     def setup(self):
         """Save the optimised graphs, as a cache on disk would."""
-        from astroclip_search.bundle import open_bundle
-        from astroclip_search.sessions import runtime
+        from astroclip_search.models.bundle import open_bundle
+        from astroclip_search.models.runtime import runtime
 
         bundle = open_bundle('default')
         self.files = [bundle.onnx_file(tower, 'cpu') for tower in ('vision', 'text')]
@@ -73,13 +73,13 @@ class Start:
         peer()
 
     def time_towers(self):
-        from astroclip_search.sessions import open_tower
+        from astroclip_search.models.runtime import open_tower
 
         for file in self.files:
             open_tower(file, 'cpu')
 
     def time_saved_towers(self):
-        from astroclip_search.sessions import runtime
+        from astroclip_search.models.runtime import runtime
 
         options = runtime().SessionOptions()
         options.graph_optimization_level = runtime().GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -47,9 +47,8 @@ def reranking(repeats: int) -> Comparison:
     from astropy.table import Table
 
     from astroclip_search import ClipSearch
-    from astroclip_search.embeddings import image_space
-    from astroclip_search.references import image_key
-    from astroclip_search.store import Store
+    from astroclip_search.embeddings.pipeline import image_space
+    from astroclip_search.images.refs import image_key
 
     count = 20_000
     rng = np.random.default_rng(7)
@@ -60,10 +59,10 @@ def reranking(repeats: int) -> Comparison:
         search = ClipSearch(cache_dir=folder)
         query, = search.encode_text(['spiral galaxy'])
         matrix = rng.normal(size=(count, len(query))).astype(np.float32)
-        store = Store(f'{folder}/embeddings.sqlite')
-        store.put(image_space(search._encoder()), [image_key(source) for source in sources],
-                  matrix / np.linalg.norm(matrix, axis=1, keepdims=True))
-        store.close()
+        search.session.cache().put(
+            image_space(search.session.encoder()), [image_key(source) for source in sources],
+            matrix / np.linalg.norm(matrix, axis=1, keepdims=True))
+        search.session.close()
 
         def rank():
             ranked = search.rank(table, 'spiral galaxy', show_progress=False)
@@ -80,12 +79,12 @@ def jpeg(repeats: int) -> Comparison:
     """Guard that a large preview is decoded at reduced size."""
     from PIL import Image
 
-    from astroclip_search import pixels
+    from astroclip_search.images import render
 
     from .images import previews
 
     content, = previews(1, 1600)
-    return _best('a JPEG of 1600 px to pixels', _cpu(lambda: pixels.render(content, side=192)),
+    return _best('a JPEG of 1600 px to pixels', _cpu(lambda: render.render(content, side=192)),
                  'decoding it whole', _cpu(lambda: Image.open(io.BytesIO(content)).load()),
                  0.85, repeats)
 
@@ -94,13 +93,13 @@ def fits(repeats: int) -> Comparison:
     """Guard that no more of a large FITS file is read than is shown."""
     from astropy.io import fits as files
 
-    from astroclip_search import pixels
+    from astroclip_search.images import render
 
     data = np.random.default_rng(5).normal(size=(4200, 4200)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, 'large.fits')
         files.writeto(path, data)
-        return _best('a FITS file of 4200 px to pixels', _cpu(lambda: pixels.render(path)),
+        return _best('a FITS file of 4200 px to pixels', _cpu(lambda: render.render(path)),
                      'all its pixels in double precision',
                      _cpu(lambda: data.astype(np.float64)), 1, repeats)
 
@@ -109,8 +108,8 @@ def embedding(repeats: int) -> Comparison:
     """Guard that little is added to what ONNX Runtime takes."""
     import onnxruntime
 
-    from astroclip_search.bundle import open_bundle
-    from astroclip_search.encoder import open_encoder
+    from astroclip_search.models.bundle import open_bundle
+    from astroclip_search.models.encoder import open_encoder
 
     bundle = open_bundle('default')
     encoder = open_encoder(bundle, device='cpu', n_threads=1)

@@ -331,29 +331,29 @@ class OpenVinoInt8(OpenVino):
 
 class Ours(Peer):
     """
-    `astroclip_search.pixels` and `astroclip_search.encoder` on a bundle.
+    `astroclip_search.images.render` and `astroclip_search.models.encoder` on a bundle.
     """
 
     name = 'astroclip_search, plain export fp32'
     variant = 'plain'
 
     def open(self):
-        from astroclip_search.bundle import open_bundle
-        from astroclip_search.encoder import open_encoder
+        from astroclip_search.models.bundle import open_bundle
+        from astroclip_search.models.encoder import open_encoder
 
         self.encoder = open_encoder(open_bundle(str(getattr(self.files, self.variant))),
                                     device=self.device, n_threads=self.threads)
         self.workers = ThreadPoolExecutor(self.threads)
 
     def prepare(self, contents):
-        from astroclip_search import pixels
+        from astroclip_search.images import preprocess, render
 
         preprocessing = self.encoder.bundle.preprocessing
-        side, bitmap_side = pixels.sides(preprocessing)
+        side, bitmap_side = preprocess.sides(preprocessing)
 
         def prepare(content):
-            return pixels.resize(pixels.render(content, side=side, bitmap_side=bitmap_side),
-                                 preprocessing)
+            return preprocess.resize(render.render(content, side=side, bitmap_side=bitmap_side),
+                                     preprocessing)
 
         return np.stack(list(self.workers.map(prepare, contents)))
 

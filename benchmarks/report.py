@@ -96,10 +96,10 @@ def write(path: str | os.PathLike, sections: dict[str, dict]) -> None:
         Name of a benchmark -> what `measured` returned.
     """
     path = Path(path)
-    store = path.with_suffix('.json')
-    kept = json.loads(store.read_text(encoding='utf-8')) if store.exists() else {}
+    numbers = path.with_suffix('.json')
+    kept = json.loads(numbers.read_text(encoding='utf-8')) if numbers.exists() else {}
     sections = kept | sections
-    store.write_text(json.dumps(sections, indent=1) + '\n', encoding='utf-8')
+    numbers.write_text(json.dumps(sections, indent=1) + '\n', encoding='utf-8')
     lines = ['.. Written by ``python -m benchmarks --write``; not to be edited.', '']
     for name, section in sections.items():
         lines += [*_section(name, section), '']

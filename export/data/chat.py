@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from astroclip_search.connections import Clock, Connections
-from astroclip_search.exceptions import PreviewError
-from astroclip_search.previews import retry_after
+from astroclip_search.exceptions import ImageError
+from astroclip_search.images.guard import Clock, Connections
+from astroclip_search.images.http import retry_after
 
 __all__ = ['BackendError', 'LocalModel', 'Reply', 'Server', 'hash_files']
 
@@ -224,7 +224,7 @@ class Server:
                 content = self._read(response, clock)
                 self._check(response, content)
                 return content
-        except PreviewError as error:
+        except ImageError as error:
             raise _TransientError(error.reason) from error
         except requests.exceptions.SSLError as error:
             raise BackendError('no secure connection, is the certificate of the server valid?',

@@ -35,7 +35,8 @@ import numpy as np
 from PIL import Image
 
 from astroclip_search import __version__
-from astroclip_search.exceptions import PreviewError
+from astroclip_search.exceptions import ImageError
+from astroclip_search.status import ERROR, NO_IMAGE, SKIPPED, Reason, reason
 from export.data.pairs import to_square
 from export.data.proposals import read_proposals, write_whole
 
@@ -54,8 +55,10 @@ _MIN_CONTRAST = 1.0
 # MAST is not there if proposals fail so often in a row.
 _GIVE_UP = 3
 
-# What a server will say again.
-_FINAL = re.compile('HTTP 4(?!08|29)|larger than|damaged|redirected|more than|not an|invalid')
+# What a server will say again, by the code of the reason.
+_FINAL = {'http', 'body_too_large', 'damaged_answer', 'invalid_request', 'many_redirects',
+          'no_address', 'no_address_after_redirect', 'other_host'}
+_NOT_FOUND = reason('http', code=404)
 
 # Mosaics of several proposals ("skycells") do not belong to one of them.
 _NAMES = {'HST': 'hst_0*{number}_[0-9a-z]+_[0-9a-z]+_[0-9a-z]+_total_[0-9a-z]+',
@@ -146,7 +149,7 @@ def picture(addresses, fetcher):
     ----------
     addresses : list of str
         Where it may be: ``mast:`` URIs or URLs, tried in this order.
-    fetcher : `astroclip_search.previews.Fetcher`
+    fetcher : `astroclip_search.images.http.Fetcher`
         One that asks politely.
 
     Returns
@@ -158,32 +161,32 @@ def picture(addresses, fetcher):
 
     Raises
     ------
-    PreviewError
+    ImageError
         If there is none. The status is ``SKIPPED`` if another try later may well help.
     """
     from astroclip_search.archives.mast import download_url
-    from astroclip_search.pixels import render
+    from astroclip_search.images.render import render
 
-    missing = PreviewError('MAST names no preview', status='NO_IMAGE')
+    missing = ImageError(Reason('no_image_named', NO_IMAGE, 'MAST names no preview'))
     for address in addresses:
         url = download_url(address) if address.startswith('mast:') else address
         try:
             with fetcher.open(url) as content:
                 return address, _fit(render(content, side=SIDE, max_pixels=_MAX_PIXELS))
-        except PreviewError as error:
-            if error.url and error.status == 'ERROR' and not _FINAL.match(error.reason):
-                error.status = 'SKIPPED'
-            error.url = url
-            if error.reason != 'HTTP 404':
-                raise
-            missing = error
+        except ImageError as error:
+            why = error.because
+            if error.url and why.status == ERROR and why.code not in _FINAL:
+                why = why._replace(status=SKIPPED)
+            missing = ImageError(why, url)
+            if why != _NOT_FOUND:
+                raise missing from error
     raise missing
 
 
 def _fit(image):
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     if np.asarray(image).std() < _MIN_CONTRAST:
-        raise PreviewError('the picture is of one tone')
+        raise ImageError(Reason('one_value', ERROR, 'the picture is of one tone'))
     return image
 
 
@@ -259,7 +262,7 @@ def _unit(number, folder, settings):
 
     from astroclip_search import conf
     from astroclip_search.archives.mast import credentials, download_url
-    from astroclip_search.previews import Fetcher, Limits
+    from astroclip_search.images.http import Fetcher, Limits
 
     try:
         rows = observations(number, settings)
@@ -274,7 +277,7 @@ def _unit(number, folder, settings):
     def bring(row):
         try:
             address, image = picture(_addresses(row, settings), fetcher)
-        except PreviewError as error:
+        except ImageError as error:
             return row, error
         images.mkdir(exist_ok=True)
         stream = io.BytesIO()
@@ -287,8 +290,8 @@ def _unit(number, folder, settings):
           Fetcher(limits, f'astroclip_search/{__version__}', headers=credentials(),
                   trusted={urlsplit(download_url('')).netloc}) as fetcher):
         for row, result in list(pool.map(bring, rows)):
-            if isinstance(result, PreviewError):
-                kind = 'later' if result.status == 'SKIPPED' else 'never'
+            if isinstance(result, ImageError):
+                kind = 'later' if result.status == SKIPPED else 'never'
                 done[kind][row['obs_id']] = str(result)
             else:
                 done['images'].append(result)

@@ -31,7 +31,7 @@ from export.data.descriptions import (
 from export.sky import names, synonyms
 from export.sky.captions import label_synonyms
 
-__all__ = ['PHRASES', 'Pair', 'group', 'load_pixels', 'read_manifest', 'row_words', 'split',
+__all__ = ['PHRASES', 'Pair', 'group', 'load_pixels', 'read_manifest', 'row_metadata', 'split',
            'to_square']
 
 #: A longer side than this means that the manifest is not one of thumbnails.
@@ -113,9 +113,9 @@ def read_manifest(folder):
     return pairs
 
 
-def row_words(pair):
+def row_metadata(pair):
     """
-    Return the words that an archive row of this image would carry.
+    Return the metadata that an archive row of this image would carry.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def row_words(pair):
 
     Returns
     -------
-    words : str
+    metadata : str
         Target and title; never the labels that metrics are computed with.
     """
     return ', '.join(part for part in (pair.title, pair.obs_title) if part)

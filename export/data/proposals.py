@@ -22,7 +22,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from astroclip_search import __version__
-from astroclip_search.exceptions import PreviewError
+from astroclip_search.exceptions import ImageError
+from astroclip_search.status import reason
 
 __all__ = ['Proposal', 'download', 'main', 'read_catalogue', 'read_programme', 'read_proposals',
            'write_whole']
@@ -33,7 +34,7 @@ ADDRESSES = {'HST': 'https://www.stsci.edu/hst/phase2-public/{number}.apt',
 
 _SUFFIXES = ('.apt', '.aptx', '.xml')
 _MAX_XML = 64 * 1024**2
-_NONE = ('HTTP 404', 'HTTP 410')
+_NONE = reason('http', code=404), reason('http', code=410)
 _FIELD = re.compile(r'(Prop\. Type|Category|ID|Cycle|Title|PI):\s*(.*)')
 
 
@@ -280,7 +281,7 @@ def download(numbers, folder, address, fetcher):
         Where files go; ``missing.txt`` names the programmes of which there is none.
     address : str
         With ``{number}`` in it.
-    fetcher : `astroclip_search.previews.Fetcher`
+    fetcher : `astroclip_search.images.http.Fetcher`
         One that asks politely.
 
     Returns
@@ -290,7 +291,7 @@ def download(numbers, folder, address, fetcher):
 
     Raises
     ------
-    PreviewError
+    ImageError
         If the server does not answer; a later call goes on from there.
     """
     folder = Path(folder)
@@ -305,10 +306,10 @@ def download(numbers, folder, address, fetcher):
         try:
             with fetcher.open(address.format(number=number)) as content:
                 if not content.startswith((b'PK', b'<?xml')):
-                    raise PreviewError(_NONE[0])  # a web page that says so
+                    raise ImageError(_NONE[0])  # a web page that says so
                 write_whole(file, content)
-        except PreviewError as error:
-            if error.reason not in _NONE:
+        except ImageError as error:
+            if error.because not in _NONE:
                 raise
             with open(absent, 'a', encoding='ascii') as lines:
                 lines.write(f'{number}\n')
@@ -356,7 +357,7 @@ def main(arguments):
     from urllib.parse import urlsplit
 
     from astroclip_search import conf
-    from astroclip_search.previews import Fetcher, Limits
+    from astroclip_search.images.http import Fetcher, Limits
 
     parser = argparse.ArgumentParser(
         prog='python -m export proposals',
@@ -374,7 +375,7 @@ def main(arguments):
         try:
             for numbers in options.numbers:
                 download(numbers, options.out, address, fetcher)
-        except PreviewError as error:
+        except ImageError as error:
             print(f'{error}: run it again to go on', file=sys.stderr)
             return 1
     return 0

@@ -2,7 +2,7 @@
 The background of a bundle: what a score is compared with.
 
 Embeddings of reference images, real and rendered, what each of them shows, and embeddings of
-the words of archive rows. An image that shows what is asked for must not count as unrelated, so
+the metadata of archive rows. An image that shows what is asked for must not count as unrelated, so
 that the product leaves out those whose label is similar to the query.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from astroclip_search.ranking import normalise as unit
+from astroclip_search.models.background import normalise as unit
 from export.data import pairs as real_pairs
 from export.data.descriptions import KINDS_OF_LABELS, WORDS_OF_LABELS
 from export.sky import KINDS, names, render
@@ -37,7 +37,7 @@ _WORDS = 1000
 
 def background(out, size, *, data, words=None, templates=('{}',)):
     """
-    Embed reference images, what they show, and reference words with the bundle's own towers.
+    Embed reference images, what they show, and reference metadata with the bundle's own towers.
 
     Held-out images come first: what a tower was trained on is placed better than
     what it will meet.
@@ -52,7 +52,7 @@ def background(out, size, *, data, words=None, templates=('{}',)):
         ``real`` and ``validation_fractions``, see `export.training.batches.split_folder`. Without
         ``real`` there are rendered images only.
     words : path-like, optional
-        CSV file of archive rows.
+        CSV file of archive rows, whose metadata are embedded.
     templates : sequence of str, optional
         Sentences that the embedding of a phrase is the mean over.
 
@@ -76,9 +76,9 @@ def background(out, size, *, data, words=None, templates=('{}',)):
             for i in rows[order[:REFERENCES.get(source, 100)]]:
                 squares.append(real_pairs.to_square(real_pairs.load_pixels(pairs[i].file), size))
                 shown.append(_shown(pairs[i]))
-        titles = [real_pairs.row_words(pair) for pair in pairs]
+        titles = [real_pairs.row_metadata(pair) for pair in pairs]
     if words:
-        titles = _row_words(words)
+        titles = _row_metadata(words)
     titles = sorted(set(titles))
     titles = [titles[i] for i in rng.permutation(len(titles))[:_WORDS]]
     phrases = _Phrases(out, {phrase for label in shown for phrase in label}, templates)
@@ -141,7 +141,7 @@ class _Phrases:
         return unit(self.vectors(phrases).mean(0, keepdims=True))[0]
 
 
-def _row_words(path):
+def _row_metadata(path):
     opener = gzip.open if str(path).endswith('.gz') else open
     with opener(path, 'rt', encoding='utf-8', newline='') as lines:
         return [', '.join(part for part in (row['target_name'], row['obs_title']) if part)

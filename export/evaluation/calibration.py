@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from astroclip_search.bundle import open_bundle
-from astroclip_search.encoder import open_encoder
-from astroclip_search.pixels import resize
-from astroclip_search.query import Query
-from astroclip_search.ranking import SURPRISING, exceedance, surprise
+from astroclip_search.images.preprocess import resize
+from astroclip_search.models.bundle import open_bundle
+from astroclip_search.models.encoder import open_encoder
+from astroclip_search.ranking.calibration import LIKELY_CHANCE, chance, false_alarm_rate
+from astroclip_search.ranking.query import Query
 from export.data import pairs as real_pairs
 from export.evaluation.background import REFERENCES
 from export.sky import KINDS
@@ -76,13 +76,13 @@ def false_alarms(images, phrases, background):
         Unit vectors.
     phrases : `numpy.ndarray` of float, shape (q, d)
         Unit vectors of the queries.
-    background : `astroclip_search.bundle.Background`
+    background : `astroclip_search.models.background.Background`
         The reference images, some of which may be among ``images``.
 
     Returns
     -------
     rates : `numpy.ndarray` of float, shape (n, q)
-        See `astroclip_search.ranking.exceedance`.
+        See `astroclip_search.ranking.calibration.false_alarm_rate`.
     """
     image, itself = np.nonzero(images @ background.image.T > _SAME)
     cosines, against = images @ phrases.T, background.cosines(phrases)
@@ -91,7 +91,7 @@ def false_alarms(images, phrases, background):
         size = np.isfinite(reference).sum() + 1
         reached, known = (np.bincount(image, counted, len(cosine)) for counted in (
             reference[itself] >= cosine[image], np.isfinite(reference[itself])))
-        rates[:, i] = (exceedance(cosine, reference) * size - reached) / (size - known)
+        rates[:, i] = (false_alarm_rate(cosine, reference) * size - reached) / (size - known)
     return rates.clip(0, 1)
 
 
@@ -155,7 +155,7 @@ def finds(rates, unrelated, showing, size, *, draws=20):
     alone, among : float
         Share of the tables of unrelated images, and of those where `SHOWING` of them were
         replaced by images that show it, that are no more likely by chance than
-        `astroclip_search.ranking.SURPRISING`; NaN if there are not enough images.
+        `astroclip_search.ranking.calibration.LIKELY_CHANCE`; NaN if there are not enough images.
     """
     rng = np.random.default_rng(0)
     alone, among = [], []
@@ -174,7 +174,7 @@ def finds(rates, unrelated, showing, size, *, draws=20):
 
 
 def _stands_out(rates):
-    return surprise(-rates, lambda best: -len(rates) * best) <= SURPRISING
+    return chance(-rates, lambda best: -len(rates) * best) <= LIKELY_CHANCE
 
 
 def verdict(mean):
@@ -261,7 +261,7 @@ def calibration(model_folder, *, real=None, sky=(), config=None):
          'rows': without, 'text': text},
         {'title': 'Tables in which something stands out', 'rows': found,
          'columns': ['source', 'rows', 'none shows it', f'{SHOWING:.0%} show it'],
-         'text': f'by chance in less than {SURPRISING:.0%}, says the product.'},
+         'text': f'by chance in less than {LIKELY_CHANCE:.0%}, says the product.'},
     ]}
 
 

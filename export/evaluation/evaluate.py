@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from astroclip_search.ranking import standardise
+from astroclip_search.ranking.calibration import z_score
 from export.data import pairs as real_pairs
 from export.evaluation.collection import Cache, Collection
 from export.evaluation.precision import Exact, real_row, real_table, scenes_table
@@ -225,21 +225,21 @@ def _real(task, scored, trained, broken):
 
 
 def _by_words(model, collection, task, pictures, draws):
-    """Scores from the words of rows, alone and with the picture; the table; fitted weights."""
-    words = [real_pairs.row_words(collection.pairs[i]) for i in task.rows]
-    sentences = model.words(task.queries)
-    cosine = model.words(words) @ sentences.T
+    """Scores from the metadata of rows, alone and with the picture; the table; fitted weights."""
+    words = [real_pairs.row_metadata(collection.pairs[i]) for i in task.rows]
+    sentences = model.metadata(task.queries)
+    cosine = model.metadata(words) @ sentences.T
     encoder = SentenceEncoder()
     methods = {'words': cosine, 'BM25': bm25(words, task.queries),
                'MiniLM': encoder.encode(words) @ encoder.encode(task.queries).T}
     background, ranking, text = model.bundle.background, None, ''
-    if background.image is not None and background.words is not None:
+    if background.image is not None and background.metadata is not None:
         z_image, z_words = (
-            np.stack([standardise(column, reference) for column, reference
+            np.stack([z_score(column, reference) for column, reference
                       in zip(cosines.T, against.T, strict=True)], axis=1)
             for cosines, against in (
                 (pictures.scores, background.cosines(model.texts(task.queries))),
-                (cosine, background.words @ sentences.T))
+                (cosine, background.metadata @ sentences.T))
         )
         weight, left_out = fit_weights(z_image, z_words, task.positive)
         methods['both'] = weight * z_image + z_words

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from astroclip_search.ranking import WEIGHTS, centroid, compose
+from astroclip_search.ranking.query import WEIGHTS, centroid, query_vector
 from export.evaluation.collection import Cache, Collection
 from export.evaluation.shipped import Shipped
 from export.evaluation.tasks import read_queries, tasks_of
@@ -93,7 +93,7 @@ def residual(vectors, phrase, positive, background):
             terms.append((centroid(vectors[liked]), like))
         if unlike and len(disliked):
             terms.append((centroid(vectors[disliked]), -unlike))
-        query = compose(terms or [(phrase, 1.0)], background if standard else None)
+        query = query_vector(terms or [(phrase, 1.0)], background if standard else None)
         columns.append(vectors[left] @ query)
     return np.stack(columns, axis=1), positive[left]
 

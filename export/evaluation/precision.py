@@ -32,7 +32,7 @@ class Exact(Shipped):
     ----------
     towers : path-like
         Folder with ``onnx/vision_model.onnx`` and ``onnx/text_model.onnx``.
-    bundle : `astroclip_search.bundle.Bundle`
+    bundle : `astroclip_search.models.bundle.Bundle`
         The bundle made of them: tokenizer, preprocessing and templates.
     """
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from astroclip_search import vocabulary
-from astroclip_search.encoder import Encoder
-from astroclip_search.ranking import standardise
+from astroclip_search.models.encoder import Encoder
+from astroclip_search.ranking.calibration import z_score
 from export.data.illustrated import read_captioned
 from export.data.pairs import load_pixels
 from export.evaluation import plots
@@ -335,7 +335,7 @@ def retrieval(bundle, data, out, *, queries=judged.QUERIES, judgements=None, rel
         background = model.bundle.background.image
         if background is not None and 'picture' in result['descriptions']:
             usual = (background @ asked.T).T
-            scores = np.stack([standardise(*both) for both in zip(scores.T, usual, strict=True)], 1)
+            scores = np.stack([z_score(*both) for both in zip(scores.T, usual, strict=True)], 1)
             result['descriptions']['picture, against the background'] = descriptions(
                 scores, phrases, known)['picture']
     if views:

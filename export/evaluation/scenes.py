@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from astroclip_search.ranking import normalise as unit
+from astroclip_search.models.background import normalise as unit
 from export.evaluation import baseline
 from export.evaluation.collection import stamp
 from export.evaluation.tasks import truth_of

@@ -5,10 +5,10 @@ A bundle as the product runs it.
 import numpy as np
 from PIL import Image
 
-from astroclip_search.bundle import open_bundle
-from astroclip_search.encoder import open_encoder
-from astroclip_search.pixels import resize
-from astroclip_search.ranking import normalise
+from astroclip_search.images.preprocess import resize
+from astroclip_search.models.background import normalise
+from astroclip_search.models.bundle import open_bundle
+from astroclip_search.models.encoder import open_encoder
 
 __all__ = ['Shipped']
 
@@ -24,7 +24,7 @@ class Shipped:
 
     Attributes
     ----------
-    bundle : `astroclip_search.bundle.Bundle`
+    bundle : `astroclip_search.models.bundle.Bundle`
         What was opened.
     """
 
@@ -74,9 +74,9 @@ class Shipped:
                                              for template in templates for text in texts])
         return normalise(vectors.reshape(len(templates), len(texts), -1).mean(0))
 
-    def words(self, texts):
+    def metadata(self, texts):
         """
-        Embed phrases in the sentence space.
+        Embed the metadata of rows, and phrases to compare them with.
 
         Parameters
         ----------
@@ -88,4 +88,4 @@ class Shipped:
         vectors : `numpy.ndarray` of float32, shape (n, d)
             Unit vectors.
         """
-        return self._encoder.encode_words(list(texts))
+        return self._encoder.encode_metadata(list(texts))

@@ -1,5 +1,5 @@
 """
-BM25: how well the words of a row alone answer a query, without any model.
+BM25: how well the metadata of a row alone answer a query, without any model.
 """
 
 import re

@@ -60,7 +60,7 @@ def bundle(checkpoint, towers, out, *, real=None, words=None, metrics=None):
         those that are rendered.
     words : path-like, optional
         CSV file, possibly gzipped, with columns ``target_name`` and ``obs_title``:
-        reference words of the background. Without it, titles of the manifest.
+        metadata of the background. Without it, titles of the manifest.
     metrics : dict, optional
         Result of `export.evaluation.evaluate`: fitted ranking weights and measured numbers.
 
@@ -217,7 +217,7 @@ def main(arguments):
     parser.add_argument('towers', help='folder with onnx/*_quantized.onnx')
     parser.add_argument('--out', required=True, help='folder to write')
     parser.add_argument('--real', help='folder with manifest.jsonl: background images')
-    parser.add_argument('--words', help='CSV of archive rows: background words')
+    parser.add_argument('--words', help='CSV of archive rows: metadata of the background')
     parser.add_argument('--metrics', help='JSON file written by evaluate')
     parser.add_argument('--push', metavar='REPO', help='upload it to this hub id, see step push')
     parser.add_argument('--dry-run', action='store_true', help='only say what would be uploaded')

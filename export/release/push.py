@@ -11,8 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from astroclip_search.bundle import open_bundle
 from astroclip_search.exceptions import BundleError
+from astroclip_search.models.bundle import open_bundle
 
 __all__ = ['contents', 'main', 'provenance', 'push']
 

@@ -23,8 +23,7 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
-from astroclip_search.bundle import Preprocessing
-from astroclip_search.pixels import resize
+from astroclip_search.images.preprocess import Preprocessing, resize
 from export.finetuning.origin import fetch
 from export.measures.metrics import retrieval
 from export.measures.tables import markdown_table

@@ -68,7 +68,7 @@ def session(path, *, threads=1):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     if Path(path).stem.endswith('_fp16'):
-        # As in astroclip_search.encoder: the last level can kill the process.
+        # As in astroclip_search.models.encoder: the last level can kill the process.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     return onnxruntime.InferenceSession(
         str(path), options, providers=['CPUExecutionProvider']
