@@ -27,7 +27,7 @@ version = '.'.join(release.split('.')[:2])
 _docs = Path(__file__).parent
 sys.path[:0] = [str(_docs / '_extensions'), str(_docs.parent)]
 
-extensions += ['myst_nb', 'sphinx_design', 'own_pages']
+extensions += ['myst_nb', 'sphinx_design', 'own_pages', 'reasons']
 source_suffix = {'.rst': 'restructuredtext', '.md': 'myst-nb'}
 exclude_patterns += ['_*', 'reference/api/*.inc', 'tutorials/notebooks',
                      'development/modules.inc']
@@ -44,7 +44,8 @@ html_static_path = ['_static']
 html_css_files = ['tables.css']
 # Pages without pages below them need no list of those.
 html_sidebars = {page: [] for page in ('install', 'getting_started', 'gallery', 'comparison',
-                                       'model_card', 'performance', 'citation', 'changes')}
+                                       'model_card', 'performance', 'citation', 'changes',
+                                       'glossary')}
 html_sidebars['tutorials/*'] = []  # code and pictures need the width
 
 # Tutorials are run when the documentation is built; an error in one is an error of the build.
@@ -87,9 +88,6 @@ intersphinx_mapping |= {
 
 nitpicky = True
 nitpick_ignore_regex = [
-    # Mix-ins: their methods are on the page of the class that inherits them.
-    (r'py:class', r'astroclip_search\.(descriptions|feedback|pictures|plots|vectors)\.\w+'),
-    (r'py:class', r'astroclip_search\.\w*queries\.\w+'),
     (r'py:.*', r'PIL\..*'),           # Pillow's inventory names its classes elsewhere
     (r'py:.*', r'onnxruntime\..*'),   # no inventory
 ]
