@@ -33,51 +33,29 @@ class Conf(_config.ConfigNamespace):
     Configuration of `astroclip_search`, read each time it is used.
     """
 
-    model = _Item(
-        'default',
-        "Model bundle: 'default' (embedded), a local directory, or a Hugging Face id.")
+    model = _Item('default',
+                  "Model bundle: 'default' (embedded), a local directory, or a Hugging Face id.")
     model_revision = _Item(
-        '',
-        'Commit, tag or branch of a Hugging Face model; empty means its main branch.')
-    device = _Item(
-        ['auto', 'cpu', 'cuda'],
-        "Where the model runs: 'auto' takes CUDA when the session really has it.")
+        '', 'Commit, tag or branch of a Hugging Face model; empty means its main branch.')
+    device = _Item(['auto', 'cpu', 'cuda'],
+                   "Where the model runs: 'auto' takes CUDA when the session really has it.")
     model_variant = _Item(
         ['auto', 'fp32', 'fp16', 'int8'],
         "Precision of the model's files: 'auto' takes what is fastest on the device.")
-    n_threads = _Item(
-        0,
-        'CPU threads of the model; 0 means one per physical core.')
+    n_threads = _Item(0, 'CPU threads of the model; 0 means one per physical core.')
     batch_size = _Item(
-        0,
-        'Images that are embedded in one call of the model; 0 means as many as suit the device.')
-    n_connections = _Item(
-        5,
-        'Simultaneous connections to one host.')
-    connect_timeout = _Item(
-        5.0,
-        'Seconds to wait for a connection.')
-    timeout = _Item(
-        30.0,
-        'Seconds to wait for the next bytes of a response.')
-    row_timeout = _Item(
-        60.0,
-        'Seconds that the image of one row may take in all.')
-    query_timeout = _Item(
-        600.0,
-        'Seconds that the downloads of one call may take in all; 0 means no end.')
-    retries = _Item(
-        2,
-        'Further tries after a reset connection, a 429 or a 5xx answer.')
-    max_bytes = _Item(
-        64 * 1024**2,
-        'Largest image file that is downloaded, in bytes.')
-    max_pixels = _Item(
-        50_000_000,
-        'Largest image that is decoded, in pixels.')
-    max_images = _Item(
-        500,
-        'Images that one call downloads at most; images in the cache do not count.')
+        0, 'Images that are embedded in one call of the model; 0 means as many as suit the device.')
+    n_connections = _Item(5, 'Simultaneous connections to one host.')
+    connect_timeout = _Item(5.0, 'Seconds to wait for a connection.')
+    timeout = _Item(30.0, 'Seconds to wait for the next bytes of a response.')
+    row_timeout = _Item(60.0, 'Seconds that the image of one row may take in all.')
+    query_timeout = _Item(600.0,
+                          'Seconds that the downloads of one call may take in all; 0 means no end.')
+    retries = _Item(2, 'Further tries after a reset connection, a 429 or a 5xx answer.')
+    max_bytes = _Item(64 * 1024**2, 'Largest image file that is downloaded, in bytes.')
+    max_pixels = _Item(50_000_000, 'Largest image that is decoded, in pixels.')
+    max_images = _Item(500,
+                       'Images that one call downloads at most; images in the cache do not count.')
     private_hosts = _Item(
         [],
         'Hosts (with port, unless it is the standard one) at private or loopback addresses from '
@@ -87,28 +65,18 @@ class Conf(_config.ConfigNamespace):
         [],
         "Protocols of fsspec, such as 's3' or 'gs', whose addresses may be read.",
         cfgtype='force_list')
-    thumbnail_size = _Item(
-        256,
-        'Longest side of the thumbnails kept for the gallery, in pixels.')
-    cache_max_age = _Item(
-        90.0,
-        'Days after which a cached embedding is computed anew; 0 means never.')
+    thumbnail_size = _Item(256, 'Longest side of the thumbnails kept for the gallery, in pixels.')
+    cache_max_age = _Item(90.0,
+                          'Days after which a cached embedding is computed anew; 0 means never.')
     show_progress = _Progress(
         True,
         "Show the progress on a terminal or in a notebook; 'live': with the best images so far.")
     mast_collections = _Item(
-        ['HST', 'JWST'],
-        'Collections that query_text searches in MAST.',
-        cfgtype='force_list')
+        ['HST', 'JWST'], 'Collections that query_text searches in MAST.', cfgtype='force_list')
     mast_calib_levels = _Item(
-        ['3', '4'],
-        'CAOM calibration levels that query_text searches.',
-        cfgtype='force_list')
-    mast_max_rows = _Item(
-        50_000,
-        'Rows of one MAST query that are fetched at most.')
-    mast_timeout = _Item(
-        120.0,
-        'Seconds to wait for MAST to go on with the answer to a query.')
+        ['3', '4'], 'CAOM calibration levels that query_text searches.', cfgtype='force_list')
+    mast_max_rows = _Item(50_000, 'Rows of one MAST query that are fetched at most.')
+    mast_timeout = _Item(120.0, 'Seconds to wait for MAST to go on with the answer to a query.')
+
 
 conf = Conf()

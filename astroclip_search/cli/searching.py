@@ -5,9 +5,11 @@ The commands that look at images.
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..search.arguments import RankOptions
 from . import output
 
 if TYPE_CHECKING:
@@ -115,8 +117,11 @@ def _search(arguments: argparse.Namespace, *, warm_up: bool = True) -> 'ClipSear
 
 
 def _options(arguments: argparse.Namespace) -> dict:
-    return {name: getattr(arguments, name) for name in
-            ('limit', 'by', 'negative', 'like', 'unlike', 'group_by', 'fold_duplicates')}
+    """
+    All that was said of ranking; each command says itself where images are.
+    """
+    known = {field.name for field in fields(RankOptions)} - {'image_dir'}
+    return {name: value for name, value in vars(arguments).items() if name in known}
 
 
 def _text(arguments: argparse.Namespace) -> str | None:

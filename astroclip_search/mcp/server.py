@@ -146,7 +146,7 @@ class Tools:
         """
         Order a table of observations, a folder or a list of images by what the images show.
 
-        Downloads the image of each row (up to 1,000 that are not cached; an answer says if there
+        Downloads the image of each row (up to 500 that are not cached; an answer says if there
         were more) and compares it with the phrase. Give it what another tool has saved, for
         example a VOTable of MAST or of any VO service. Answers with the best rows, a verdict on
         whether anything stands out, and thumbnails. Nothing is written. The name in "ranking" can

@@ -221,7 +221,9 @@ def written(table, how):
 def test_round_trip(how, rank, data):
     table = data.draw(tables(how))
     assume(rankable(table))
-    assume(isinstance(written(table, how), Table))
+    # astropy splits a cell with a line end such as U+2028, which does no harm in the first column.
+    framed = Table({'front': ['x'] * len(table), **table.columns, 'behind': ['x'] * len(table)})
+    assume(isinstance(written(framed, how), Table))
     ranked = rank(table)
     again = written(ranked, how)
     assert isinstance(again, Table)
