@@ -69,7 +69,7 @@ class ImageError(ClipSearchError):
     Parameters
     ----------
     because : str or Reason
-        A key of `astroclip_search.status.REASONS`, or a reason that is complete.
+        A key of ``astroclip_search.status.REASONS``, or a reason that is complete.
     url : str
         The address or path of the image.
     status : {'ERROR', 'DENIED', 'NO_IMAGE', 'SKIPPED'}, optional

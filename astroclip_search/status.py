@@ -126,9 +126,9 @@ class Reason(NamedTuple):
     Attributes
     ----------
     code : str
-        A key of `REASONS`.
+        A key of ``REASONS``.
     status : str
-        One of `STATUSES`.
+        One of ``STATUSES``.
     sentence : str
         For people; without a full stop.
     """
@@ -145,7 +145,7 @@ def reason(code: str, /, *, status: str | None = None, **parts: Any) -> Reason:
     Parameters
     ----------
     code : str
-        A key of `REASONS`.
+        A key of ``REASONS``.
     status : str, optional
         Where it is not the usual one, as for what an archive says of a row itself.
     **parts

@@ -57,7 +57,7 @@ def open_results(results: Any, *, image_dir: str | Path | None = None,
     -------
     table : `~astropy.table.Table`
         The rows; the user's own table, not a copy.
-    refs : `~astroclip_search.images.refs.ImageRefs`
+    refs : ImageRefs
         Where the image of each row is, the row's metadata, and why a row has no image.
 
     Raises

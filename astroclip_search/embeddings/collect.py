@@ -101,12 +101,11 @@ def _keys(refs: ImageRefs, outcomes: Outcomes) -> list[str | None]:
     Cache keys of the images that are worth a try; empty or `None` where there is none.
     """
     # Addresses, of which there may be a hundred thousand, are their own keys.
-    found = ([source and image_key(source) for source in outcomes.sources] if refs.has_files
-             else list(outcomes.sources))
+    found = list(outcomes.sources)
     for row in outcomes.reasons:
         if not outcomes.is_ok(row):
             found[row] = ''
-    return found
+    return [source and image_key(source) for source in found] if refs.has_files else found
 
 
 def look_up(cache: Cache, name: str, wanted: Sequence[str | None],

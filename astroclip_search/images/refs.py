@@ -140,7 +140,7 @@ def image_key(source: str) -> str:
     if is_path(source):
         try:
             state = Path(source).stat()
-        except OSError:
+        except (OSError, ValueError):  # the latter for a name that cannot be one
             return source
         return f'{source}|{state.st_mtime_ns}|{state.st_size}'
     return source

@@ -3,8 +3,12 @@
 ``python -m astroclip_search.mcp [FOLDER ...]`` is the command ``astroclip-search mcp``.
 """
 
-import sys
+import argparse
 
 from .server import main
 
-main(sys.argv[1:])
+parser = argparse.ArgumentParser(prog='python -m astroclip_search.mcp', description=(
+    'Serve an assistant by the Model Context Protocol over standard input and output.'))
+parser.add_argument('folders', nargs='*', metavar='FOLDER',
+                    help='read and write files in these folders alone; anywhere by default')
+main(parser.parse_args().folders)

@@ -188,15 +188,15 @@ def cards(table: Table, jpegs: Sequence[bytes | None], links: Sequence[str],
                if column in (*_INSTRUMENT_COLUMNS, *_DETAIL_COLUMNS) or column.startswith('clip_')}
         status = (problems[i] if problems is not None else '') or _status(row)
         made.append(Card(
-            rank=int(row['clip_rank']) if row.get('clip_rank') else None,
+            rank=None if (rank := _number(row.get('clip_rank'))) is None else int(rank),
             name=name or f'row {i + 1}',
             instrument=' · '.join(_several(row, _INSTRUMENT_COLUMNS)),
             details=' · '.join(_several(row, _DETAIL_COLUMNS))[:_LONGEST],
             ra=float(ra[i]) if known[i] else None, dec=float(dec[i]) if known[i] else None,
             score=_number(row.get('clip_score')),
             false_alarm=_number(row.get('clip_false_alarm')),
-            label=f'{row["clip_class"]} {float(row["clip_probability"]):.0%}'
-            if row.get('clip_class') and row.get('clip_probability') else '',
+            label=f'{row["clip_class"]} {likely:.0%}' if row.get('clip_class') and (
+                likely := _number(row.get('clip_probability'))) is not None else '',
             status=status, jpeg=jpeg, link=link if _is_web(link) else ''))
     return made
 
@@ -235,7 +235,11 @@ def _several(row: dict[str, str], columns: Sequence[str]) -> list[str]:
 
 
 def _number(text: str | None) -> float | None:
-    return float(text) if text and np.isfinite(float(text)) else None
+    try:
+        number = float(text or 'nan')
+    except ValueError:  # the table may come from a file of anyone's
+        return None
+    return number if np.isfinite(number) else None
 
 
 def _is_web(link: str) -> bool:

@@ -50,6 +50,10 @@ class RankOptions(ImageOptions):
     fold_duplicates: bool | float = False
 
 
+# Arguments of single verbs, which a user may have misspelt.
+_OF_VERBS = ['coordinates', 'object_name', 'radius', 'resolver', 'criteria', 'pos', 'band', 'time',
+             'collection', 'maxrec', 'version', 'service', 'uploads', 'language', 'phrases']
+
 Options = TypeVar('Options', bound=ImageOptions)
 
 
@@ -72,7 +76,8 @@ def make_options(kind: type[Options], verb: str, given: Mapping[str, Any]) -> Op
     known = [field.name for field in fields(kind)]
     for name, value in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            near = difflib.get_close_matches(name, known + [own for own in _OF_VERBS
+                                                            if own != name], 1)
             hint = f': do you mean {near[0]}?' if near else '.'
             if verb.startswith('query') and verb != 'query_tap' and not near:
                 hint = f': a criterion of the archive goes in criteria={{{name!r}: {value!r}}}.'
@@ -111,6 +116,8 @@ def check_images(options: ImageOptions) -> None:
     Whether the options of images make sense.
     """
     check_count(options.max_images, 'max_images', 'conf.max_images')
+    if not isinstance(options.image_dir, str | Path | None):
+        raise invalid(f'image_dir must be the path of a folder, not {options.image_dir!r}.')
     if options.show_progress not in (None, True, False, 'live'):
         raise invalid("show_progress must be True, False or 'live', not "
                       f'{options.show_progress!r}.')
@@ -147,7 +154,7 @@ def check_rate(false_alarm_rate: float) -> None:
     """
     Whether something is a false-alarm rate.
     """
-    if not 0 < false_alarm_rate < 1:
+    if not (isinstance(false_alarm_rate, Real) and 0 < false_alarm_rate < 1):
         raise invalid('false_alarm_rate must be between 0 and 1.')
 
 
@@ -157,7 +164,9 @@ def check_criteria(criteria: Any) -> dict[str, Any]:
     """
     if criteria is None:
         return {}
-    if not isinstance(criteria, Mapping) or not all(isinstance(name, str) for name in criteria):
+    if not isinstance(criteria, Mapping) or not all(
+            isinstance(name, str) and name != 'self' and value is not None
+            for name, value in criteria.items()):
         raise invalid('criteria must be a dictionary such as {"instrument_name": "ACS/WFC"}.')
     return dict(criteria)
 

@@ -4,6 +4,7 @@ The public object: signatures and docstrings of the verbs.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ class _Verbs:
         self.module = module
 
     def __getattr__(self, verb: str) -> Any:
+        if verb.startswith('__'):
+            raise AttributeError(verb)  # as a copy asks before there is a module
         return getattr(import_module(f'.{self.module}', __package__), verb)
 
 
@@ -94,8 +97,12 @@ class ClipSearchClass:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {'session': copy(self.session)}  # a copy has settings of its own
+
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in ('session', 'model', 'device', 'cache_dir'):
+        known = {'model', 'device', 'cache_dir', *{'session'} - self.__dict__.keys()}
+        if name not in known and (type(self) is ClipSearchClass or name == 'session'):
             raise AttributeError(f'ClipSearch has no setting {name!r}: it has model, device and '
                                  'cache_dir; all others are in astroclip_search.conf.')
         object.__setattr__(self, name, value)
@@ -610,9 +617,8 @@ class ClipSearchClass:
         --------- --------------------- --------------------------------
                 1          GALAXY; RING mast:SAMPLE/product/syn_0004.jpg
         """
-        return mast.query_image(self.session, results, text, coordinates, object_name, radius,
-                                criteria, make_options(RankOptions, 'query_image',
-                                                       {**options, 'like': image}))
+        return mast.query_image(self.session, image, results, text, coordinates, object_name,
+                                radius, criteria, make_options(RankOptions, 'query_image', options))
 
     # ---- the Virtual Observatory -----------------------------------------------------------
 

@@ -4,6 +4,7 @@ The verbs that ask MAST for candidates before they rank them.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from astropy.table import Table
@@ -51,15 +52,20 @@ def query_around(session: Session, text: str | Sequence[str] | None, coordinates
     check(text, options)
     if coordinates is not None and object_name is not None:
         raise invalid('Give coordinates or object_name, not both.')
+    criteria = check_criteria(criteria)
+    if twice := criteria.keys() & {'coordinates', 'objectname', 'radius'}:
+        raise invalid(f'{min(twice)} is an argument of its own: leave it out of criteria.')
     radius = footprints.search_radius(radius)
     if object_name is not None:
+        if not isinstance(object_name, str) or not object_name.strip():
+            raise invalid('object_name must be a name such as "M 104".')
         position = mast.resolve(object_name, session.mast, resolver=resolver)
         where = object_name
     else:
         position, where = footprints.position(coordinates), coordinates
         if not isinstance(where, str):
             where = position.to_string('hmsdms', precision=1)
-    table = mast.criteria({**check_criteria(criteria), 'coordinates': position, 'radius': radius},
+    table = mast.criteria({**criteria, 'coordinates': position, 'radius': radius},
                           observations=session.mast, max_rows=conf.mast_max_rows)
     return rank_selection(session, table, text, f'MAST images within {radius:g} of {where}',
                           options)
@@ -79,12 +85,15 @@ def query_criteria(session: Session, text: str | Sequence[str] | None,
     return rank_selection(session, table, text, selection, options)
 
 
-def query_image(session: Session, results: Any, text: str | Sequence[str] | None,
+def query_image(session: Session, image: Any, results: Any, text: str | Sequence[str] | None,
                 coordinates: Any, object_name: str | None, radius: Any,
                 criteria: Mapping[str, Any] | None, options: RankOptions) -> Table:
     """
     Rank by likeness to example images what is given, or what MAST has.
     """
+    if options.like is not None:
+        raise invalid('The examples of query_image are its image: put those of like there too.')
+    options = replace(options, like=image)
     asked = {'coordinates': coordinates, 'object_name': object_name, 'radius': radius,
              'criteria': criteria}
     if results is not None:

@@ -63,7 +63,8 @@ def rank(session: Session, results: Any, text: str | Sequence[str] | None,
     # An empty answer of a service may lack the columns as well.
     groups = (group_codes(table, options.group_by)
               if options.group_by is not None and len(table) else None)
-    shown = {name: query_images.open_examples(images, name, image_dir=options.image_dir)
+    shown = {name: query_images.open_examples(images, name, image_dir=options.image_dir,
+                                             is_ours=session.is_ours)
              for name, images in (('like', options.like), ('unlike', options.unlike))
              if images is not None}
     trusted = refs.trusted.union(*(part.trusted for part in shown.values()))
@@ -210,7 +211,10 @@ def _named(table: Table, rows: Any, name: str) -> list[str]:
     if isinstance(rows, Table) and 'clip_source' in rows.colnames:
         sources = text_column(rows, 'clip_source')
     else:
-        wanted = np.atleast_1d(rows)
+        try:
+            wanted = np.atleast_1d(rows)
+        except ValueError:  # lists of several lengths
+            wanted = np.array([None])
         ranks = np.ma.filled(table['clip_rank'], 0)
         if wanted.dtype == bool and wanted.shape == (len(table),):
             chosen = np.flatnonzero(wanted).tolist()

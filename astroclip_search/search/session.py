@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..config import conf
+from ..exceptions import invalid
 from ..images.refs import ImageRefs, parse
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Session:
     """
     What the verbs of a `~astroclip_search.ClipSearchClass` share from call to call.
 
-    Making one opens nothing. It works on after a fork, in parent and child. A pickle of it holds
+    Making one opens nothing. It works on after a fork, in parent and child, if no other thread
+    ranks during the fork. A pickle of it holds
     its settings, and an encoder that was given, but neither the caches nor the login of ``mast``.
 
     Parameters
@@ -73,6 +75,16 @@ class Session:
         self._caches: dict[Path | None, Cache] = {}
         self._named: set[str] = set()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ('model', 'revision') and not (value is None or (isinstance(value, str)
+                                                  and (value.strip() or name == 'revision'))):
+            raise invalid(f"{name} must be a string such as 'default', not {value!r}.")
+        if name == 'device' and value not in (None, 'auto', 'cpu', 'cuda'):
+            raise invalid(f"device must be 'auto', 'cpu' or 'cuda', not {value!r}.")
+        if name == 'cache_dir' and not isinstance(value, str | Path | None):
+            raise invalid(f'cache_dir must be the path of a folder, not {value!r}.')
+        super().__setattr__(name, value)
+
     def __enter__(self) -> 'Session':
         return self
 
@@ -90,8 +102,9 @@ class Session:
         """
         Close the caches; the next call opens what it needs. Models are shared and stay open.
         """
-        while self._caches:
-            self._caches.popitem()[1].close()
+        with contextlib.suppress(KeyError):  # another thread may close it as well
+            while True:
+                self._caches.popitem()[1].close()
 
     def setting(self, name: str, value: Any = None) -> Any:
         """
@@ -202,10 +215,11 @@ class Session:
         from ..embeddings.cache import Cache
 
         path = self.cache_path() if use else None
-        if path not in self._caches:
-            self._caches[path] = Cache(path)
-        self._caches[path].max_age = conf.cache_max_age * 86400
-        return self._caches[path]
+        cache = self._caches.get(path)
+        if cache is None:
+            cache = self._caches.setdefault(path, Cache(path))
+        cache.max_age = conf.cache_max_age * 86400
+        return cache
 
     def caches(self) -> 'list[Cache]':
         """
@@ -218,11 +232,11 @@ class Session:
         """
         if self.cache_path().exists():
             self.cache()
-        return list(self._caches.values())
+        return list(self._caches.copy().values())
 
     def cache_info(self) -> dict[str, Any]:
         """
-        Where the cache is, and how much it holds, as `ClipSearchClass.cache_info` says.
+        Where the cache is, and how much it holds.
 
         Returns
         -------
@@ -306,8 +320,9 @@ class Session:
             References that may be read.
         """
         if refs.has_files:
-            self._named.update(part for source in refs.sources if source
-                               for ref in [parse(source)] for part in (*ref.parts, ref.fallback)
+            opened = [parse(source) for row, source in enumerate(refs.sources)
+                      if source and refs.is_open(row)]
+            self._named.update(part for ref in opened for part in (*ref.parts, ref.fallback)
                                if parse(part).kind in ('path', 'memory'))
 
     def is_ours(self, source: str) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.table import Table
 
-from ..archives.columns import text_column
+from ..archives.columns import TableColumns, text_column
 from ..archives.footprints import positions
 from ..archives.open import open_results
 from ..embeddings.collect import follow_links, n_workers
@@ -142,7 +142,7 @@ def plot_sky(table: Table, ax: 'Axes | None') -> 'Axes':
     if not known.any():
         raise invalid('No row has a position: plot_sky needs columns such as s_ra and s_dec in '
                       'degrees, or a SkyCoord.')
-    ranks = np.ma.filled(table['clip_rank'], 0)
+    ranks = np.nan_to_num(TableColumns(table).numbers('clip_rank')).astype(int)
     return draw_sky(ra[known], dec[known], scores[known], ranks[known],
                     title=heading(table.meta.get('clip'))[0], ax=ax)
 
@@ -232,7 +232,7 @@ def _scores(table: Any, name: str, verb: str) -> np.ndarray:
     """
     if not isinstance(table, Table) or not {'clip_rank', name} <= set(table.colnames):
         raise invalid(f'{verb} takes a table that rank or a query has returned.')
-    values: np.ndarray = np.ma.filled(np.ma.asarray(table[name], dtype=float), np.nan)
+    values: np.ndarray = TableColumns(table).numbers(name)
     if not np.isfinite(values).any():
         raise invalid(f'No row has a {name}, so there is nothing to plot.')
     return values

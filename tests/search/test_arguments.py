@@ -118,8 +118,9 @@ def test_options():
     (RankOptions, 'query_tap', 'calib_level', '.'),
     (RankOptions, 'query_text', 'calib_level',
      ": a criterion of the archive goes in criteria={'calib_level': 3}."),
-    (RankOptions, 'query_sia', 'band_name',
-     ": a criterion of the archive goes in criteria={'band_name': 3}.")])
+    (RankOptions, 'query_sia', 'raduis', ': do you mean radius?'),
+    (RankOptions, 'query_sia', 'facility',
+     ": a criterion of the archive goes in criteria={'facility': 3}.")])
 def test_unknown_options(kind, verb, name, hint):
     with pytest.raises(InvalidQueryError) as caught:
         make_options(kind, verb, {name: 3})

@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from astropy.table import Table
 from astroquery.exceptions import InvalidQueryError
 
 import astroclip_search
-from astroclip_search import ClipSearch, conf
+from astroclip_search import ClipSearch, ClipSearchClass, conf
 from astroclip_search.exceptions import (
     ClipSearchWarning,
+    ImageError,
     IncompleteQueryWarning,
     LongPhraseWarning,
     LostEmbeddingsWarning,
@@ -561,3 +563,73 @@ def test_a_neighbour_of_the_package_is_not_the_package():
     with pytest.warns(UnfinishedWarning, match='said') as caught:
         in_a_file(path)(2)
     assert caught[0].filename == str(path)
+
+
+# ---- what a fresh pair of eyes broke ------------------------------------------------------
+
+
+@pytest.mark.parametrize('side', ['like', 'unlike'])
+@pytest.mark.parametrize('whole', [True, False])
+def test_an_example_of_a_strangers_table_opens_no_file(search, folder, tmp_path, side, whole):
+    mine = search.rank(folder, 'red')
+    private = tmp_path / 'private.png'
+    private.write_bytes(content('red'))
+    for source in (str(private), f'datalink:http://a.example/x#else={private}'):
+        strange = Table({'clip_source': [source], 'clip_status': ['OK']})
+        with pytest.raises(ImageError, match='has not read'):
+            search.rank(mine, 'red', **{side: strange if whole else strange[0]})
+    assert not search.session.is_ours(str(private))
+    search.rank(mine, 'red', **{side: mine[0]})
+
+
+def test_a_copy_has_settings_of_its_own(search):
+    for other in (copy.copy(search), copy.deepcopy(search)):
+        other.device = 'cpu'
+        assert search.device == 'auto'
+
+
+def test_a_subclass_may_have_settings_of_its_own():
+    class Mine(ClipSearchClass):
+        def __init__(self):
+            super().__init__()
+            self.place = 'here'
+
+    mine = Mine()
+    assert mine.place == 'here'
+    with pytest.raises(AttributeError):
+        mine.session = 5
+
+
+@pytest.mark.parametrize(('name', 'value'), [
+    ('model', 5), ('model', ''), ('model', b'x'), ('device', 'gpu'), ('device', ['cpu']),
+    ('cache_dir', 5), ('cache_dir', ['here'])])
+def test_settings_that_make_no_sense(name, value):
+    with pytest.raises(InvalidQueryError, match=f'{name} must be'):
+        ClipSearch(**{name: value})
+    with pytest.raises(InvalidQueryError, match=f'{name} must be'):
+        setattr(ClipSearch(), name, value)
+
+
+def test_closing_while_another_thread_looks(tmp_path):
+    search, failures = ClipSearch(cache_dir=tmp_path), []
+
+    def look():
+        try:
+            for _ in range(200):
+                search.cache_info()
+                search.clear_cache()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    search.session.cache()
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        search.close()
+    assert failures == []
+
+
+def test_examples_of_query_image_stand_in_one_place(search, folder):
+    with pytest.raises(InvalidQueryError, match='query_image'):
+        search.query_image(folder / 'red.png', folder, like=folder / 'blue.png')

@@ -58,8 +58,8 @@ def taught(tiny):
     tokens = torch.tensor([prompt + answer])
     labels = tokens.clone()
     labels[:, :len(prompt)] = -100
-    optimiser = torch.optim.Adam(model.parameters(), 3e-2)
-    for _ in range(200):
+    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(1000):  # how many it takes depends on the sums of the processor
         loss = model(input_ids=tokens, labels=labels).loss
         if loss.item() < 0.01:
             break
