@@ -2,7 +2,7 @@
 """
 From archives and the user's disk to image references: any result of a query, table, file, array or
 address comes in, queries to MAST and to services of the Virtual Observatory among them, and a table
-goes out, with an `~astroclip_search.images.refs.ImageRefs` that says where the image of each row is
+goes out, with an ``ImageRefs`` that says where the image of each row is
 and what metadata the row has. Nothing here fetches an image.
 """
 
