@@ -101,7 +101,7 @@ def order(found):
 
 def _box(title, said, names, y):
     """Draw one room; return its SVG and its height."""
-    lines = [(line, '') for line in wrap(said, 58)]
+    lines = [(line, '') for line in wrap(said.replace('``', ''), 44)]
     lines += [(line, ' class="mono"') for line in wrap(' · '.join(names), 47,
                                                        break_long_words=False)]
     height = 30 + LINE * len(lines)
