@@ -149,12 +149,19 @@ class Pipeline:
         """
         limits = {'side': side, 'max_pixels': self.max_pixels, 'max_bytes': self.max_bytes}
         bands = parse(source).parts
-        if len(bands) == 1:
-            return self._read(source, objects, functools.partial(
-                render.render, bitmap_side=bitmap_side, **limits))
-        # One after the other: of each only its small plane is kept.
-        return compose([self._read(band, objects, functools.partial(render.plane, **limits))
-                        for band in bands])
+        try:
+            if len(bands) == 1:
+                return self._read(source, objects, functools.partial(
+                    render.render, bitmap_side=bitmap_side, **limits))
+            # One after the other: of each only its small plane is kept.
+            return compose([self._read(band, objects, functools.partial(render.plane, **limits))
+                            for band in bands])
+        except ImageError:
+            raise
+        # One bad image, however bad, must cost its own row only.
+        except Exception as error:
+            raise ImageError('unexpected', source, error=one_line(
+                f'{type(error).__name__}: {error}')) from error
 
     def _read(self, source: str, objects: Mapping[str, Any], read: Callable) -> Any:
         if source in objects:
@@ -197,8 +204,7 @@ class Pipeline:
                         preprocess.thumbnail(image, self.thumbnail_size))
             except ImageError as error:
                 return error.because
-            # One bad image, however bad, must cost its own row only.
-            except Exception as error:
+            except Exception as error:  # of an image that cannot be made smaller
                 return reason('unexpected', error=one_line(f'{type(error).__name__}: {error}'))
 
         workers = ThreadPoolExecutor(n_workers, thread_name_prefix='astroclip')

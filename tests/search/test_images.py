@@ -119,3 +119,17 @@ def test_list_models():
     assert models['size'].unit == u.MB
     embedded = Path(sys.modules['astroclip_search'].__file__).parent / 'model'
     assert ('default' in models['model']) == embedded.is_dir()
+
+
+def test_one_bad_object_costs_its_own_row_only(search):
+    class Broken(np.ndarray):
+        """An image that fails when it is looked at, as a truncated PIL image does."""
+
+        def __getitem__(self, key):
+            raise OSError('image file is truncated')
+
+    bad, good = np.zeros((900, 900)).view(Broken), picture('red')
+    assert [image is None for image in search.get_images([bad, good])] == [True, False]
+    broken, shown = search.gallery([bad, good]).cards
+    assert (broken.jpeg, shown.jpeg is None) == (None, False)
+    assert 'ERROR' in broken.status
