@@ -3,6 +3,7 @@
 Query results of any kind -> a Table, and for each row where its image is.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -166,4 +167,9 @@ def _path(name: str | Path) -> Path:
         raise invalid(f'{str(name)!r} is no path: to rank addresses, give a list of nothing else, '
                       'or a table that has them in a column jpegURL; to read an object store, add '
                       'its protocol to conf.fsspec_protocols.')
-    return Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # raises nothing, unlike the method of Path
+    try:
+        path.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise invalid(f'{str(name)[:80]!r} cannot be opened ({one_line(error, 100)}).') from error
+    return path

@@ -76,6 +76,7 @@ def get_images(session: Session, results: Any, limit: int | None, size: int,
     """
     The images of the rows, `None` where there is none.
     """
+    check_count(size, 'size', '512 pixels', least=1)
     _, refs = _shown(session, results, limit, image_dir)
 
     def image(pipeline: Pipeline, source: str) -> 'Image | None':

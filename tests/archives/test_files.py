@@ -400,3 +400,9 @@ def test_a_bitmap_is_read_up_to_the_limit():
     with pytest.raises(ImageError, match='larger than 1000 bytes'):
         render(stream, max_bytes=1000)
     assert stream.n_read < 1100
+
+
+@pytest.mark.parametrize('name', ['~nobody-of-this-name/x', 'x' * 5000])
+def test_names_that_no_file_can_have(name):
+    with pytest.raises(InvalidQueryError):
+        open_results(name)

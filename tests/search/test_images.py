@@ -133,3 +133,6 @@ def test_one_bad_object_costs_its_own_row_only(search):
     broken, shown = search.gallery([bad, good]).cards
     assert (broken.jpeg, shown.jpeg is None) == (None, False)
     assert 'ERROR' in broken.status
+    for size in (0, 'x'):
+        with pytest.raises(InvalidQueryError, match='size must be'):
+            search.get_images([good], size=size)
