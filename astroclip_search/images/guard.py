@@ -337,10 +337,10 @@ def _adapter_class() -> type:
 
         def request(self, *args, **kwargs):
             _local.exchange.use(self.duplicate)
-            return super().request(*args, **kwargs)  # type: ignore[misc]
+            return super().request(*args, **kwargs)  # type: ignore[misc]  # of the class it is mixed into
 
         def close(self):
-            super().close()  # type: ignore[misc]
+            super().close()  # type: ignore[misc]  # as above
             if self.duplicate is None:
                 return
             # A connection is closed when an answer without a length begins, and still to be cut.
