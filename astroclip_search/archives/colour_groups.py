@@ -17,9 +17,10 @@ from urllib.parse import unquote
 import numpy as np
 
 from ..exceptions import ImageError
-from ..images.fits import celestial, science_hdu
+from ..images.fits import science_hdu
+from ..images.formats import FITS_SUFFIXES, IMAGE_SUFFIXES
+from ..images.plane import celestial
 from ..images.refs import ImageRefs, colour, is_path, parse
-from ..images.render import FITS_SUFFIXES, IMAGE_SUFFIXES
 from ..status import reason
 from .columns import TableColumns
 

@@ -13,8 +13,8 @@ from astropy.table import Table
 from PIL import Image
 
 from ..exceptions import invalid
+from ..images.formats import FITS_SUFFIXES, IMAGE_SUFFIXES
 from ..images.refs import ImageRefs, memory
-from ..images.render import FITS_SUFFIXES, IMAGE_SUFFIXES
 from ..status import reason
 
 __all__ = ['SUFFIXES', 'expand', 'is_image', 'open_files', 'open_objects']

@@ -16,8 +16,8 @@ import numpy as np
 from astropy.table import Column, MaskedColumn, Table
 
 from ..images import datalink
+from ..images.formats import FITS_SUFFIXES
 from ..images.refs import ImageRefs, link, parse
-from ..images.render import FITS_SUFFIXES
 from ..status import ERROR, NO_IMAGE, reason
 from .columns import TableColumns
 from .tables import hosts

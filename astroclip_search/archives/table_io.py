@@ -61,7 +61,7 @@ def holds_table(path: Path) -> bool:
     Whether a file is a table rather than an image, by its suffix; a FITS file is a table if it
     holds tables and nothing that could be an image.
     """
-    from ..images.render import FITS_SUFFIXES
+    from ..images.formats import FITS_SUFFIXES
 
     if not path.is_file():
         return False
@@ -95,7 +95,7 @@ def _sniffed(path: Path) -> str:
 def _read(path: Path, form: str | None, name: str) -> 'Table':
     from astropy.table import Table
 
-    from ..images.render import FITS_SUFFIXES
+    from ..images.formats import FITS_SUFFIXES
 
     if form is not None:
         check_format(form)

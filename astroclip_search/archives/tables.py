@@ -18,9 +18,9 @@ from astropy.table import Table
 
 from ..exceptions import one_line
 from ..images.datalink import BITMAP_TYPES, fault_status, is_datalink, media_type
+from ..images.formats import FITS_SUFFIXES, IMAGE_SUFFIXES
 from ..images.objectstore import is_allowed
 from ..images.refs import ADDRESSES, ImageRefs, link, parse
-from ..images.render import FITS_SUFFIXES, IMAGE_SUFFIXES
 from ..status import OK, STATUSES, Reason, reason, without_notes
 from . import url_builders
 from .columns import KINDS, RowMetadata, TableColumns

@@ -21,8 +21,8 @@ import numpy as np
 
 from ..exceptions import ImageError, one_line
 from ..status import DENIED, ERROR, NO_IMAGE, SKIPPED, Reason, reason
+from .formats import FITS_SUFFIXES, IMAGE_SUFFIXES
 from .refs import link
-from .render import FITS_SUFFIXES, IMAGE_SUFFIXES
 
 __all__ = ['BITMAP_TYPES', 'FITS_TYPES', 'Document', 'call', 'choose', 'column_text', 'columns',
            'fault_status', 'is_datalink', 'media_type', 'read_document', 'services', 'standard']

@@ -7,45 +7,24 @@ same embedding on every machine. `RENDER_VERSION` is part of every cache key and
 a pixel may change.
 """
 
-import bz2
-import gzip
 import io
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import (
-    GifImagePlugin,
-    Image,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image
 
 from ..exceptions import ImageError, one_line
-from .fits import Plane, alone_if_large, limits, read_array, read_fits, science_plane, step_of
+from .bitmaps import is_bitmap, read_bitmap, to_rgb
+from .fits import read_array, read_fits, science_plane
+from .formats import unpacked
+from .plane import Plane
+from .stretch import grey
 
-__all__ = ['FITS_SUFFIXES', 'IMAGE_SUFFIXES', 'RENDER_VERSION', 'plane', 'render']
+__all__ = ['RENDER_VERSION', 'plane', 'render']
 
 RENDER_VERSION = '2'
-
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.gif')
-
-FITS_SUFFIXES = ('.fits', '.fit', '.fts', '.fits.gz', '.fit.gz', '.fits.bz2', '.fits.fz')
-
-# Opened through its plugin, not Image.open: only these formats, and our own pixel cap.
-_FORMATS = ((b'\xff\xd8\xff', JpegImagePlugin.JpegImageFile),
-            (b'\x89PNG\r\n\x1a\n', PngImagePlugin.PngImageFile),
-            (b'GIF8', GifImagePlugin.GifImageFile),
-            (b'II*\x00', TiffImagePlugin.TiffImageFile),
-            (b'MM\x00*', TiffImagePlugin.TiffImageFile),
-            (b'RIFF', WebPImagePlugin.WebPImageFile))
-
-_COMPRESSIONS = ((b'\x1f\x8b', gzip.open), (b'BZh', bz2.open))
-
 
 @dataclass(frozen=True)
 class _Bounds:
@@ -69,7 +48,7 @@ def render(source: Any, *, side: int = 512, bitmap_side: int | None = None,
     # NDData, Cutout2D, PIL image or array: (ny, nx) has row 0 at the bottom, as in FITS, and
     # (ny, nx, 3), uint8 or in 0..1, has it at the top.
     picture = _read(source, _Bounds(side, bitmap_side or side, max_pixels, max_bytes))
-    return _stretch(picture.data) if isinstance(picture, Plane) else picture
+    return grey(picture.data) if isinstance(picture, Plane) else picture
 
 
 def plane(source: Any, *, side: int = 512, max_pixels: int = 50_000_000,
@@ -85,7 +64,7 @@ def plane(source: Any, *, side: int = 512, max_pixels: int = 50_000_000,
 
 def _read(source: Any, bounds: _Bounds) -> Image.Image | Plane:
     if isinstance(source, Image.Image):
-        return _to_rgb(source)
+        return to_rgb(source)
     if isinstance(source, str | Path):
         return _read_path(Path(source), bounds)
     if isinstance(source, bytes | bytearray | memoryview):
@@ -130,73 +109,15 @@ def _read_stream(stream: Any, bounds: _Bounds, *, in_parts: bool = False) -> Ima
 def _read_bytes(data: bytes, bounds: _Bounds) -> Image.Image | Plane:
     if not data:
         raise ImageError('empty_file')
-    for magic, unpack in _COMPRESSIONS:
-        if data.startswith(magic):
-            try:
-                with unpack(io.BytesIO(data)) as stream:
-                    data = stream.read(bounds.max_bytes + 1)
-            except (OSError, EOFError, zlib.error) as error:
-                raise ImageError('damaged_compressed', error=error) from error
-            if len(data) > bounds.max_bytes:
-                raise ImageError('file_too_large', limit=bounds.max_bytes)
-            break
+    data = unpacked(data, bounds.max_bytes)
     if data.startswith(b'SIMPLE  ='):
         return read_fits(io.BytesIO(data), bounds.side, bounds.max_pixels)
-    for magic, plugin in _FORMATS:
-        if data.startswith(magic):
-            return _decode(data, plugin, bounds)
+    if is_bitmap(data):
+        return read_bitmap(data, bounds.bitmap_side, bounds.max_pixels)
     start = data[:512].lstrip().lower()
     if start.startswith((b'<!doctype', b'<html', b'<?xml', b'{')):
         raise ImageError('web_page')
     raise ImageError('unknown_format')
-
-
-def _decode(data: bytes, plugin: type, bounds: _Bounds) -> Image.Image:
-    try:
-        image = plugin(io.BytesIO(data))
-        width, height = image.size
-        if width * height > bounds.max_pixels:
-            raise ImageError('too_many_pixels', width=width, height=height,
-                             limit=bounds.max_pixels)
-        # The decoder can skip detail that the model would not see.
-        image.draft('RGB' if image.mode != 'L' else 'L', (bounds.bitmap_side,) * 2)
-
-        def shrink() -> Image.Image:
-            try:
-                return _to_rgb(_reduce_image(image, bounds.bitmap_side))
-            finally:
-                image.close()  # before the next large one is decoded
-
-        return alone_if_large(width * height, shrink)
-    except ImageError:
-        raise
-    # Pillow's plugins raise many kinds of error on damaged files.
-    except Exception as error:
-        raise ImageError('damaged_image', error=one_line(error)) from error
-
-
-def _reduce_image(image: Image.Image, side: int) -> Image.Image:
-    """
-    Means of blocks where there are more pixels than needed, before anything copies them.
-    """
-    step = step_of(image.size, side)
-    if step == 1:
-        return image
-    if image.mode.startswith(('I', 'F')):
-        return Image.fromarray(np.asarray(np.asarray(image)[::step, ::step], np.float32))
-    if image.mode in ('1', 'P', 'PA') or 'transparency' in image.info:
-        return _to_rgb(image).reduce(step)  # their values cannot be averaged
-    return image.reduce(step)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(('I', 'F')):
-        return _stretch(np.asarray(image, dtype=np.float32), flip=False)
-    if image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info:
-        image = image.convert('RGBA')
-        black = Image.new('RGBA', image.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, image).convert('RGB')
-    return image.convert('RGB')
 
 
 def _read_array(data: np.ndarray, holder: Any = None) -> Image.Image | Plane:
@@ -217,20 +138,3 @@ def _read_array(data: np.ndarray, holder: Any = None) -> Image.Image | Plane:
             if values.min() >= 0 and values.max() <= 1:
                 return Image.fromarray((values * 255).round().astype(np.uint8))
     raise ImageError('array_shape', shape=data.shape, dtype=data.dtype)
-
-
-def _stretch(data: np.ndarray, *, flip: bool = True) -> Image.Image:
-    """
-    ZScale to the 99.7th percentile with an asinh stretch, row 0 at the bottom.
-    """
-    from astropy.visualization import AsinhStretch
-
-    low, high = limits(data)
-    scaled = np.where(np.isfinite(data), data, low)
-    scaled -= low
-    scaled /= high - low
-    np.clip(scaled, 0, 1, out=scaled)
-    grey = AsinhStretch(a=0.1)(scaled, clip=False, out=scaled)
-    grey *= 255
-    grey = grey.round(out=grey).astype(np.uint8)
-    return Image.fromarray(np.flipud(grey) if flip else grey).convert('RGB')

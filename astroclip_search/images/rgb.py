@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from ..exceptions import ImageError, one_line
-from .fits import Plane, limits
+from .plane import Plane
+from .stretch import limits
 
 __all__ = ['compose']
 

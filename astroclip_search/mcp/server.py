@@ -228,7 +228,7 @@ class Tools:
         The named table, images or ranking, if the server may read it, and its folder of images.
         """
         from .. import sample
-        from ..images.render import FITS_SUFFIXES, IMAGE_SUFFIXES
+        from ..images.formats import FITS_SUFFIXES, IMAGE_SUFFIXES
 
         folder = self._path(image_dir) if image_dir is not None else None
         if isinstance(results, list):
@@ -271,7 +271,7 @@ class Tools:
         """
         An image, or a file with one of these suffixes, that the server may read.
         """
-        from ..images.render import FITS_SUFFIXES, IMAGE_SUFFIXES
+        from ..images.formats import FITS_SUFFIXES, IMAGE_SUFFIXES
 
         path, suffixes = self._path(name), suffixes or IMAGE_SUFFIXES + FITS_SUFFIXES
         if not path.name.lower().endswith(suffixes):

@@ -15,7 +15,7 @@ from astropy.io import fits
 from astropy.visualization import ZScaleInterval
 
 from astroclip_search.exceptions import ImageError
-from astroclip_search.images import fits as fits_module
+from astroclip_search.images import stretch
 from astroclip_search.images.render import render
 from tests.pictures import brightest, content, refused, sky
 
@@ -250,12 +250,12 @@ def test_the_levels_are_those_of_all_pixels_in_twice_the_digits():
         values = (1e3 * rng.pareto(1.1, int(rng.integers(20, 4000)))).astype('f4')
         values[rng.random(values.size) < 0.1 * (i % 2)] = np.nan
         known = values[np.isfinite(values)].astype(float)
-        low, high = fits_module.limits(values.reshape(1, -1))
+        low, high = stretch.limits(values.reshape(1, -1))
         assert low == ZScaleInterval().get_limits(known)[0]
         assert high == np.percentile(known, 99.7)
     for size in range(16, 216):
         values = rng.normal(size=size).astype('f4')
-        low, high = fits_module.limits(values.reshape(1, -1))
+        low, high = stretch.limits(values.reshape(1, -1))
         assert high == np.percentile(values.astype(float), 99.7) == percentile(values)
 
 

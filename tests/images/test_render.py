@@ -18,7 +18,7 @@ from astropy.nddata import CCDData, NDData, StdDevUncertainty
 from PIL import Image
 
 from astroclip_search.exceptions import ImageError
-from astroclip_search.images import fits as fits_module
+from astroclip_search.images import plane as plane_module
 from astroclip_search.images.preprocess import Preprocessing, resize, sides, thumbnail
 from astroclip_search.images.render import plane, render
 from tests.pictures import brightest, content, gradient, refused, saved, sky
@@ -203,7 +203,7 @@ def test_images_of_pillow():
 
 
 def test_the_same_bytes_give_the_same_pixels_in_any_thread(monkeypatch):
-    monkeypatch.setattr(fits_module, '_LARGE', 100_000)  # some wait for each other
+    monkeypatch.setattr(plane_module, '_LARGE', 100_000)  # some wait for each other
     sources = [content([fits.PrimaryHDU(sky(300, 400, seed=i))]) for i in range(2)]
     sources += [saved(gradient(size=(900, 700)), form) for form in ('JPEG', 'PNG', 'GIF')]
     sources += [content([fits.PrimaryHDU(), fits.CompImageHDU(sky(200, 300))])]

@@ -1,0 +1,80 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+One plane of numbers that a picture, or one colour of it, can be drawn from.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ['Plane', 'alone_if_large', 'celestial', 'step_of']
+
+# Images above this many pixels are decoded by one thread, so that memory does not grow with the
+# number of threads: not while they decode, nor afterwards, when each keeps what it has freed.
+_LARGE = 4_000_000
+
+_worker: ThreadPoolExecutor
+
+def _start_worker() -> None:
+    global _worker  # noqa: PLW0603 - after a fork its thread is gone
+    _worker = ThreadPoolExecutor(1, thread_name_prefix='astroclip-large')
+
+
+_start_worker()
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_start_worker)
+
+
+@dataclass
+class Plane:
+    """
+    Pixels that an image can be drawn from, and their place on the sky.
+    """
+
+    data: np.ndarray  # (ny, nx) float32, row 0 at the bottom; NaN where there is nothing
+    step: int = 1  # every how many pixels of the image one was taken
+    # Makes the WCS of all pixels of the image, or None: a grey image needs none.
+    wcs: Callable[[], Any] = lambda: None
+
+
+def celestial(holder: Any) -> Any:
+    """
+    WCS with two celestial axes of a Header, or of what has a header or a WCS; None if there is
+    none, or a damaged one.
+    """
+    from astropy.io.fits import Header
+    from astropy.wcs import WCS
+
+    # Whatever is wrong with it, the picture can be drawn without.
+    try:
+        wcs = getattr(holder, 'wcs', None)
+        if wcs is None:
+            header = holder if isinstance(holder, Header) else holder.header
+            # Nothing is fixed, nor deprecated: that would warn, in threads that share the filters.
+            if 'RADECSYS' in header:
+                header = header.copy()
+                header['RADESYS'] = header.pop('RADECSYS')
+            wcs = WCS(header, fix=False)
+        wcs = wcs.celestial
+    except Exception:
+        return None
+    return wcs if wcs.naxis == 2 else None
+
+
+def step_of(shape: tuple[int, int], side: int) -> int:
+    """
+    Every how many pixels one is kept, so that sides of about ``side`` pixels are left.
+    """
+    # The second bound is for strips: their short side alone would keep all of the long one.
+    return max(1, min(shape) // side, max(shape) // (8 * side))
+
+
+def alone_if_large(n_pixels: int, action: Callable) -> Any:
+    """
+    Do something that takes much memory for a large image, one at a time.
+    """
+    return _worker.submit(action).result() if n_pixels > _LARGE else action()
