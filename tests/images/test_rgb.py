@@ -21,8 +21,8 @@ from astroclip_search.archives.open import open_results
 from astroclip_search.embeddings.cache import Cache
 from astroclip_search.embeddings.pipeline import Pipeline
 from astroclip_search.exceptions import ImageError
-from astroclip_search.images.plane import Plane
 from astroclip_search.images.http import Fetcher, Limits
+from astroclip_search.images.plane import Plane
 from astroclip_search.images.refs import colour, image_key, messages, parse
 from astroclip_search.images.render import plane
 from astroclip_search.images.rgb import compose
