@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENT = re.compile(r'(?P<name>[\w.-]+)(\[.*?\])?>=(?P<oldest>[\d.]+)[^;]*(?P<marker>;.*)?')
 
 
-def oldest(project, extras=('test', 'plot', 'parquet', 'completion', 'mcp')):
+def oldest(project, extras=('test', 'asdf', 'plot', 'parquet', 'completion', 'mcp')):
     """
     Return one pip constraint per requirement of a ``[project]`` table.
     """

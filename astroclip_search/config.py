@@ -3,11 +3,32 @@
 The settings, which a user may also set in astropy's configuration file for this package.
 """
 
+import re
 from typing import Any
 
 from astropy import config as _config
+from astropy.extern.configobj import validate as _validate
 
-__all__ = ['Conf', 'conf']
+__all__ = ['PLANES', 'Conf', 'conf', 'plane_of']
+
+PLANES = ('middle', 'peak', 'sum')
+"""
+What may be drawn of a cube, besides one of its planes.
+"""
+
+_NUMBER = re.compile('[0-9]{1,9}')
+
+
+def plane_of(value: Any) -> str | int:
+    """
+    One of `PLANES`, or the number of a plane, counted from 0, also as text.
+    """
+    if isinstance(value, str) and value in PLANES:
+        return value
+    if not _NUMBER.fullmatch(str(value)):
+        raise ValueError("plane must be 'middle', 'peak', 'sum' or the number of a plane, counted "
+                         f'from 0, not {value!r}.')
+    return int(value)
 
 
 class _Item(_config.ConfigItem):
@@ -28,6 +49,18 @@ class _Progress(_Item):
         return val if val == 'live' else super()._validate_val(val)
 
 
+class _Plane(_Item):
+    """
+    A word or a number, which no type of configobj is.
+    """
+
+    def _validate_val(self, val):
+        try:
+            return plane_of(val)
+        except ValueError as error:
+            raise _validate.ValidateError(str(error)) from None
+
+
 class Conf(_config.ConfigNamespace):
     """
     Configuration of `astroclip_search`, read each time it is used.
@@ -42,7 +75,10 @@ class Conf(_config.ConfigNamespace):
     model_variant = _Item(
         ['auto', 'fp32', 'fp16', 'int8'],
         "Precision of the model's files: 'auto' takes what is fastest on the device.")
-    n_threads = _Item(0, 'CPU threads of the model; 0 means one per physical core.')
+    n_threads = _Item(0, 'CPU threads of the model, and as many that decode local files; 0 means '
+                         'one per physical core, and one per logical core.')
+    plane = _Plane('middle', "What is drawn of a cube: 'middle', 'peak', 'sum', or the number of a "
+                             'plane, counted from 0.')
     batch_size = _Item(
         0, 'Images that are embedded in one call of the model; 0 means as many as suit the device.')
     n_connections = _Item(5, 'Simultaneous connections to one host.')

@@ -13,6 +13,7 @@ Errors and warnings.
     +-- NothingRankedWarning      the table is empty, or no row could be ranked
     +-- NothingStandsOutWarning   unrelated rows would often look as good as the best of these
     +-- UnreadImagesWarning       some images could not be read
+    +-- LeftOutWarning            some files of a folder do not seem to be images
     +-- UnfinishedWarning         some images were left for the next call
     +-- LostEmbeddingsWarning     some embeddings are not kept any more
     +-- LongPhraseWarning         the model does not read the end of a phrase
@@ -37,7 +38,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from .status import Reason, reason
 
 __all__ = ['BundleError', 'ClipSearchError', 'ClipSearchWarning', 'EncoderError', 'ImageError',
-           'IncompleteQueryWarning', 'LongPhraseWarning', 'LostEmbeddingsWarning',
+           'IncompleteQueryWarning', 'LeftOutWarning', 'LongPhraseWarning', 'LostEmbeddingsWarning',
            'NothingRankedWarning', 'NothingStandsOutWarning', 'TableFormatWarning',
            'UncalibratedWarning', 'UnfinishedWarning', 'UnreadImagesWarning']
 
@@ -131,6 +132,12 @@ class NothingStandsOutWarning(ClipSearchWarning):
 class UnreadImagesWarning(ClipSearchWarning):
     """
     Some images could not be read.
+    """
+
+
+class LeftOutWarning(ClipSearchWarning):
+    """
+    Some files of a folder, or of a pattern, were left out: nothing says that they are images.
     """
 
 

@@ -14,10 +14,12 @@ from . import report
 from .bench_diversity import compare_diversity
 from .bench_encode import compare_encode
 from .bench_end_to_end import compare_end_to_end
+from .bench_files import compare_files
 from .bench_fits import compare_fits
 from .bench_import import compare_import
 from .bench_memory import compare_memory
 from .bench_overhead import compare_overhead
+from .bench_rendering import compare_rendering
 from .bench_rerank import compare_rerank
 from .bench_roofline import compare_roofline
 from .bench_start import compare_start
@@ -30,7 +32,7 @@ BENCHMARKS = {'import': compare_import, 'start': compare_start,
               'encode': compare_encode, 'rerank': compare_rerank,
               'overhead': compare_overhead, 'diversity': compare_diversity,
               'end_to_end': compare_end_to_end, 'fits': compare_fits,
-              'memory': compare_memory,
+              'files': compare_files, 'memory': compare_memory, 'rendering': compare_rendering,
               'towers': compare_towers, 'roofline': compare_roofline}
 
 

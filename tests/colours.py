@@ -46,11 +46,21 @@ class ColourEncoder:
         return len(text.split()) + 2
 
 
+def shaded(colour, size=(16, 16)):
+    """
+    An array of one hue, given as red, green and blue of 255, whose right half is a little darker:
+    an image of one level would be blank.
+    """
+    pixels = np.tile(np.asarray(colour, float), (size[1], size[0], 1))
+    pixels[:, size[0] // 2:] *= 0.9
+    return pixels.round().astype(np.uint8)
+
+
 def picture(colour, size=(16, 16)):
     """
-    A Pillow image of one colour.
+    A Pillow image of one hue.
     """
-    return Image.new('RGB', size, tuple(int(255 * value) for value in COLOURS[colour]))
+    return Image.fromarray(shaded([255 * value for value in COLOURS[colour]], size))
 
 
 def content(colour, kind='PNG'):
@@ -58,7 +68,7 @@ def content(colour, kind='PNG'):
     The same as bytes of a file.
     """
     stream = io.BytesIO()
-    picture(colour).save(stream, kind)
+    picture(colour).save(stream, kind, subsampling=0)  # JPEG would mix the colours
     return stream.getvalue()
 
 

@@ -16,12 +16,11 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from ..exceptions import ImageError
-from ..images.fits import science_hdu
-from ..images.formats import FITS_SUFFIXES, IMAGE_SUFFIXES
-from ..images.plane import celestial
+from ..images.formats import kind_of_name
 from ..images.refs import ImageRefs, colour, is_path, parse
 from ..status import reason
+from . import headers
+from .centres import to_icrs
 from .columns import TableColumns
 
 __all__ = ['add_composites', 'wavelength']
@@ -39,10 +38,6 @@ _LETTER = re.compile(r"(?:^|[ _.:/-])(FUV|NUV|W[1-4]|K[sS]|[UBVRIZYJHKLMugrizy])
 _NUMBER = re.compile(r'\bF(\d{3,4})(?:W|M|N|LP|X|W2)?\b', re.IGNORECASE)
 
 _INFRARED = re.compile('NIRCAM|NIRISS|MIRI|NICMOS|IR$|WFI', re.IGNORECASE)
-
-_TARGETS = ('OBJECT', 'TARGNAME', 'TARGPROP')
-
-_FILTERS = ('FILTER', 'FILTER1', 'FILTER2', 'BAND', 'FILTNAM1', 'PUPIL')
 
 _NEAR = 0.05  # degrees, where the size of the field is not known
 
@@ -80,8 +75,7 @@ def add_composites(columns: TableColumns, refs: ImageRefs) -> ImageRefs:
            and refs.is_open(i) and parse(source).kind not in ('link', 'colour')}
     bands = list(_of_table(columns, own))
     known = {band.row for band in bands}
-    bands += [band for i, source in own.items() if i not in known
-              for band in _of_header(i, source, refs.objects)]
+    bands += _of_headers({i: source for i, source in own.items() if i not in known}, refs.objects)
     sources, reasons, replaced = list(refs.sources), dict(refs.reasons), dict(refs.own)
     for members in _together(bands):
         by_wavelength = {band.wavelength: band for band in reversed(members)}
@@ -155,86 +149,26 @@ def _of_table(columns: TableColumns, own: Mapping[int, str]) -> Iterable[_Band]:
 
 
 def _is_fits(source: str, mime: str) -> bool:
-    path = unquote(source).lower().partition('#')[0]
-    if path.endswith(FITS_SUFFIXES) or path.partition('?')[0].endswith(FITS_SUFFIXES):
+    path = unquote(source).partition('#')[0]
+    kind = kind_of_name(path)
+    if 'fits' in (kind, kind_of_name(path.partition('?')[0])):
         return True
-    return 'fits' in mime.lower() and not path.endswith(IMAGE_SUFFIXES)
+    return 'fits' in mime.lower() and kind != 'bitmap'
 
 
-def _of_header(row: int, source: str, objects: Mapping[str, Any]) -> Iterable[_Band]:
+def _of_headers(sources: Mapping[int, str], objects: Mapping[str, Any]) -> Iterable[_Band]:
     """
-    What the header of a file or an HDU tells; nothing, if it has none.
+    What the headers of files and HDUs tell.
     """
-    if source in objects:
-        headers = _headers(objects[source])
-    elif is_path(source) and source.lower().endswith(FITS_SUFFIXES):
-        headers = _headers_of_file(source)
-    else:
-        return
-
-    def value(*names: str) -> str:
-        return next((text for name in names for header in headers
-                     if (text := _text(header, name))), '')
-
-    target, instrument = value(*_TARGETS), value('INSTRUME')
-    names = [text for name in _FILTERS if (text := value(name))]
-    filters = [(name, found) for name in names
-               if math.isfinite(found := wavelength(name, f'{instrument}/{value("DETECTOR")}'))]
-    if not filters:
-        return
-    position = _position(headers)
-    if not target and position is None:
-        return
-    name, found = filters[-1] if names[0].upper().startswith('CLEAR') else filters[0]
-    yield _Band(row, ('header', target, value('TELESCOP'), instrument), name, found, position,
-                _NEAR)
-
-
-def _headers_of_file(path: str) -> list[Any]:
-    from astropy.io import fits
-
-    # What is wrong with it is told when it is drawn.
-    try:
-        with open(path, 'rb') as stream, fits.open(stream, output_verify='ignore') as hdus:
-            return _headers(hdus)
-    except Exception:
-        return []
-
-
-def _headers(item: Any) -> list[Any]:
-    """
-    Headers that describe an image, that of the image itself first.
-    """
-    if isinstance(item, list):
-        try:
-            return [science_hdu(item).header.copy(), item[0].header.copy()]
-        except ImageError:
-            return []
-    header = getattr(item, 'header', None)
-    return [header] if hasattr(header, 'get') else []
-
-
-def _text(header: Any, name: str) -> str:
-    try:
-        value = header.get(name)
-    except Exception:  # a damaged card
-        return ''
-    return value.strip() if isinstance(value, str) else ''
-
-
-def _position(headers: list[Any]) -> tuple[float, float] | None:
-    """
-    Centre of an image on the sky.
-    """
-    header = headers[0]
-    wcs = celestial(header)
-    if wcs is None:
-        return None
-    try:
-        centre = wcs.pixel_to_world(header['NAXIS1'] / 2, header['NAXIS2'] / 2).icrs
-        return float(centre.ra.deg), float(centre.dec.deg)
-    except Exception:  # not on the sky, or damaged
-        return None
+    rows = [i for i, source in sources.items() if source in objects or is_path(source)]
+    found = headers.of_objects([objects.get(sources[i], sources[i]) for i in rows])
+    ra, dec = to_icrs([facts.centre for facts in found])
+    for i, facts, *position in zip(rows, found, ra.tolist(), dec.tolist(), strict=True):
+        value = wavelength(facts.filters, facts.instrument)
+        placed = math.isfinite(sum(position))
+        if value > 0 and (facts.target or placed):
+            yield _Band(i, ('header', facts.target, facts.facility, facts.instrument),
+                        facts.filters, value, tuple(position) if placed else None, _NEAR)
 
 
 def _together(bands: list[_Band]) -> Iterable[list[_Band]]:

@@ -3,8 +3,10 @@
 Folders, files, arrays and HDUs -> a Table and image references.
 """
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +14,102 @@ import numpy as np
 from astropy.table import Table
 from PIL import Image
 
-from ..exceptions import invalid
-from ..images.formats import FITS_SUFFIXES, IMAGE_SUFFIXES
+from ..exceptions import LeftOutWarning, invalid, warn
+from ..images.formats import (
+    HEAD,
+    IN_WORDS,
+    is_wanted,
+    kind_of_content,
+    kind_of_name,
+    left_out,
+    suffix_of,
+)
 from ..images.refs import ImageRefs, memory
 from ..status import reason
+from . import headers
 
-__all__ = ['SUFFIXES', 'expand', 'is_image', 'open_files', 'open_objects']
+__all__ = ['expand', 'is_image', 'open_files', 'open_objects']
 
-SUFFIXES = IMAGE_SUFFIXES + FITS_SUFFIXES
+_OWN = 'embeddings.sqlite'
+
+# Files of each unknown suffix that are looked into; if one of them is an image, so are all.
+_TRIES = 20
 
 
 def expand(path: Path) -> list[Path]:
     """
     Image files that a file, a folder (with its subfolders) or a glob pattern stands for: sorted,
-    absolute. A file that is named itself is taken whatever its suffix.
+    absolute. A file that is named itself, or by a pattern with its suffix, is taken whatever it is.
+    Others are told by name, or else by their first bytes; a warning says what is left out.
     """
     if path.is_file():
         return [path.absolute()]
     if path.is_dir():
-        found = path.rglob('*')
+        found = _walk(path)
     elif any(character in str(path) for character in '*?['):
-        anchor = Path(path.anchor) if path.is_absolute() else Path()
-        found = anchor.glob(str(path.relative_to(path.anchor)))
+        found = _glob(path)
     else:
         raise invalid(f'There is no file or folder {str(path)!r}.')
-    images = sorted(file.absolute() for file in found
-                    if file.name.lower().endswith(SUFFIXES) and file.is_file())
+    # What waits for a writer is no file.
+    names = sorted(filter(os.path.isfile, found), key=lambda name: name.split(os.sep))
+    others: set[str] = set()
+    if path.is_dir() or not is_wanted(path.name):
+        unknown = [name for name in names if not kind_of_name(name)]
+        others = set(unknown).difference(_images_by_content(unknown))
+    images = [Path(name).absolute() for name in names if name not in others]
     if not images:
-        raise invalid(f'There is no image in {str(path)!r}: looked for {", ".join(SUFFIXES)}.')
+        raise invalid(f'There is no image in {str(path)!r}: looked for {IN_WORDS}.')
+    if others:
+        warn(f'In {str(path)!r} {left_out(others)}.', LeftOutWarning)
     return images
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """
+    All that is in a folder and its subfolders but folders, what is hidden, and a cache of ours.
+    """
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith('.')]
+        yield from (os.path.join(place, name) for name in names
+                    if not name.startswith(('.', _OWN)))
+
+
+def _glob(pattern: Path) -> Iterator[str]:
+    """
+    What a pattern stands for; what is hidden only if the pattern says so.
+    """
+    anchor = Path(pattern.anchor) if pattern.is_absolute() else Path()
+    hidden = any(part.startswith('.') for part in pattern.parts)
+    for file in anchor.glob(str(pattern.relative_to(pattern.anchor))):
+        if hidden or not any(part.startswith('.') for part in file.parts):
+            yield str(file)
+
+
+def _images_by_content(names: Sequence[str]) -> Iterator[str]:
+    """
+    Those of files without a known suffix that are images.
+    """
+    tried: Counter[str] = Counter()
+    good = set()
+    for name in names:
+        suffix = suffix_of(os.path.basename(name))
+        if tried[suffix] >= _TRIES and suffix not in good:
+            continue
+        tried[suffix] += 1
+        with contextlib.suppress(OSError), open(name, 'rb') as stream:
+            if kind_of_content(stream.read(HEAD)):
+                good.add(suffix)
+                yield name
 
 
 def open_files(paths: Sequence[Path | str]) -> tuple[Table, ImageRefs]:
     """
-    A table of image files: absolute paths, or addresses that fsspec may read.
+    A table of image files, absolute paths or addresses that fsspec may read, and of what their
+    headers say.
     """
     names: list[str | None] = [str(path) for path in paths]
-    return Table({'filename': names}), ImageRefs(names, [''] * len(names))
+    known = headers.as_columns(headers.of_files(names))
+    return Table({'filename': names, **known}), ImageRefs(names, [''] * len(names))
 
 
 def is_image(item: object) -> bool:
@@ -67,8 +128,8 @@ def _is_hdu_list(item: object) -> bool:
 
 def open_objects(items: Sequence[Any]) -> tuple[Table, ImageRefs]:
     """
-    A table of images that are in memory, of paths among them, and of `None` where there is none;
-    equal content has the same reference.
+    A table of images that are in memory, of paths among them, and of `None` where there is none,
+    with what their headers say; equal content has the same reference.
     """
     sources: list[str | None] = []
     objects = {}
@@ -82,7 +143,8 @@ def open_objects(items: Sequence[Any]) -> tuple[Table, ImageRefs]:
             objects[source] = item
         sources.append(source)
     n = len(sources)
-    table = Table({'index': np.arange(n), 'kind': [type(item).__name__ for item in items]})
+    table = Table({'index': np.arange(n), 'kind': [type(item).__name__ for item in items],
+                   **headers.as_columns(headers.of_objects(items))})
     return table, ImageRefs(sources, [''] * n, {
         i: (reason('no_pixels'),) for i in range(n) if sources[i] is None}, objects)
 

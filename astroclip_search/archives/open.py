@@ -16,7 +16,7 @@ from ..images.objectstore import expand, is_allowed
 from ..images.refs import ADDRESSES, ImageRefs
 from . import files, hips, pyvo_results, table_io, tables
 from .colour_groups import add_composites
-from .columns import TableColumns
+from .columns import RowMetadata, TableColumns
 from .footprints import with_cutouts
 
 __all__ = ['open_results']
@@ -81,6 +81,7 @@ def open_results(results: Any, *, image_dir: str | Path | None = None,
     if table is None:
         table, refs = _images(results)
         columns = TableColumns(table)
+        refs = replace(refs, metadata=RowMetadata(columns))
     else:
         columns = TableColumns(table)
         refs = tables.image_refs(columns, image_dir=image_dir, is_ours=is_ours)
@@ -142,7 +143,7 @@ def _images(results: Any) -> tuple[Table, ImageRefs]:
     if all(isinstance(item, str | Path) for item in results):
         return files.open_files([
             path for item in results for path in (
-                expand(item, files.SUFFIXES) if is_allowed(str(item))
+                expand(str(item)) if is_allowed(str(item))
                 else files.expand(_path(item)))])
     return files.open_objects(results)
 

@@ -16,7 +16,7 @@ import numpy as np
 from astropy.table import Column, MaskedColumn, Table
 
 from ..images import datalink
-from ..images.formats import FITS_SUFFIXES
+from ..images.formats import kind_of_name
 from ..images.refs import ImageRefs, link, parse
 from ..status import ERROR, NO_IMAGE, reason
 from .columns import TableColumns
@@ -151,5 +151,5 @@ def _without_preview(columns: TableColumns, refs: ImageRefs) -> Iterable[int]:
                     yield i
                     continue
                 name = re.split('[?#]', source, maxsplit=1)[0]
-            if name.lower().endswith(FITS_SUFFIXES):
+            if kind_of_name(name) in ('fits', 'asdf'):
                 yield i

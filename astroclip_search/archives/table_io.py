@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..exceptions import TableFormatWarning, invalid, one_line, warn
+from ..images.formats import kind_of_name
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -61,11 +62,9 @@ def holds_table(path: Path) -> bool:
     Whether a file is a table rather than an image, by its suffix; a FITS file is a table if it
     holds tables and nothing that could be an image.
     """
-    from ..images.formats import FITS_SUFFIXES
-
     if not path.is_file():
         return False
-    if path.name.lower().endswith(FITS_SUFFIXES):
+    if kind_of_name(path.name) == 'fits':
         return _fits_table(path) is not None
     return format_of(path) is not None or path.suffix.lower() in _READ_ONLY
 
@@ -95,12 +94,10 @@ def _sniffed(path: Path) -> str:
 def _read(path: Path, form: str | None, name: str) -> 'Table':
     from astropy.table import Table
 
-    from ..images.formats import FITS_SUFFIXES
-
     if form is not None:
         check_format(form)
     try:
-        if form == 'fits' or path.name.lower().endswith(FITS_SUFFIXES):
+        if form == 'fits' or kind_of_name(path.name) == 'fits':
             # astropy leaves a file open that it cannot read.
             with path.open('rb') as file:
                 table = Table.read(file, format='fits', hdu=_fits_table(path) or 1)
@@ -122,16 +119,23 @@ def _fits_table(path: Path) -> int | None:
     """
     from astropy.io import fits
 
+    from ..images.pixel_tables import is_picture
+
     first = None
     try:
-        with warnings.catch_warnings(), path.open('rb') as file, fits.open(file) as hdus:
+        with warnings.catch_warnings(), path.open('rb') as file:
             warnings.simplefilter('ignore')  # the file itself is judged when it is read
-            for number, hdu in enumerate(hdus):
-                if hdu.header.get('NAXIS', 0) == 0:  # the empty primary HDU
-                    continue
-                if hdu.is_image:
-                    return None
-                first = number if first is None else first
+            # Of a zip archive astropy would unpack everything on the disk.
+            if not file.read(9).startswith((b'SIMPLE  =', b'\x1f\x8b', b'BZh')):
+                return None
+            file.seek(0)
+            with fits.open(file) as hdus:
+                for number, hdu in enumerate(hdus):
+                    if hdu.header.get('NAXIS', 0) == 0:  # the empty primary HDU
+                        continue
+                    if hdu.is_image or is_picture(hdu.header):
+                        return None
+                    first = number if first is None else first
     # What is wrong with it is told when it is drawn.
     except Exception:
         return None

@@ -18,7 +18,7 @@ from astropy.table import Table
 
 from ..exceptions import one_line
 from ..images.datalink import BITMAP_TYPES, fault_status, is_datalink, media_type
-from ..images.formats import FITS_SUFFIXES, IMAGE_SUFFIXES
+from ..images.formats import kind_of_name
 from ..images.objectstore import is_allowed
 from ..images.refs import ADDRESSES, ImageRefs, link, parse
 from ..status import OK, STATUSES, Reason, reason, without_notes
@@ -419,7 +419,5 @@ def _kind_of_format(mime: str) -> str | None:
 
 
 def _kind_of_name(value: str) -> str:
-    name = re.split('[?#]', value, maxsplit=1)[0].lower()
-    if name.endswith(IMAGE_SUFFIXES):
-        return 'bitmap'
-    return 'fits' if name.endswith(FITS_SUFFIXES) else ''
+    kind = kind_of_name(re.split('[?#]', value, maxsplit=1)[0])
+    return 'fits' if kind == 'asdf' else kind  # data, which come after previews

@@ -5,6 +5,7 @@ a page and an exit code go out. ``parser`` knows the arguments and the help, ``s
 ``upkeep`` hold the commands, and ``output`` prints and writes their results.
 """
 
+import argparse
 import contextlib
 import logging
 import os
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(arguments, 'run'):
         parser.print_help()
         return WRONG
-    with _messages(arguments.quiet, arguments.verbose):
+    with _messages(arguments.quiet, arguments.verbose), _settings(arguments):
         try:
             check(arguments)
             code = arguments.run(arguments)
@@ -83,6 +84,20 @@ def _messages(quiet: bool, verbose: bool) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
+
+
+@contextlib.contextmanager
+def _settings(arguments: argparse.Namespace) -> Iterator[None]:
+    """
+    Options that stand for a setting, as long as the command runs.
+    """
+    from ..config import conf
+
+    if getattr(arguments, 'plane', None) is None:
+        yield
+    else:
+        with conf.set_temp('plane', arguments.plane):
+            yield
 
 
 class _OneLine(logging.Formatter):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..archives.table_io import FORMATS
+from ..config import plane_of
 from . import searching, upkeep
 
 __all__ = ['BROKEN_PIPE', 'BUG', 'INTERRUPTED', 'WRONG', 'make_parser']
@@ -252,6 +253,9 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
                              f'it: {", ".join(FORMATS)}')
     _complete(parser.add_argument('--image-dir', metavar='FOLDER',
                                   help='folder of the images that the table names'))
+    parser.add_argument('--plane', type=_plane, metavar='PLANE',
+                        help='what is drawn of a cube: middle, peak, sum, or the number of a '
+                             'plane, counted from 0')
 
 
 def _add_ranking(parser: argparse.ArgumentParser) -> None:
@@ -311,6 +315,13 @@ def _limit(text: str) -> int | None:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor 'all'") from None
+
+
+def _plane(text: str) -> str | int:
+    try:
+        return plane_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _file(name: str) -> Path:

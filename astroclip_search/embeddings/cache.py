@@ -4,7 +4,7 @@ Embeddings and thumbnails kept on disk, shared by processes, safe to kill.
 
 One SQLite file in the cache directory, in its default rollback-journal mode because that one also
 works on the network file systems that home directories live on. A space holds the vectors that may
-be compared with one another: it names the model's revision and the render version. Vectors are
+be compared with one another: it names the model, its file and how images are drawn. Vectors are
 float16 on disk and a contiguous float32 matrix in memory, so that ranking cached rows is one matrix
 product.
 """
@@ -213,7 +213,7 @@ class Cache:
         now = time.time()
         with self._lock:
             # The rounded vectors, so that a cached rank gives the very same scores.
-            self._spaces.setdefault(name, Space()).append(keys, normalise(small))
+            self.lend(name, keys, small)
             if not self._write(
                     ('INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)',
                      [(name, _storable(key), now, row.tobytes())
@@ -221,6 +221,14 @@ class Cache:
                     ('INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)',
                      [(_storable(key), now, jpeg) for key, jpeg in thumbnails])):
                 self._thumbnails.update(thumbnails)
+
+    def lend(self, name: str, keys: Sequence[str], vectors: np.ndarray) -> None:
+        """
+        Have unit vectors (n, d) in a space as long as the process lives, rounded like all others.
+        """
+        with self._lock:
+            self._spaces.setdefault(name, Space()).append(
+                keys, normalise(np.asarray(vectors, dtype='<f2')))
 
     def thumbnail(self, key: str) -> bytes | None:
         """
@@ -236,11 +244,12 @@ class Cache:
         """
         Whether a local image was embedded at any time; the disk is not asked for the image.
         """
-        first, last = f'{source}|', f'{source}}}'  # of a file, time and size follow in its key
+        # In the key of a thumbnail all that it depends on follows.
+        first, last = f'{source}|', f'{source}}}'
         with self._lock:
-            return any(key == source or key.startswith(first) for key in self._thumbnails) or bool(
-                self._execute('SELECT 1 FROM thumbnails WHERE key = ? OR key BETWEEN ? AND ? '
-                              'LIMIT 1', tuple(map(_storable, (source, first, last)))))
+            return any(key.startswith(first) for key in self._thumbnails) or bool(
+                self._execute('SELECT 1 FROM thumbnails WHERE key BETWEEN ? AND ? LIMIT 1',
+                              tuple(map(_storable, (first, last)))))
 
     def links(self, sources: Sequence[str]) -> dict[str, str]:
         """

@@ -17,24 +17,42 @@ from ..images import resolve
 from ..images.refs import ADDRESSES, ImageRefs, image_key, messages, parse, status_of, statuses
 from ..status import OK, Reason, reason
 from .cache import Cache, Space
-from .pipeline import Pipeline, image_space
+from .pipeline import Pipeline, host_of
 from .progress import Progress
 
 __all__ = ['CollectOptions', 'Outcomes', 'collect', 'follow_links', 'look_up', 'n_workers',
            'positions_of']
+
+# Threads that decode local files: each holds an image of some megapixels, and with more of them the
+# interpreter lock is what they wait for.
+_MOST_DECODING = 32
+
+# Threads that decode while all others download.
+_BESIDE_DOWNLOADS = 2
 
 
 @dataclass(frozen=True)
 class Outcomes:
     """
     What came of each row: the reference that was embedded, and reasons or notes by row.
+
+    ``keys`` has the cache key of each image by reference, unless that is the reference itself. A
+    file may have another key by now.
     """
 
     sources: Sequence[str | None]
     reasons: Mapping[int, tuple[Reason, ...]] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    def key(self, row: int) -> str | None:
+        """
+        Cache key of the image of a row.
+        """
+        source = self.sources[row]
+        return source and self.keys.get(source, source)
 
     def is_ok(self, row: int) -> bool:
         """
@@ -96,16 +114,23 @@ class CollectOptions:
     cached_only: bool = False
 
 
-def _keys(refs: ImageRefs, outcomes: Outcomes) -> list[str | None]:
+def _keys(refs: ImageRefs, outcomes: Outcomes, keys: dict[str, str]) -> list[str | None]:
     """
-    Cache keys of the images that are worth a try; empty or `None` where there is none.
+    Cache keys of the images that are worth a try, empty or `None` where there is none; ``keys``
+    gets those of files.
     """
     # Addresses, of which there may be a hundred thousand, are their own keys.
     found = list(outcomes.sources)
     for row in outcomes.reasons:
         if not outcomes.is_ok(row):
             found[row] = ''
-    return [source and image_key(source) for source in found] if refs.has_files else found
+    if not refs.has_files:
+        return found
+    for source in dict.fromkeys(filter(None, found)):
+        key = image_key(source)
+        if key != source:
+            keys[source] = key
+    return [source and keys.get(source, source) for source in found]
 
 
 def look_up(cache: Cache, name: str, wanted: Sequence[str | None],
@@ -127,10 +152,9 @@ def look_up(cache: Cache, name: str, wanted: Sequence[str | None],
 
 def positions_of(space: Space, outcomes: Outcomes, rows: Iterable[int]) -> np.ndarray:
     """
-    Positions in a space of the images of some rows, as they are now.
+    Positions in a space of the images of some rows.
     """
-    sources = (outcomes.sources[row] if outcomes.is_ok(row) else None for row in rows)
-    return space.positions(image_key(source) if source else '' for source in sources)
+    return space.positions(outcomes.key(row) if outcomes.is_ok(row) else None for row in rows)
 
 
 def collect(refs: ImageRefs, pipeline: Pipeline, options: CollectOptions = CollectOptions(),
@@ -143,17 +167,18 @@ def collect(refs: ImageRefs, pipeline: Pipeline, options: CollectOptions = Colle
     """
     limit = len(refs) if options.max_images is None else options.max_images
     sources, reasons = list(refs.sources), dict(refs.reasons)
+    keys: dict[str, str] = {}
     if refs.has_links and not options.cached_only:
         _follow_links(refs, sources, reasons, options, limit, pipeline)
-    space, positions, absent = look_up(pipeline.cache, image_space(pipeline.encoder),
-                                       _keys(refs, Outcomes(sources, reasons)))
+    outcomes = Outcomes(sources, reasons, keys)
+    space, positions, absent = look_up(pipeline.cache, pipeline.space,
+                                       _keys(refs, outcomes, keys))
     if absent and options.cached_only:
         reasons.update((row, (*reasons.get(row, ()), reason('lost'))) for row in absent)
     elif absent:
-        _embed(refs, absent, sources, reasons, options, limit, pipeline)
-        # A file that was changed in the meantime has another key by now.
-        positions[absent] = positions_of(space, Outcomes(sources, reasons), absent)
-    return space, positions, Outcomes(sources, reasons)
+        _embed(refs, absent, sources, reasons, keys, options, limit, pipeline)
+        positions[absent] = positions_of(space, outcomes, absent)
+    return space, positions, outcomes
 
 
 def follow_links(sources: Iterable[str], pipeline: Pipeline, *caches: Cache,
@@ -197,8 +222,8 @@ def _follow_links(refs: ImageRefs, sources: list[str | None],
 
 
 def _embed(refs: ImageRefs, rows: list[int], sources: list[str | None],
-           reasons: dict[int, tuple[Reason, ...]], options: CollectOptions, limit: int,
-           pipeline: Pipeline) -> None:
+           reasons: dict[int, tuple[Reason, ...]], keys: dict[str, str],
+           options: CollectOptions, limit: int, pipeline: Pipeline) -> None:
     """
     Embed the images of some rows, and say for which it failed.
     """
@@ -210,10 +235,11 @@ def _embed(refs: ImageRefs, rows: list[int], sources: list[str | None],
     failures: dict[str, Reason] = {}
     if missing:
         best = (None if options.best is None
-                else functools.partial(options.best, Outcomes(sources, reasons)))
+                else functools.partial(options.best, Outcomes(sources, reasons, keys)))
         with Progress(len(missing), show=options.show_progress, best=best) as progress:
             failures = pipeline.embed(missing, refs.objects, n_workers=n_workers(
-                missing, pipeline.fetcher.limits.n_connections), progress=progress)
+                missing, pipeline.fetcher.limits.n_connections, pipeline.n_threads),
+                progress=progress, keys=keys)
     too_many = reason('too_many_images', limit=limit)
     for row in rows:
         if sources[row] in failures:
@@ -227,7 +253,7 @@ def _embed(refs: ImageRefs, rows: list[int], sources: list[str | None],
         reasons[row] = (reason('no_colour', why=reasons[row][0].sentence),)
         sources[row] = refs.own[row]
     if grey:
-        _embed(refs, grey, sources, reasons, options, limit, pipeline)
+        _embed(refs, grey, sources, reasons, keys, options, limit, pipeline)
 
 
 def _left_out(sources: list[str | None], rows: list[int], remote: list[str],
@@ -250,10 +276,22 @@ def _left_out(sources: list[str | None], rows: list[int], remote: list[str],
     return set(remote[limit:])
 
 
-def n_workers(sources: Sequence[str | None], n_connections: int) -> int:
+def n_workers(sources: Sequence[str | None], n_connections: int, n_threads: int = 0) -> int:
     """
-    Threads that fetch and decode: enough to keep the connections of a few hosts busy.
+    Threads that fetch and decode: enough to keep the connections of a few hosts busy, and for
+    local files ``n_threads``, 0 means one for each core.
     """
-    hosts = {source.partition('://')[2].partition('/')[0] for source in sources
-             if source and parse(source).kind not in ('path', 'memory')}
-    return n_connections * min(len(hosts), 4) + min(2, os.cpu_count() or 1)
+    hosts = {host_of(source) for source in sources if source}
+    decoding = n_threads or min(_n_cores(), _MOST_DECODING)
+    here = decoding if '' in hosts else min(_BESIDE_DOWNLOADS, decoding)
+    return n_connections * min(len(hosts - {''}), 4) + here
+
+
+def _n_cores() -> int:
+    """
+    Logical cores that this process may use, where the system says it.
+    """
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1

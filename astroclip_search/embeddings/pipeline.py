@@ -9,20 +9,22 @@ images, and what was embedded before an interruption is kept.
 """
 
 import contextlib
-import functools
 import queue
 import threading
 import time
+import uuid
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..exceptions import ImageError, one_line
-from ..images import objectstore, preprocess, render
+from ..images import objectstore, preprocess
+from ..images.drawing import Drawing
 from ..images.http import Fetcher
 from ..images.refs import image_key, parse
 from ..images.rgb import compose
@@ -31,7 +33,7 @@ from ..status import Reason, reason
 from .cache import Cache
 from .progress import Progress
 
-__all__ = ['Pipeline', 'image_space', 'metadata_space']
+__all__ = ['Pipeline', 'host_of', 'image_space', 'metadata_space', 'phrase_space']
 
 # Images that are embedded at once by an encoder that does not say what suits it.
 _BATCH = 32
@@ -45,19 +47,44 @@ _LEAST = 8
 
 _PATIENCE = 2.0
 
+# A file that changes while it is read is read so many times in all.
+_TRIES = 2
 
-def image_space(encoder: Encoder) -> str:
+
+def image_space(encoder: Encoder, plane: str | int = 'middle') -> str:
     """
-    Name of the cache's space of image embeddings; it changes with the model and the renderer.
+    Name of the cache's space of image embeddings; it changes with the model and the drawing.
     """
-    return f'{encoder.bundle.revision}/image/{render.RENDER_VERSION}'
+    return f'{_tower(encoder, "vision")}/image/{_for_model(encoder, plane=plane).key}'
 
 
 def metadata_space(encoder: Encoder) -> str:
     """
     Name of the cache's space of sentence embeddings; it changes with the model.
     """
-    return f'{encoder.bundle.revision}/words'
+    return f'{_tower(encoder, "text")}/words'
+
+
+def phrase_space(encoder: Encoder) -> str:
+    """
+    Name of the cache's space of embeddings of phrases; it changes with the model.
+    """
+    return f'{_tower(encoder, "text")}/phrases'
+
+
+def _tower(encoder: Encoder, name: str) -> str:
+    # An encoder that the user has given need not come from files.
+    file_of = getattr(encoder, 'file_of', None)
+    revision = encoder.bundle.revision
+    return f'{revision}/{file_of(name)}' if file_of is not None else revision
+
+
+def _for_model(encoder: Encoder, **options: Any) -> Drawing:
+    """
+    How images are drawn for a model.
+    """
+    side, bitmap_side = preprocess.sides(encoder.bundle.preprocessing)
+    return Drawing(side, bitmap_side, **options)
 
 
 @dataclass(frozen=True)
@@ -67,7 +94,9 @@ class Pipeline:
 
     Without an ``encoder`` there are pictures and no embeddings. ``address`` makes the address of a
     reference that is neither a path nor an address. ``batch_size`` images are embedded in one
-    call, 0 means as many as suit the device; ``thumbnail_size`` is in pixels.
+    call, 0 means as many as suit the device; ``thumbnail_size`` is in pixels, 0 means
+    none. Local files are decoded by ``n_threads``, 0 means one for each core. Of cubes ``plane`` is
+    drawn.
     """
 
     encoder: Encoder | None
@@ -78,6 +107,8 @@ class Pipeline:
     max_pixels: int = 50_000_000
     max_bytes: int = 64 * 1024**2
     thumbnail_size: int = 256
+    n_threads: int = 0
+    plane: str | int = 'middle'
 
     @property
     def images_at_once(self) -> int:
@@ -87,27 +118,34 @@ class Pipeline:
         return self.batch_size or getattr(self.encoder, 'batch_size', _BATCH)
 
     @property
-    def sides(self) -> tuple[int, int]:
+    def space(self) -> str:
         """
-        The resolution at which images are read: enough for the model and for the thumbnail.
+        Name of the cache's space of the embeddings that are made here.
         """
-        side, bitmap_side = preprocess.sides(self.encoder.bundle.preprocessing)
-        # A thumbnail a quarter smaller will do: a JPEG is decoded at its size or at half of it.
-        least = 3 * self.thumbnail_size // 4
-        return max(side, least), max(bitmap_side, least)
+        return image_space(self.encoder, self.plane)
+
+    def thumbnail_key(self, key: str) -> str:
+        """
+        Cache key of the thumbnail of an image, whose own key is given.
+        """
+        return f'{key}|{Drawing(plane=self.plane).view}/{self.thumbnail_size}'
 
     def embed(self, sources: Sequence[str], objects: Mapping[str, Any], *, n_workers: int,
-              progress: Progress | None = None) -> dict[str, Reason]:
+              progress: Progress | None = None,
+              keys: dict[str, str] | None = None) -> dict[str, Reason]:
         """
         Embed distinct images that are not in the cache yet; say why those that fail do.
 
-        If the progress is stoppable, an interruption (`KeyboardInterrupt`) ends the work, and what
-        was not reached fails with the reason ``'stopped'``.
+        ``keys`` gets the key of each vector, which is that of the image as it was read: a file may
+        have another one by now. If the progress is stoppable, an interruption
+        (`KeyboardInterrupt`) ends the work, and what was not reached fails with the reason
+        ``'stopped'``.
         """
         progress = progress or Progress(len(sources))
+        keys = {} if keys is None else keys
         failures: dict[str, Reason] = {}
         left = dict.fromkeys(sources)
-        batch: list[tuple[str, np.ndarray, bytes]] = []
+        batch: list[_Prepared] = []
         written, since = None, time.monotonic()
         size = self.images_at_once if sources else 0
         try:
@@ -121,17 +159,18 @@ class Pipeline:
                         progress.count('failed')
                         del left[source]
                     elif outcome is not None:
-                        batch.append((source, *outcome))
+                        batch.append(outcome)
                     # An empty outcome says that nothing is waiting.
                     idle = outcome is None and (len(batch) >= _LEAST
                                                 or time.monotonic() - since > _PATIENCE)
                     if batch and (idle or len(batch) in (size, len(left))):
-                        vectors = self.encoder.encode_images(np.stack([x for _, x, _ in batch]))
+                        vectors = self.encoder.encode_images(
+                            np.stack([image.pixels for image in batch]))
                         if written is not None:
                             written.result()
-                        written = writer.submit(self._keep, batch, vectors, progress)
-                        for source, *_ in batch:
-                            del left[source]
+                        written = writer.submit(self._keep, batch, vectors, keys, progress)
+                        for image in batch:
+                            del left[image.source]
                         batch, since = [], time.monotonic()
                     progress.show()
                 if written is not None:
@@ -143,19 +182,28 @@ class Pipeline:
         return failures
 
     def image(self, source: str, objects: Mapping[str, Any], side: int,
-              bitmap_side: int | None = None):
+              bitmap_side: int | None = None) -> Image.Image:
         """
         Fetch and decode one image, RGB, whose sides need be no longer than this many pixels.
         """
-        limits = {'side': side, 'max_pixels': self.max_pixels, 'max_bytes': self.max_bytes}
+        return self._pictures(source, objects, self._drawing(side, bitmap_side))[0]
+
+    def _drawing(self, side: int, bitmap_side: int | None = None) -> Drawing:
+        return Drawing(side, bitmap_side, self.plane, self.max_pixels, self.max_bytes)
+
+    def _pictures(self, source: str, objects: Mapping[str, Any],
+                  *drawings: Drawing) -> list[Image.Image]:
+        """
+        An image, fetched once and drawn in one way or more.
+        """
         bands = parse(source).parts
         try:
             if len(bands) == 1:
-                return self._read(source, objects, functools.partial(
-                    render.render, bitmap_side=bitmap_side, **limits))
+                return self._read(source, objects, [drawing.picture for drawing in drawings])
             # One after the other: of each only its small plane is kept.
-            return compose([self._read(band, objects, functools.partial(render.plane, **limits))
-                            for band in bands])
+            planes = [self._read(band, objects, [drawing.numbers for drawing in drawings])
+                      for band in bands]
+            return [compose(of_one) for of_one in zip(*planes, strict=True)]
         except ImageError:
             raise
         # One bad image, however bad, must cost its own row only.
@@ -163,49 +211,41 @@ class Pipeline:
             raise ImageError('unexpected', source, error=one_line(
                 f'{type(error).__name__}: {error}')) from error
 
-    def _read(self, source: str, objects: Mapping[str, Any], read: Callable) -> Any:
+    def _read(self, source: str, objects: Mapping[str, Any],
+              reads: Sequence[Callable[[Any], Any]]) -> list:
         if source in objects:
-            return read(objects[source])
+            return [read(objects[source]) for read in reads]
         kind = parse(source).kind
         if kind == 'path':
-            return read(source)
+            return [read(source) for read in reads]
         if kind == 'memory':
             raise ImageError('not_in_memory')
         if objectstore.is_allowed(source):
-            with objectstore.opened(source) as stream:
-                return read(stream)
+            found = []
+            for read in reads:  # a stream of FITS is closed by who reads it
+                with objectstore.opened(source) as stream:
+                    found.append(read(stream))
+            return found
         with self.fetcher.open(self.address(source)) as content:
-            return read(content)
+            return [read(content) for read in reads]
 
     def _prepared(self, sources: Sequence[str], objects: Mapping[str, Any], n_workers: int,
                   progress: Progress):
         """
-        Yield ``(source, (pixels, thumbnail) | Reason)`` in order of arrival, and an empty
-        outcome whenever nothing is waiting.
+        Yield ``(source, _Prepared | Reason)`` in order of arrival, and an empty outcome whenever
+        nothing is waiting.
         """
-        preprocessing = self.encoder.bundle.preprocessing
-        sides = self.sides
         done: queue.SimpleQueue = queue.SimpleQueue()
         supply = _Supply(sources, n_workers + 2 * self.images_at_once,
                          self.fetcher.limits.n_connections + _SPARE)
 
         def work() -> None:
             while (source := supply.take()) is not None:
-                outcome = prepare(source)
+                outcome = self._prepare(source, objects)
                 if not isinstance(outcome, Reason):
                     progress.count('fetched')
                 done.put((source, outcome))
                 supply.finished(source)
-
-        def prepare(source: str) -> tuple[np.ndarray, bytes] | Reason:
-            try:
-                image = self.image(source, objects, *sides)
-                return (preprocess.resize(image, preprocessing),
-                        preprocess.thumbnail(image, self.thumbnail_size))
-            except ImageError as error:
-                return error.because
-            except Exception as error:  # of an image that cannot be made smaller
-                return reason('unexpected', error=one_line(f'{type(error).__name__}: {error}'))
 
         workers = ThreadPoolExecutor(n_workers, thread_name_prefix='astroclip')
         try:
@@ -226,12 +266,62 @@ class Pipeline:
             supply.close()
             workers.shutdown(wait=False, cancel_futures=True)
 
-    def _keep(self, batch: list[tuple[str, np.ndarray, bytes]], vectors: np.ndarray,
-               progress: Progress) -> None:
-        keys = [image_key(source) for source, _, _ in batch]
-        self.cache.put(image_space(self.encoder), keys, vectors,
-                       [(key, small) for key, (_, _, small) in zip(keys, batch, strict=True)])
+    def _prepare(self, source: str, objects: Mapping[str, Any]) -> '_Prepared | Reason':
+        """
+        The input of the model and a thumbnail, or why there are none.
+        """
+        drawings = [_for_model(self.encoder, plane=self.plane, max_pixels=self.max_pixels,
+                               max_bytes=self.max_bytes)]
+        # A thumbnail a quarter smaller will do: a JPEG is decoded at its size or at half of it.
+        if 3 * self.thumbnail_size // 4 > min(preprocess.sides(self.encoder.bundle.preprocessing)):
+            drawings.append(self._drawing(self.thumbnail_size))
+
+        def draw(key: str) -> _Prepared | Reason:
+            try:
+                pictures = self._pictures(source, objects, *drawings)
+                return _Prepared(
+                    source, key,
+                    preprocess.resize(pictures[0], self.encoder.bundle.preprocessing),
+                    preprocess.thumbnail(pictures[-1], self.thumbnail_size)
+                    if self.thumbnail_size else b'')
+            except ImageError as error:
+                return error.because
+            except Exception as error:  # of an image that cannot be made smaller
+                return reason('unexpected', error=one_line(f'{type(error).__name__}: {error}'))
+
+        for _ in range(_TRIES):
+            key = image_key(source)
+            outcome = draw(key)
+            if image_key(source) == key:
+                return outcome
+        return outcome if isinstance(outcome, Reason) else replace(outcome, key='')
+
+    def _keep(self, batch: 'list[_Prepared]', vectors: np.ndarray, keys: dict[str, str],
+              progress: Progress) -> None:
+        """
+        Put a batch into the cache; what has no key, because its file has changed, only in memory.
+        """
+        lasting = [i for i, image in enumerate(batch) if image.key]
+        self.cache.put(self.space, [batch[i].key for i in lasting], vectors[lasting],
+                       [(self.thumbnail_key(batch[i].key), batch[i].thumbnail) for i in lasting
+                        if self.thumbnail_size])
+        passing = {i: uuid.uuid4().hex for i, image in enumerate(batch) if not image.key}
+        if passing:
+            self.cache.lend(self.space, list(passing.values()), vectors[list(passing)])
+        keys.update((image.source, image.key or passing[i]) for i, image in enumerate(batch))
         progress.count('embedded', len(batch))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """
+    An image that is ready for the model, and its key, empty if the file did not keep still.
+    """
+
+    source: str
+    key: str
+    pixels: np.ndarray
+    thumbnail: bytes
 
 
 class _Supply:
@@ -244,7 +334,7 @@ class _Supply:
     def __init__(self, sources: Sequence[str], window: int, per_host: int):
         self._hosts: dict[str, deque[str]] = defaultdict(deque)
         for source in sources:
-            self._hosts[_host(source)].append(source)
+            self._hosts[host_of(source)].append(source)
         self._room = window
         self._per_host = per_host
         self._busy: Counter[str] = Counter()
@@ -276,7 +366,7 @@ class _Supply:
         The worker is free again, and will take the next source itself.
         """
         with self._changed:
-            self._busy[_host(source)] -= 1
+            self._busy[host_of(source)] -= 1
 
     def used(self) -> None:
         """
@@ -295,7 +385,7 @@ class _Supply:
             self._changed.notify_all()
 
 
-def _host(source: str) -> str:
+def host_of(source: str) -> str:
     """
     The host of an address, the scheme of another one, and nothing for what is on this machine.
     """

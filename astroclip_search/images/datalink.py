@@ -21,13 +21,14 @@ import numpy as np
 
 from ..exceptions import ImageError, one_line
 from ..status import DENIED, ERROR, NO_IMAGE, SKIPPED, Reason, reason
-from .formats import FITS_SUFFIXES, IMAGE_SUFFIXES
+from .formats import kind_of_name
 from .refs import link
 
 __all__ = ['BITMAP_TYPES', 'FITS_TYPES', 'Document', 'call', 'choose', 'column_text', 'columns',
            'fault_status', 'is_datalink', 'media_type', 'read_document', 'services', 'standard']
 
-BITMAP_TYPES = ('image/jpeg', 'image/jpg', 'image/png', 'image/webp', 'image/tiff', 'image/gif')
+BITMAP_TYPES = ('image/jpeg', 'image/jpg', 'image/png', 'image/webp', 'image/tiff', 'image/gif',
+                'image/jp2', 'image/jpx', 'image/avif', 'image/bmp')
 FITS_TYPES = ('image/fits', 'application/fits', 'image/x-fits', 'application/x-fits')
 _UNKNOWN_TYPES = ('', 'application/octet-stream')
 
@@ -230,7 +231,7 @@ def _candidate(row: dict[str, str], document: Document, circle: Sequence[str]) -
     if meaning in _PREVIEWS:
         return _PREVIEWS.index(meaning), address if known else ''
     if kind in _UNKNOWN_TYPES:  # the data may be anything
-        known = urlsplit(address).path.lower().endswith(IMAGE_SUFFIXES + FITS_SUFFIXES)
+        known = bool(kind_of_name(urlsplit(address).path))
     return len(_PREVIEWS) + 1, address if known or kind in FITS_TYPES else ''
 
 

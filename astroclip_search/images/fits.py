@@ -7,28 +7,67 @@ A grey image, or one colour of a composite, is drawn from a plane.
 
 import io
 import math
-import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import numpy as np
 
 from ..exceptions import ImageError, one_line
-from .plane import Plane, alone_if_large, celestial, step_of
+from . import pixel_tables, science
+from .blocks import Pixels, means, origin
+from .mosaic import Frame
+from .plane import Plane, celestial, step_of
+from .stretch import fill_value
 
-__all__ = ['read_array', 'read_fits', 'science_hdu', 'science_plane']
+__all__ = ['read_array', 'read_fits', 'read_hdus', 'science_hdu']
 
-# Extensions of FITS files that do not show the sky, also numbered or with a suffix: VAR_POISSON and
-# DQ1, but not CONTINUUM.
-_NOT_SCIENCE = re.compile('(ERR|ERROR|UNCERT|STAT|VAR|IVAR|DQ|MASK|APERTURE|WHT|WEIGHT|CTX|'
-                          'CON|AREA|HDRTAB)(?![A-Z])')
+_DTYPES = {8: 'u1', 16: '>i2', 32: '>i4', 64: '>i8', -32: '>f4', -64: '>f8'}
 
-_FITS_SIDE = 512
+_MIN_FINITE = 16
+
+_SAMPLED_ROWS = 24
+
+# Bytes of a file that is far away which are read for one plane.
+_FAR_BYTES = 64 * 1024**2
+
+# Planes of a cube that are looked at to find one that has pixels.
+_TRIES = 32
 
 
-def read_fits(stream: IO[bytes], side: int, max_pixels: int, *, in_parts: bool = False) -> Plane:
+@dataclass(frozen=True)
+class _Image:
     """
-    The science image of a FITS file, reduced to about ``side`` pixels; ``in_parts`` reads only the
-    rows that are needed, of a file that is far away.
+    An image extension: how to read it, and what its header says.
+    """
+
+    hdu: Any
+    header: Any
+    pixels: Pixels
+    axes: science.Axes
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.pixels.shape[self.axes.down], self.pixels.shape[self.axes.across]
+
+    @property
+    def looks_like_sky(self) -> bool:
+        """
+        Whether some rows of the middle plane may be of the sky.
+        """
+        index: list[Any] = [n // 2 for n in self.pixels.shape]
+        index[self.axes.down] = slice(0, None, max(1, self.shape[0] // _SAMPLED_ROWS))
+        index[self.axes.across] = slice(None)
+        return science.looks_like_sky(self.pixels.numbers(tuple(index)),
+                                      integers=int(self.header.get('BITPIX', -32)) > 0)
+
+
+def read_fits(stream: IO[bytes], side: int, max_pixels: int, *,
+              plane: str | int = 'middle') -> Plane:
+    """
+    The science image of a FITS file, reduced to about ``side`` pixels. Of a large file that is far
+    away only some rows of each block are read.
     """
     from astropy.io import fits
 
@@ -36,9 +75,10 @@ def read_fits(stream: IO[bytes], side: int, max_pixels: int, *, in_parts: bool =
         # Opened here: astropy leaves a path that it cannot read open.
         # Threads share the warning filters, so none is changed here: a header that astropy only
         # warns about must not fail where warnings are errors, hence the lazy, unverified opening.
-        with fits.open(stream, lazy_load_hdus=True, output_verify='ignore') as hdus:
-            return science_plane(hdus, side, max_pixels, opened=True,
-                                 in_parts=in_parts or isinstance(stream, io.BytesIO))
+        # Numbers are scaled here: astropy takes no BLANK of 0, and none of unsigned integers.
+        with fits.open(stream, lazy_load_hdus=True, output_verify='ignore',
+                       do_not_scale_image_data=True) as hdus:
+            return read_hdus(hdus, side, max_pixels, plane=plane, stream=stream)
     except ImageError:
         raise
     # A damaged FITS file raises OSError, ValueError, KeyError, TypeError, VerifyError and more.
@@ -46,75 +86,269 @@ def read_fits(stream: IO[bytes], side: int, max_pixels: int, *, in_parts: bool =
         raise ImageError('damaged_fits', error=one_line(error)) from error
 
 
+def read_hdus(hdus: list, side: int, max_pixels: int, *, plane: str | int = 'middle',
+              stream: IO[bytes] | None = None) -> Plane:
+    """
+    The science image of an open FITS file; all chips of a mosaic where they have a WCS. ``stream``
+    is the file, if it was opened just now and nobody has changed its pixels in memory.
+    """
+    images = _images(hdus, stream, max_pixels)
+    max_bytes = 0 if stream is None or _is_here(stream) else _FAR_BYTES
+    if not images:
+        table = pixel_tables.read(hdus, side, plane, stream)
+        if table is None:
+            raise ImageError('no_fits_image')
+        return table
+    error: ImageError | None = None
+    for image in images:
+        chips = _chips(image, images)
+        try:
+            return (_mosaic if len(chips) > 1 else _single)(chips, side, plane, max_bytes)
+        except ImageError as failure:
+            error = error or failure
+    raise error
+
+
 def science_hdu(hdus: list) -> Any:
     """
-    The first image extension named ``SCI``, else the first one that is not a map of errors,
-    quality, weights or contexts.
+    The extension whose image `read_hdus` draws, or the first of its chips.
     """
-    candidates = []
+    images = _images(hdus, None, 0)
+    if not images:
+        raise ImageError('no_fits_image')
+    return images[0].hdu
+
+
+def read_array(data: np.ndarray, holder: Any = None, *, mask: Any = None, side: int = 512,
+               plane: str | int = 'middle') -> Plane:
+    """
+    An array ``(ny, nx)`` or a cube, with a mask or without; ``holder`` (HDU, NDData, Cutout2D)
+    knows its WCS.
+    """
+    header = getattr(holder, 'header', None) or {}
+    image = _Image(holder, header, Pixels.of_array(data, mask), science.Axes(header, data.ndim), '')
+    return _single([image], side, plane, 0, wcs=lambda: celestial(holder))
+
+
+def _images(hdus: list, stream: IO[bytes] | None, max_pixels: int) -> list[_Image]:
+    """
+    The images of a file that may show the sky, the likeliest first.
+    """
+    found = []
     for hdu in hdus:
         shape = getattr(hdu, 'shape', ()) if getattr(hdu, 'is_image', False) else ()
-        if len(shape) < 2 or min(shape[-2:]) < 4:
+        if len(shape) < 2 or 0 in shape:
             continue
-        name = str(hdu.name).upper()
-        if name == 'SCI':
-            return hdu
-        if not _NOT_SCIENCE.match(name):
-            candidates.append(hdu)
-    if not candidates:
-        raise ImageError('no_fits_image')
-    return candidates[0]
+        # Before the pixels: with them astropy changes the header.
+        header = hdu.header.copy()
+        axes = science.Axes(header, len(shape))
+        name = str(hdu.name)
+        if min(shape[axes.down], shape[axes.across]) < 4:
+            continue
+        standing = science.standing(name, header)
+        if standing != science.NO_SKY:
+            found.append((standing, _Image(hdu, header, _pixels(hdu, header, stream, max_pixels),
+                                           axes, name)))
+    best = min((standing for standing, _ in found), default=science.SCIENCE)
+    if best == science.SCIENCE:
+        # Where several say so, the one named SCI.
+        found.sort(key=lambda item: (item[0], item[1].name.upper() != 'SCI'))
+    elif sum(standing == best for standing, _ in found) > 1:
+        # Names do not tell: the numbers may.
+        found.sort(key=lambda item: (item[0] if item[0] > best or item[1].looks_like_sky
+                                     else science.DOUBTFUL))
+    else:
+        found.sort(key=lambda item: item[0])
+    return [image for _, image in found]
 
 
-def science_plane(hdus: list, side: int, max_pixels: int, *, opened: bool = False,
-                  in_parts: bool = False) -> Plane:
+def _pixels(hdu: Any, header: Any, stream: IO[bytes] | None, max_pixels: int) -> Pixels:
     """
-    The science image of an open FITS file, of a cube its middle plane. ``opened`` says that it was
-    opened just now: nobody has changed its pixels in memory.
+    The pixels of an extension as they are stored: in the file, where nobody has changed them.
     """
-    hdu = science_hdu(hdus)
-    *_, height, width = hdu.shape
-    # Uncompressed pixels are in the file, and only those that are looked at are read.
+    scale, zero = (_number(header.get(key), usual) for key, usual in (('BSCALE', 1), ('BZERO', 0)))
+    blank = header.get('BLANK')
+    integers = int(header.get('BITPIX', -32)) > 0
+    blanks: tuple[float, ...] = (blank,) if integers and isinstance(blank, int) else ()
     tile = getattr(hdu, 'tile_shape', None)
-    if tile is not None and max(height * width, math.prod(tile)) > max_pixels:
-        raise ImageError('too_many_pixels', width=width, height=height, limit=max_pixels)
-    step = step_of((height, width), side)
-    middle = tuple(n // 2 for n in hdu.shape[:-2])
-    # Scaled numbers and such with a blank value would all be converted.
-    scaled = any(hdu.header.get(key, default) != default
-                 for key, default in (('BSCALE', 1), ('BZERO', 0), ('BLANK', None)))
-    as_rows = tile is None and (in_parts or (opened and scaled))
-
-    def read() -> np.ndarray:
-        if as_rows:
-            rows = [hdu.section[(*middle, row)][::step] for row in range(0, height, step)]
-            return _reduce(np.stack(rows), 1)
-        if not middle:
-            return _reduce(hdu.data, step)
-        # Only files have sections.
-        return _reduce(hdu.section[middle] if hdu.fileinfo() else hdu.data[middle], step)
-
-    # Rows and memory maps take no more memory than the result.
-    data = read() if opened and tile is None else alone_if_large(height * width, read)
-    header = hdu.header.copy()
-    return Plane(data, step, lambda: celestial(header))
+    if stream is None:
+        # Scaled by astropy, or made by the user.
+        loaded = 'data' in vars(hdu) or not hdu.fileinfo()
+        blanks = tuple(zero + scale * blank for blank in blanks)
+        if loaded:
+            return Pixels.of_array(hdu.data, blanks=blanks)
+        return _as_stored(hdu, header, hdu.section.__getitem__, blanks=blanks,
+                          rows_at_once=tile[-2] if tile else 1)
+    if tile is not None:
+        height, width = hdu.shape[-2:]
+        if max(height * width, math.prod(tile)) > max_pixels:
+            raise ImageError('too_many_pixels', width=width, height=height, limit=max_pixels)
+        return _as_stored(hdu, header, hdu.section.__getitem__, scale=scale, zero=zero,
+                          blanks=blanks, rows_at_once=tile[-2])
+    return _as_stored(hdu, header, _file_reader(hdu, stream), scale=scale, zero=zero,
+                      blanks=blanks)
 
 
-def read_array(data: np.ndarray, holder: Any = None) -> Plane:
+def _as_stored(hdu: Any, header: Any, read: Callable[[tuple], np.ndarray],
+               **stored: Any) -> Pixels:
+    large = header.get('BITPIX') == 64
+    return Pixels(hdu.shape, read, origin=origin(read, hdu.shape) if large else 0, **stored)
+
+
+def _file_reader(hdu: Any, stream: IO[bytes]) -> Callable[[tuple], np.ndarray]:
     """
-    An array ``(ny, nx)``, masked or not; ``holder`` (HDU, NDData, Cutout2D) knows its WCS.
+    Reads parts of an uncompressed image that lies in a file.
     """
-    step = step_of(data.shape, _FITS_SIDE) if data.size else 1
-    return Plane(_reduce(data, step), step, lambda: celestial(holder))
+    offset = hdu.fileinfo()['datLoc']
+    dtype = np.dtype(_DTYPES[hdu.header['BITPIX']])
+    if isinstance(stream, io.BytesIO):
+        data = np.frombuffer(stream.getvalue(), dtype, math.prod(hdu.shape), offset)
+        return data.reshape(hdu.shape).__getitem__
+    if not _is_here(stream):
+        return hdu.section.__getitem__
+    # A view without the class: that of memory maps costs time for each part.
+    return np.memmap(stream, dtype, 'r', offset, hdu.shape).view(np.ndarray).__getitem__
 
 
-def _reduce(data: np.ndarray, step: int) -> np.ndarray:
+def _is_here(stream: IO[bytes]) -> bool:
     """
-    Every n-th pixel: 20 times faster than a block mean, and a hot pixel stays one pixel.
+    Whether a file is on this machine, or in memory.
     """
-    data = data[::step, ::step]
-    # What is too large for float32 becomes infinite, and is left out like NaN.
-    with np.errstate(all='ignore'):
-        if np.ma.isMaskedArray(data):
-            data = np.where(np.ma.getmaskarray(data), np.nan, data.data)
-        return np.asarray(data, dtype=np.float32)
+    if isinstance(stream, io.BytesIO):
+        return True
+    try:
+        stream.fileno()
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+def _number(value: Any, usual: float) -> float:
+    good = isinstance(value, int | float) and math.isfinite(value)
+    return float(value) if good else float(usual)
+
+
+def _single(chips: Sequence[_Image], side: int, plane: str | int, max_bytes: int,
+            wcs: Callable[[], Any] | None = None) -> Plane:
+    image = chips[0]
+    step = step_of(image.shape, side)
+    data = _filled(image, step, plane, max_bytes)
+    if np.isfinite(data).sum() < min(_MIN_FINITE, data.size):
+        raise ImageError('no_finite_pixels')
+    return Plane(data, step, wcs or (lambda: celestial(image.header, image.axes)))
+
+
+def _filled(image: _Image, step: int, plane: str | int, max_bytes: int) -> np.ndarray:
+    """
+    Block means of the chosen plane without what only fills the frame.
+    """
+    data = _values(image, step, plane, max_bytes)
+    value = fill_value(data)
+    if value is None:
+        return data
+    row, column = (int(places[0]) for places in np.nonzero(data == value))
+    index: list[Any] = [n // 2 for n in image.pixels.shape]
+    index[image.axes.down], index[image.axes.across] = row * step, column * step
+    stored: Any = np.asarray(image.pixels.read(tuple(index)))[()]
+    # Blocks at its border are means of the fill and the image.
+    pixels = replace(image.pixels, blanks=(*image.pixels.blanks, stored))
+    return _values(replace(image, pixels=pixels), step, plane, max_bytes)
+
+
+def _values(image: _Image, step: int, plane: str | int, max_bytes: int) -> np.ndarray:
+    """
+    Block means of the chosen plane.
+    """
+    shape = image.pixels.shape
+    rows = 0
+    if max_bytes:
+        size = math.prod(image.shape) * abs(int(image.header.get('BITPIX', 32))) // 8
+        rows = max(1, step * max_bytes // size) if size > max_bytes else 0
+
+    def read(place: tuple[int, ...]) -> np.ndarray:
+        return means(image.pixels, step, plane=place, axes=(image.axes.down, image.axes.across),
+                     rows=rows)
+
+    places: list[Sequence[int]] = [range(shape[axis]) if kind != 'stokes' else
+              [science.total_intensity(image.header, len(shape) - axis, shape[axis])]
+              for axis, kind in image.axes.others]
+    n = math.prod(map(len, places))
+    at = _places(places)
+    if isinstance(plane, int) and n > 1:
+        if not 0 <= plane < n:
+            raise ImageError('no_such_plane', plane=plane, n=n)
+        return read(at(plane))
+    if plane in ('peak', 'sum') and n > 1:
+        total: np.ndarray | None = None
+        for i in range(n):
+            data = read(at(i))
+            total = data if total is None else (
+                np.fmax(total, data) if plane == 'peak' else
+                np.where(np.isnan(data), total, np.where(np.isnan(total), 0, total) + data))
+        return total
+    best = None
+    for i in _from_the_middle(n):
+        data = read(at(i))
+        if np.isfinite(data).sum() >= _MIN_FINITE:
+            return data
+        best = data if best is None else best
+    return best
+
+
+def _places(places: list[Sequence[int]]) -> Callable[[int], tuple[int, ...]]:
+    """
+    Gives the place on each further axis of the n-th plane, as in the file.
+    """
+    lengths = tuple(map(len, places))
+
+    def at(number: int) -> tuple[int, ...]:
+        if not lengths:
+            return ()
+        return tuple(several[int(i)] for several, i in zip(
+            places, np.unravel_index(number, lengths), strict=True))
+
+    return at
+
+
+def _from_the_middle(n: int) -> Iterator[int]:
+    """
+    Numbers below ``n``: the middle, its neighbours, and then some from everywhere.
+    """
+    near = sorted(range(n), key=lambda i: abs(i - n // 2)) if n <= 2 * _TRIES else [
+        *range(n // 2, n // 2 + 3), *range(n // 2 - 3, n // 2),
+        *sorted(range(0, n, n // _TRIES), key=lambda i: abs(i - n // 2))]
+    return iter(near)
+
+
+def _chips(image: _Image, images: Sequence[_Image]) -> list[_Image]:
+    """
+    The images that are chips of the same camera as this one, itself first.
+    """
+    def alike(other: _Image) -> bool:
+        return (other.axes.celestial and len(other.pixels.shape) == len(image.pixels.shape)
+                and science.family(other.name) == science.family(image.name)
+                and other.header.get('BUNIT') == image.header.get('BUNIT'))
+
+    return [image, *(other for other in images if other is not image and image.axes.celestial
+                     and alike(other))]
+
+
+def _mosaic(chips: Sequence[_Image], side: int, plane: str | int, max_bytes: int) -> Plane:
+    """
+    Several chips on the pixels of the first; that one alone where the others are not beside it.
+    """
+    known = [(chip, wcs) for chip in chips
+             if (wcs := celestial(chip.header, chip.axes)) is not None]
+    if len(known) < 2 or known[0][0] is not chips[0]:
+        return _single(chips, side, plane, max_bytes)
+    frame = Frame.around([(wcs, chip.shape) for chip, wcs in known])
+    if frame is None:
+        return _single(chips, side, plane, max_bytes)
+    step = step_of(frame.shape, side)
+    data = np.full([-(-n // step) for n in frame.shape], np.nan)
+    for chip, wcs in known:
+        small = Plane(_filled(chip, step, plane, max_bytes // len(known)), step)
+        frame.paint(small, wcs, chip.shape, data)
+    if np.isfinite(data).sum() < _MIN_FINITE:
+        raise ImageError('no_finite_pixels')
+    return Plane(data, step, lambda: frame.wcs)

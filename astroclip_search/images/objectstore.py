@@ -10,7 +10,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import IO, Any
 
-from ..exceptions import ImageError, invalid, one_line
+from ..exceptions import ImageError, LeftOutWarning, invalid, one_line, warn
+from .formats import IN_WORDS, is_wanted, kind_of_name, left_out
 
 __all__ = ['expand', 'is_allowed', 'opened']
 
@@ -38,32 +39,40 @@ def is_allowed(address: str, *, remote: bool = False) -> bool:
                 and not (remote and protocol in _LOCAL))
 
 
-def expand(address: str, suffixes: tuple[str, ...]) -> list[str]:
+def expand(address: str) -> list[str]:
     """
     Sorted addresses of the images that a file, folder (with its subfolders) or glob pattern stands
-    for: those with one of the suffixes (lower case), and a file that is named itself.
+    for, by their names; what is named itself, or by a pattern with its suffix, is taken whatever it
+    is. A warning says what is left out.
     """
     import fsspec
 
     protocol = address.partition('://')[0]
     try:
         files, path = fsspec.core.url_to_fs(address, **_options(protocol))
-        if any(character in path for character in '*?['):
-            found = files.glob(path)
+        is_pattern = any(character in path for character in '*?[')
+        if is_pattern:
+            found = [name for name, about in files.glob(path, detail=True).items()
+                     if about['type'] != 'directory']
         elif files.isfile(path):
             return [files.unstrip_protocol(path)]
         else:
             found = files.find(path)
-        names = [files.unstrip_protocol(name) for name in sorted(found)
-                 if name.lower().endswith(suffixes)]
+        names = sorted(found)
     except ImportError as error:
         raise invalid(f'{protocol}:// needs a further package ({one_line(error)}).') from error
     # Each file system has its own errors.
     except Exception as error:
         raise invalid(f'{address!r} cannot be read ({one_line(error)}).') from error
-    if not names:
-        raise invalid(f'There is no image in {address!r}: looked for {", ".join(suffixes)}.')
-    return names
+    # By name: nothing is fetched to look at it.
+    all_wanted = is_pattern and is_wanted(path)
+    images = [files.unstrip_protocol(name) for name in names if all_wanted or kind_of_name(name)]
+    if not images:
+        raise invalid(f'There is no image in {address!r}: looked for {IN_WORDS}.')
+    if len(images) < len(names):
+        others = [name for name in names if not kind_of_name(name)]
+        warn(f'Of {address!r} {left_out(others)}.', LeftOutWarning)
+    return images
 
 
 @contextlib.contextmanager

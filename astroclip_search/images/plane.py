@@ -19,6 +19,10 @@ _LARGE = 4_000_000
 
 _worker: ThreadPoolExecutor
 
+# Keywords that name tables of distortions.
+_TABLES = ('CPDIS1', 'CPDIS2', 'D2IMDIS1', 'D2IMDIS2', 'D2IMEXT')
+
+
 def _start_worker() -> None:
     global _worker  # noqa: PLW0603 - after a fork its thread is gone
     _worker = ThreadPoolExecutor(1, thread_name_prefix='astroclip-large')
@@ -41,10 +45,10 @@ class Plane:
     wcs: Callable[[], Any] = lambda: None
 
 
-def celestial(holder: Any) -> Any:
+def celestial(holder: Any, axes: Any = None) -> Any:
     """
     WCS with two celestial axes of a Header, or of what has a header or a WCS; None if there is
-    none, or a damaged one.
+    none, or a damaged one. ``axes`` are those of the picture, if they are not the first two.
     """
     from astropy.io.fits import Header
     from astropy.wcs import WCS
@@ -54,15 +58,22 @@ def celestial(holder: Any) -> Any:
         wcs = getattr(holder, 'wcs', None)
         if wcs is None:
             header = holder if isinstance(holder, Header) else holder.header
+            header = header.copy()
             # Nothing is fixed, nor deprecated: that would warn, in threads that share the filters.
             if 'RADECSYS' in header:
-                header = header.copy()
                 header['RADESYS'] = header.pop('RADECSYS')
+            # Distortions that are tables of the file, as of HST: small, and not in the header.
+            for key in _TABLES:
+                header.remove(key, ignore_missing=True)
             wcs = WCS(header, fix=False)
-        wcs = wcs.celestial
+        if axes is not None and wcs.naxis > 2:
+            across, down = (wcs.naxis - axis for axis in (axes.across, axes.down))
+            wcs = wcs.sub([across, down])
+        elif wcs.naxis > 2:
+            wcs = wcs.celestial
+        return wcs if wcs.naxis == 2 and wcs.has_celestial else None
     except Exception:
         return None
-    return wcs if wcs.naxis == 2 else None
 
 
 def step_of(shape: tuple[int, int], side: int) -> int:

@@ -16,6 +16,9 @@ __all__ = ['Preprocessing', 'resize', 'sides', 'thumbnail']
 # No image model takes more; a larger number in a downloaded file would only take up memory.
 _MAX_SIDE = 2048
 
+# The thumbnail is made of the same picture, whatever a small model would need.
+_MIN_SIDE = 192
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -93,11 +96,12 @@ def resize(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
 
 def sides(preprocessing: Preprocessing) -> tuple[int, int]:
     """
-    ``side`` and ``bitmap_side`` for `render`, in pixels. Bitmaps are averaged when they are
-    reduced, so that a little more than the model sees is enough.
+    ``side`` and ``bitmap_side`` for `render`, in pixels, which depend on the model alone: what it
+    sees must not change with a setting. Bitmaps are averaged when they are reduced, so that a
+    little more than it sees is enough.
     """
     longest = max(*preprocessing.size, preprocessing.shortest_edge or 0)
-    return 2 * longest, longest + longest // 8
+    return max(2 * longest, _MIN_SIDE), max(longest + longest // 8, _MIN_SIDE)
 
 
 def thumbnail(image: Image.Image, side: int) -> bytes:

@@ -131,7 +131,7 @@ def memory(content: bytes, description: str) -> str:
 
 def image_key(source: str) -> str:
     """
-    Cache key of an image: the reference, and of a file also its time and size, so that an edited
+    Cache key of an image: the reference, and of a file also its times and size, so that an edited
     file is read anew.
     """
     if source.startswith(_COLOUR):
@@ -142,7 +142,9 @@ def image_key(source: str) -> str:
             state = Path(source).stat()
         except (OSError, ValueError):  # the latter for a name that cannot be one
             return source
-        return f'{source}|{state.st_mtime_ns}|{state.st_size}'
+        # The first time can be set, and some programs that replace a file keep it; the second
+        # cannot. No inode: on some network file systems it is another one after each mount.
+        return f'{source}|{state.st_mtime_ns}|{state.st_ctime_ns}|{state.st_size}'
     return source
 
 

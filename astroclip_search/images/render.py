@@ -16,47 +16,51 @@ import numpy as np
 from PIL import Image
 
 from ..exceptions import ImageError, one_line
-from .bitmaps import is_bitmap, read_bitmap, to_rgb
-from .fits import read_array, read_fits, science_plane
-from .formats import unpacked
+from . import roman
+from .bitmaps import is_bitmap, no_bitmap, read_bitmap, to_rgb
+from .fits import read_array, read_fits, read_hdus
+from .packed import unpacked
 from .plane import Plane
 from .stretch import grey
 
 __all__ = ['RENDER_VERSION', 'plane', 'render']
 
-RENDER_VERSION = '2'
+RENDER_VERSION = '3'
 
 @dataclass(frozen=True)
 class _Bounds:
     """
-    How much is read, and at which resolution.
+    How much is read, at which resolution, and what of a cube.
     """
 
     side: int
     bitmap_side: int
+    plane: str | int
     max_pixels: int
     max_bytes: int
 
 
 def render(source: Any, *, side: int = 512, bitmap_side: int | None = None,
-           max_pixels: int = 50_000_000, max_bytes: int = 64 * 1024**2) -> Image.Image:
+           plane: str | int = 'middle', max_pixels: int = 50_000_000,
+           max_bytes: int = 64 * 1024**2) -> Image.Image:
     """
     An RGB image, with sides of at least about ``side`` pixels if the original has them (bitmaps:
-    ``bitmap_side``, as they are averaged when they are reduced, where FITS is read in steps).
+    ``bitmap_side``). ``plane`` of a cube is its ``'middle'``, the ``'peak'`` or the ``'sum'`` of
+    all, or a number that counts from 0.
     """
-    # Content, path or open file of a JPEG, PNG, WebP, TIFF, GIF or FITS file, or an HDU, HDUList,
+    # Content, path or open file of a bitmap or a FITS file, or an HDU, HDUList,
     # NDData, Cutout2D, PIL image or array: (ny, nx) has row 0 at the bottom, as in FITS, and
     # (ny, nx, 3), uint8 or in 0..1, has it at the top.
-    picture = _read(source, _Bounds(side, bitmap_side or side, max_pixels, max_bytes))
+    picture = _read(source, _Bounds(side, bitmap_side or side, plane, max_pixels, max_bytes))
     return grey(picture.data) if isinstance(picture, Plane) else picture
 
 
-def plane(source: Any, *, side: int = 512, max_pixels: int = 50_000_000,
-          max_bytes: int = 64 * 1024**2) -> Plane:
+def plane(source: Any, *, side: int = 512, plane: str | int = 'middle',
+          max_pixels: int = 50_000_000, max_bytes: int = 64 * 1024**2) -> Plane:
     """
     The pixels that `render` would draw in grey, of FITS and arrays; bitmaps have none.
     """
-    picture = _read(source, _Bounds(side, side, max_pixels, max_bytes))
+    picture = _read(source, _Bounds(side, side, plane, max_pixels, max_bytes))
     if isinstance(picture, Plane):
         return picture
     raise ImageError('not_fits')
@@ -70,19 +74,16 @@ def _read(source: Any, bounds: _Bounds) -> Image.Image | Plane:
     if isinstance(source, bytes | bytearray | memoryview):
         return _read_bytes(bytes(source), bounds)
     if isinstance(source, np.ndarray):
-        return _read_array(source)
+        return _read_array(source, bounds)
     if isinstance(source, io.IOBase):
-        return _read_stream(source, bounds, in_parts=True)
-    if hasattr(source, 'info') and callable(source.info) and isinstance(source, list):
-        return science_plane(source, bounds.side, bounds.max_pixels)
-    data = getattr(source, 'data', None)
-    if isinstance(data, np.ndarray):
-        mask = getattr(source, 'mask', None)
-        if mask is not None and np.shape(mask) == data.shape:
-            data = np.ma.MaskedArray(data, mask)
-        if data.ndim > 2 and data.shape[-1] != 3:
-            data = data[tuple(n // 2 for n in data.shape[:-2])]
-        return _read_array(data, source)
+        return _read_stream(source, bounds)
+    if hasattr(source, 'fileinfo'):  # an HDU or several
+        hdus = source if isinstance(source, list) else [source]
+        if hdus == [source] and not source.shape:
+            raise ImageError('no_pixels')
+        return read_hdus(hdus, bounds.side, bounds.max_pixels, plane=bounds.plane)
+    if isinstance(getattr(source, 'data', None), np.ndarray):
+        return _read_array(source.data, bounds, source)
     raise ImageError('not_an_image', kind=type(source).__name__)
 
 
@@ -94,11 +95,13 @@ def _read_path(path: Path, bounds: _Bounds) -> Image.Image | Plane:
         raise ImageError('file_unreadable', error=one_line(error)) from error
 
 
-def _read_stream(stream: Any, bounds: _Bounds, *, in_parts: bool = False) -> Image.Image | Plane:
+def _read_stream(stream: Any, bounds: _Bounds) -> Image.Image | Plane:
     head = stream.read(30)
     if head.startswith(b'SIMPLE  ='):
         stream.seek(0)
-        return read_fits(stream, bounds.side, bounds.max_pixels, in_parts=in_parts)
+        return _read_fits(stream, bounds)
+    if head.startswith(b'#ASDF'):
+        return roman.read(stream, bounds.side, bounds.plane, bounds.max_pixels)
     # Not the size that the system says: it is 0 for what is no ordinary file.
     data = head + stream.read(bounds.max_bytes)
     if len(data) > bounds.max_bytes:
@@ -106,35 +109,66 @@ def _read_stream(stream: Any, bounds: _Bounds, *, in_parts: bool = False) -> Ima
     return _read_bytes(data, bounds)
 
 
+def _read_fits(stream: Any, bounds: _Bounds) -> Plane:
+    return read_fits(stream, bounds.side, bounds.max_pixels, plane=bounds.plane)
+
+
 def _read_bytes(data: bytes, bounds: _Bounds) -> Image.Image | Plane:
     if not data:
         raise ImageError('empty_file')
     data = unpacked(data, bounds.max_bytes)
     if data.startswith(b'SIMPLE  ='):
-        return read_fits(io.BytesIO(data), bounds.side, bounds.max_pixels)
+        return _read_fits(io.BytesIO(data), bounds)
+    if data.startswith(b'#ASDF'):
+        return roman.read(io.BytesIO(data), bounds.side, bounds.plane, bounds.max_pixels)
     if is_bitmap(data):
         return read_bitmap(data, bounds.bitmap_side, bounds.max_pixels)
-    start = data[:512].lstrip().lower()
-    if start.startswith((b'<!doctype', b'<html', b'<?xml', b'{')):
-        raise ImageError('web_page')
-    raise ImageError('unknown_format')
+    raise no_bitmap(data)
 
 
-def _read_array(data: np.ndarray, holder: Any = None) -> Image.Image | Plane:
-    number = data.dtype.kind in 'buif'
-    if data.ndim == 2 and number:
-        return read_array(data, holder)
-    if data.ndim == 3 and data.shape[2] == 3 and number:
-        values = np.asarray(np.ma.filled(data, 0))
-        if not values.size:
-            raise ImageError('no_pixels')
-        if values.dtype == np.uint8:
-            return Image.fromarray(values)
-        if values.dtype.kind == 'f':
-            finite = np.isfinite(values)
-            if not finite.any():
-                raise ImageError('no_finite_pixels')
-            values = np.where(finite, values, 0)
-            if values.min() >= 0 and values.max() <= 1:
-                return Image.fromarray((values * 255).round().astype(np.uint8))
-    raise ImageError('array_shape', shape=data.shape, dtype=data.dtype)
+def _read_array(data: np.ndarray, bounds: _Bounds, holder: Any = None) -> Image.Image | Plane:
+    """
+    An array of numbers, with a mask, a unit and a WCS or without: its own, or those of a holder.
+    """
+    if data.dtype.kind not in 'buif' or data.ndim < 2:
+        raise ImageError('array_shape', shape=data.shape, dtype=data.dtype)
+    if not data.size:
+        raise ImageError('no_pixels')
+    values, mask = _parted(data)
+    own = getattr(holder, 'mask', None)
+    if own is not None and np.shape(own) == data.shape:
+        mask = own if mask is None else mask | np.asarray(own, dtype=bool)
+    if data.ndim == 3 and data.shape[2] in (3, 4) and _is_colour(values):
+        return _colour(values, mask)
+    return read_array(values, holder, mask=mask, side=bounds.side, plane=bounds.plane)
+
+
+def _parted(data: np.ndarray) -> tuple[np.ndarray, Any]:
+    """
+    The bare numbers of an array of numpy or astropy, and where they are none.
+    """
+    mask = getattr(data, 'mask', None)
+    if mask is np.ma.nomask:
+        mask = None
+    bare = data.data if isinstance(data, np.ma.MaskedArray) else getattr(data, 'unmasked', data)
+    return bare.view(np.ndarray), mask
+
+
+def _is_colour(values: np.ndarray) -> bool:
+    if values.dtype == np.uint8:
+        return True
+    return values.dtype.kind == 'f' and bool(
+        np.nanmin(values, initial=0) >= 0 and np.nanmax(values, initial=0) <= 1)
+
+
+def _colour(values: np.ndarray, mask: Any) -> Image.Image:
+    """
+    Red, green and blue, and how opaque if there are four values.
+    """
+    if values.dtype != np.uint8:
+        if not np.isfinite(values).any():
+            raise ImageError('no_finite_pixels')
+        values = (np.nan_to_num(values) * 255).round().astype(np.uint8)
+    if mask is not None:
+        values = np.where(mask, 0, values)
+    return to_rgb(Image.fromarray(np.ascontiguousarray(values)))

@@ -12,9 +12,10 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from ..exceptions import ImageError, one_line
+from ..exceptions import ImageError
+from .mosaic import nearest
 from .plane import Plane
-from .stretch import limits
+from .stretch import limits, repaired, smoothed, softening, stretched_by, trimmed
 
 __all__ = ['compose']
 
@@ -26,8 +27,6 @@ def compose(planes: Sequence[Plane]) -> Image.Image:
     Colour image of a red, green and blue plane, row 0 at the bottom. The planes are put on the
     pixels of the largest one by their WCS; without, they need the same shape.
     """
-    from astropy.visualization import AsinhStretch
-
     planes = [replace(plane, data=_scaled(plane.data)) for plane in planes]
     reference = max(planes, key=lambda plane: plane.data.size)
     bands = np.stack([_registered(plane, reference) for plane in planes])
@@ -36,31 +35,29 @@ def compose(planes: Sequence[Plane]) -> Image.Image:
         raise ImageError('planes_apart')
     # What one filter has not seen is as bright in it as in the others: grey, not a strong colour.
     counts = known.sum(axis=0)
-    intensity = np.where(known, bands, 0).sum(axis=0) / np.maximum(counts, 1)
+    intensity = np.where(known, bands, 0).sum(axis=0) / np.where(counts > 0, counts, np.nan)
     bands = np.where(known, bands, intensity)
-    stretched = AsinhStretch(a=0.1)(np.clip(intensity, 0, 1))
+    stretched = stretched_by(intensity, softening(intensity))
     bands = bands * (stretched / np.where(intensity > 0, intensity, 1))
     # Too bright a colour becomes less bright, not another colour.
-    bands = bands / np.maximum(bands.max(axis=0), 1)
-    pixels = (np.moveaxis(bands, 0, -1) * 255).round().astype(np.uint8)
+    bands = trimmed(np.moveaxis(bands / np.maximum(bands.max(axis=0), 1), 0, -1))
+    pixels = (np.nan_to_num(bands) * 255).round().astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(np.flipud(pixels)))
 
 
 def _scaled(data: np.ndarray) -> np.ndarray:
     """
-    Black is 0, and white is 1 at the 99.7th percentile.
+    Parts of white, linear; NaN where there is nothing.
     """
+    data = smoothed(repaired(data))
     low, high = limits(data)
-    scaled = np.clip((data.astype(np.float64) - low) / (high - low), 0, 1)
-    return np.where(np.isfinite(data), scaled, np.nan)
+    return np.clip((data - low) / (high - low), 0, 1)
 
 
 def _registered(plane: Plane, reference: Plane) -> np.ndarray:
     """
     The nearest pixels of a plane to those of the reference, NaN outside.
     """
-    from astropy.wcs.utils import pixel_to_pixel
-
     if plane is reference:
         return plane.data
     wcs, onto = plane.wcs(), reference.wcs()
@@ -71,15 +68,4 @@ def _registered(plane: Plane, reference: Plane) -> np.ndarray:
         return plane.data
     if same and plane.step == reference.step and wcs.wcs.compare(onto.wcs):
         return plane.data
-    row, column = np.indices(reference.data.shape) * reference.step
-    try:
-        column, row = pixel_to_pixel(onto, wcs, column, row)
-    # Many kinds, for a WCS that cannot be inverted or a frame that is not of the sky.
-    except Exception as error:
-        raise ImageError('bad_wcs', error=one_line(error)) from error
-    column, row = (np.nan_to_num(np.round(value / plane.step), nan=-1) for value in (column, row))
-    height, width = plane.data.shape
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    result = np.full(reference.data.shape, np.nan, np.float32)
-    result[inside] = plane.data[row[inside].astype(int), column[inside].astype(int)]
-    return result
+    return nearest(plane, wcs, onto, reference.data.shape, reference.step)

@@ -228,7 +228,6 @@ class Tools:
         The named table, images or ranking, if the server may read it, and its folder of images.
         """
         from .. import sample
-        from ..images.formats import FITS_SUFFIXES, IMAGE_SUFFIXES
 
         folder = self._path(image_dir) if image_dir is not None else None
         if isinstance(results, list):
@@ -252,7 +251,7 @@ class Tools:
             if sum(1 for _ in itertools.islice(path.rglob('*'), _MOST_FILES + 1)) > _MOST_FILES:
                 raise invalid(f'{path} holds more than {_MOST_FILES:,} files: name a folder in it.')
             return path, folder or path
-        file = self._file(results, _TABLES + IMAGE_SUFFIXES + FITS_SUFFIXES)
+        file = self._file(results, _TABLES)
         return file, folder or file.parent
 
     def _path(self, name: str) -> Path:
@@ -267,15 +266,17 @@ class Tools:
             raise invalid(f'There is no folder {path.parent}.')
         return path
 
-    def _file(self, name: str, suffixes: tuple[str, ...] | None = None) -> Path:
+    def _file(self, name: str, tables: tuple[str, ...] = ()) -> Path:
         """
-        An image, or a file with one of these suffixes, that the server may read.
+        An image, or a table with one of these suffixes, that the server may read.
         """
-        from ..images.formats import FITS_SUFFIXES, IMAGE_SUFFIXES
+        from ..images.formats import kind_of_name
 
-        path, suffixes = self._path(name), suffixes or IMAGE_SUFFIXES + FITS_SUFFIXES
-        if not path.name.lower().endswith(suffixes):
-            raise invalid(f'{path} is not read: its name does not end in {", ".join(suffixes)}.')
+        path = self._path(name)
+        if not kind_of_name(path.name) and path.suffix.lower() not in tables:
+            others = f', nor in {", ".join(tables)}' if tables else ''
+            raise invalid(f'{path} is not read: its name does not end in the suffix of an image'
+                          f'{others}.')
         if not path.is_file():
             raise invalid(f'There is no file {path}.')
         return path

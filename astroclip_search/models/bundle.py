@@ -105,6 +105,22 @@ class Bundle:
     def onnx_file(self, tower: str, device: str) -> Path:
         """
         The file of the ``'vision'`` or ``'text'`` tower that suits a device best, verified.
+        """
+        return self.verified(self.onnx_name(tower, device))
+
+    def verified(self, name: str) -> Path:
+        """
+        A file of a tower by its name, whose checksum is right if there is one.
+        """
+        if self.snapshot is not None:  # else it was verified with all the others
+            sums = self.info.get('files', {})
+            parts = {name, *external_weights(name, sums)} & sums.keys()
+            _verify(self.path, {part: sums[part] for part in parts}, self.snapshot.name)
+        return self.path / name
+
+    def onnx_name(self, tower: str, device: str) -> str:
+        """
+        Name of the file of the ``'vision'`` or ``'text'`` tower that suits a device best.
 
         It is fetched if it is not here; without a network, the best one that is here is used.
         """
@@ -113,12 +129,10 @@ class Bundle:
         names = [f'onnx/{tower}_model{suffix}.onnx' for suffix in suffixes]
         if self.snapshot is None:
             found = next((name for name in names if (self.path / name).is_file()), None)
-        elif found := self.snapshot.first(names):
-            sums = self.info.get('files', {})
-            parts = {found, *external_weights(found, sums)} & sums.keys()
-            _verify(self.path, {part: sums[part] for part in parts}, self.snapshot.name)
+        else:
+            found = self.snapshot.first(names)
         if found:
-            return self.path / found
+            return found
         if self.variant != 'auto':
             there = ', '.join(name for name in self._onnx_files()
                               if name.startswith(f'{tower}_model'))

@@ -54,6 +54,7 @@ class Encoder:
         self._device, self._n_threads = device, n_threads
         self._dim = bundle.info.get('embedding_dim')
         self._recent: dict[tuple[str, str], np.ndarray] = {}
+        self._names: dict[tuple[str, str], str] = {}
         self.begin_anew()
         _living.add(self)
 
@@ -100,6 +101,21 @@ class Encoder:
         Where the image tower runs: ``'cpu'`` or ``'cuda'``.
         """
         return self._opened('vision').device
+
+    def file_of(self, tower: str) -> str:
+        """
+        Name of the file that the ``'vision'`` or ``'text'`` tower is: of another precision, it
+        gives other vectors.
+
+        The tower is opened only if another device, which it may get, would have another file.
+        """
+        device = 'cpu'
+        if self._device != 'cpu' and (self.bundle.snapshot is not None or self._name(
+                tower, 'cpu') != self._name(tower, 'cuda')):
+            device = self._likely_device()
+            if device != 'cpu':
+                device = self._opened(tower).device
+        return self._name(tower, device).removeprefix('onnx/').removesuffix('.onnx')
 
     @property
     def batch_size(self) -> int:
@@ -279,20 +295,30 @@ class Encoder:
 
     def _open_tower(self, name: str) -> Tower:
         wanted = self._likely_device()
-        file = self.bundle.onnx_file(name, wanted)
-        tower = open_tower(file, wanted, n_threads=self._n_threads)
+        file = self._name(name, wanted)
+        tower = open_tower(self.bundle.verified(file), wanted, n_threads=self._n_threads)
         if self._device == 'cuda' and tower.device != 'cuda':
             raise EncoderError('CUDA was asked for but cannot be used: check the driver, and '
                                'install the libraries with pip install astroclip-search[cuda].')
         if tower.device != wanted:
             # The file for the GPU is the wrong one here: half precision is slow on a CPU.
-            suited = self.bundle.onnx_file(name, tower.device)
+            suited = self._name(name, tower.device)
             if suited != file:
-                tower = open_tower(suited, tower.device, n_threads=self._n_threads)
+                tower = open_tower(self.bundle.verified(suited), tower.device,
+                                   n_threads=self._n_threads)
         if name == 'vision':
             self._check_size(tower.inputs[0].shape)
             log.info('The model %s runs on %s.', self.bundle.name, tower.device.upper())
         return tower
+
+    def _name(self, tower: str, device: str) -> str:
+        """
+        Name of the file for a device, chosen once: later there may be a network, and a better one.
+        """
+        known = (tower, device)
+        if known not in self._names:
+            self._names.setdefault(known, self.bundle.onnx_name(tower, device))
+        return self._names[known]
 
     def _check_size(self, shape: list) -> None:
         if len(shape) != 4:

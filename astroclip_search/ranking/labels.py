@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..embeddings.pipeline import Pipeline
+from ..embeddings.pipeline import Pipeline, phrase_space
 from ..models.background import normalise
 from .query import centroid
 
@@ -22,7 +22,7 @@ def phrase_vectors(groups: Sequence[Sequence[str]], pipeline: Pipeline) -> np.nd
     """
     encoder, cache = pipeline.encoder, pipeline.cache
     phrases = list(dict.fromkeys(phrase for group in groups for phrase in group))
-    name = f'{encoder.bundle.revision}/phrases'
+    name = phrase_space(encoder)
     space = cache.space(name, phrases)
     missing = [phrases[i] for i in np.flatnonzero(space.positions(phrases) < 0)]
     if missing:

@@ -10,9 +10,8 @@ import numpy as np
 from astropy.table import Table
 
 from ..embeddings.collect import Outcomes
-from ..embeddings.pipeline import Pipeline, image_space
+from ..embeddings.pipeline import Pipeline
 from ..exceptions import invalid
-from ..images.refs import image_key
 from ..status import reason
 from .scores import Scores
 
@@ -55,8 +54,8 @@ def arrange(outcomes: Outcomes, scores: Scores, pipeline: Pipeline, *,
     folded = twins = shown[:0]
     if cosine is not None and n_ranked:
         best = shown[:N_COMPARED]
-        space = pipeline.cache.space(image_space(pipeline.encoder), ())
-        positions = space.positions(image_key(outcomes.sources[row]) for row in best.tolist())
+        space = pipeline.cache.space(pipeline.space, ())
+        positions = space.positions(outcomes.key(row) for row in best.tolist())
         twin = duplicates(space.matrix[positions], cosine)
         folded, twins = best[twin >= 0], best[twin[twin >= 0]]
         shown = np.concatenate([best[twin < 0], shown[N_COMPARED:]])

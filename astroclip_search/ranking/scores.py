@@ -6,14 +6,14 @@ Image references and a query -> scores, by way of the cache.
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..embeddings.cache import Space
 from ..embeddings.collect import CollectOptions, Outcomes, collect, look_up, positions_of
-from ..embeddings.pipeline import Pipeline, image_space, metadata_space
+from ..embeddings.pipeline import Pipeline, metadata_space
 from ..exceptions import LongPhraseWarning, warn
 from ..images.refs import ImageRefs
 from ..models.encoder import Encoder
@@ -28,6 +28,12 @@ NO_METADATA = 0.6
 Standardised cosine that stands for metadata that a row does not have. Those of a row that shows
 what is asked are above it on average, those of other rows below.
 """
+
+# Standardised cosine above which a name is what is asked for. Below it lies what a name happens to
+# sound like: "NGC 891" like all galaxies, "M 13" like no globular cluster.
+_NAMED = 3.0
+
+_WORDS_OF_A_NAME = 4
 
 # Metadata are embedded in parts of this size, so that an interruption loses little.
 _PART = 256
@@ -59,6 +65,7 @@ class Scores:
 
 
 def combine_scores(image: np.ndarray, metadata: np.ndarray, *, by: str = 'both',
+                   names: np.ndarray | None = None,
                    weights: tuple[float, float] | None = None,
                    image_background: np.ndarray | None = None,
                    metadata_background: np.ndarray | None = None) -> Scores:
@@ -67,19 +74,23 @@ def combine_scores(image: np.ndarray, metadata: np.ndarray, *, by: str = 'both',
 
     With ``by='both'`` it is ``w_image * z_image + w_metadata * z_metadata``, where ``z`` is
     `~astroclip_search.ranking.calibration.z_score`. A row without metadata has ``NO_METADATA``:
-    neither what metadata that fit give nor what others do. A row without a picture has no score. A
-    model without fitted weights or background is ranked by cosine alone.
+    neither what metadata that fit give nor what others do; so has one of ``names`` (n,), the rows
+    of which a name alone is known, unless that is what is asked for. A row without a picture has no
+    score. A model without fitted weights or background is ranked by cosine alone.
     """
     image, metadata = (np.asarray(a, dtype=np.float32) for a in (image, metadata))
     z_image, null_image = _against(image, image_background)
     z_metadata, null_metadata = _against(metadata, metadata_background)
     if by == 'both' and not (weights is None or null_image is None or null_metadata is None):
         w_image, w_metadata = weights
-        score = w_image * z_image + w_metadata * np.where(np.isnan(z_metadata), NO_METADATA,
-                                                          z_metadata)
-        without = np.isnan(metadata)[~np.isnan(image)]
-        kinds = [(null_metadata, int((~without).sum())),
-                 (np.array([NO_METADATA]), int(without.sum()))]
+        names = np.zeros(len(image), bool) if names is None else names
+        unknown = np.isnan(z_metadata) | (names & ~(z_metadata > _NAMED))
+        score = w_image * z_image + w_metadata * np.where(unknown, NO_METADATA, z_metadata)
+        pictured, without = ~np.isnan(image), np.isnan(metadata)
+        null_names = np.where(null_metadata > _NAMED, null_metadata, NO_METADATA)
+        kinds = [(null, int((pictured & rows).sum())) for null, rows in (
+            (null_metadata, ~without & ~names), (np.sort(null_names), ~without & names),
+            (np.array([NO_METADATA]), without))]
         likely = chance(score, lambda best: np.sum([
             n_rows * _reached(best, w_image * null_image, w_metadata * null)
             for null, n_rows in kinds if n_rows], axis=0))
@@ -134,6 +145,7 @@ def score(refs: ImageRefs, query: Query, *, by: str, pipeline: Pipeline,
     if by == 'both' and not query.phrases:
         by = 'image'
     weights, stopped = query.ranking_weights(encoder), threading.Event()
+    names = np.array([_is_name(text) for text in refs.metadata], bool)
     # Metadata are embedded while images arrive, and waited for where the order of rows matters.
     with ThreadPoolExecutor(1, thread_name_prefix='astroclip-metadata') as worker:
         try:
@@ -144,8 +156,9 @@ def score(refs: ImageRefs, query: Query, *, by: str, pipeline: Pipeline,
                     image_background = background.cosines(vector)
 
                 def best(so_far: Outcomes) -> tuple[object, str]:
-                    return draw(_so_far(so_far, vector, waiting, pipeline, by=by, weights=weights,
-                                        image_background=image_background), so_far)
+                    return draw(_so_far(so_far, vector, waiting, pipeline, by=by, names=names,
+                                        weights=weights, image_background=image_background),
+                                so_far)
 
                 space, positions, outcomes = collect(refs, pipeline, CollectOptions(
                     max_images, waiting, show_progress, None if draw is None else best,
@@ -171,10 +184,18 @@ def score(refs: ImageRefs, query: Query, *, by: str, pipeline: Pipeline,
         if by != 'image' and refs.metadata[row]:
             status = next((because.status for because in reasons.get(row, ())), OK)
             reasons[row] = (reason('stopped', status=status),)
-    return combine_scores(image, metadata, by=by, weights=weights,
+    return combine_scores(image, metadata, by=by, names=names, weights=weights,
                           image_background=image_background,
-                          metadata_background=metadata_background), Outcomes(outcomes.sources,
-                                                                             reasons)
+                          metadata_background=metadata_background), replace(outcomes,
+                                                                            reasons=reasons)
+
+
+def _is_name(text: str) -> bool:
+    """
+    Whether metadata are a name, or several: neither a title nor a class goes with it.
+    """
+    return ', ' not in text and all(part.count(' ') < _WORDS_OF_A_NAME
+                                    for part in text.split('; '))
 
 
 def _so_far(outcomes: Outcomes, vector: np.ndarray, waiting: Future, pipeline: Pipeline,
@@ -182,7 +203,7 @@ def _so_far(outcomes: Outcomes, vector: np.ndarray, waiting: Future, pipeline: P
     """
     Scores of the rows whose images are in the cache by now.
     """
-    space = pipeline.cache.space(image_space(pipeline.encoder), ())
+    space = pipeline.cache.space(pipeline.space, ())
     image = _cosines(space, positions_of(space, outcomes, range(len(outcomes))), vector)
     metadata, background = np.full(len(outcomes), np.nan, np.float32), None
     if waiting.done():

@@ -38,7 +38,7 @@ class Card:
     rank : int or None
         Its place.
     name : str
-        Target or file name.
+        Target, file name, or both.
     instrument : str
         Collection, instrument and filters.
     details : str
@@ -163,13 +163,22 @@ def gathered(table: Table) -> Table:
 
 def names(table: Table) -> list[str]:
     """
-    What the images of a table are called: target, identifier or file name, empty if there is none.
+    What the images of a table are called: target, identifier or file name, empty if there is none;
+    in a table of files, where one target may have many, target and file.
     """
-    column = next((column for column in _NAME_COLUMNS if column in table.colnames), None)
-    if column is None:
-        return [''] * len(table)
-    found = [_text(value) for value in table[column]]
-    return [PurePath(name).name for name in found] if column == 'filename' else found
+    columns = [column for column in _NAME_COLUMNS if column in table.colnames]
+    found = [''] * len(table)
+    for column in columns:
+        found = [name or other for name, other in zip(found, _named(table, column), strict=True)]
+    if 'filename' in columns:
+        found = [name if file in name else f'{name} ({file})'
+                 for name, file in zip(found, _named(table, 'filename'), strict=True)]
+    return found
+
+
+def _named(table: Table, column: str) -> list[str]:
+    values = map(_text, table[column])
+    return [PurePath(name).name for name in values] if column == 'filename' else list(values)
 
 
 def cards(table: Table, jpegs: Sequence[bytes | None], links: Sequence[str],

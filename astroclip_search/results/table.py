@@ -70,25 +70,27 @@ def strings(values: Sequence[str]) -> np.ndarray:
     return np.array(values, dtype=str)
 
 
-def provenance(outcomes: Outcomes, query: Query, scores: Scores, by: str,
-               encoder: Encoder) -> dict:
+def provenance(outcomes: Outcomes, query: Query, scores: Scores, by: str, encoder: Encoder,
+               plane: str | int = 'middle') -> dict:
     """
     What was asked of which model, as plain data for ``meta['clip']``.
     """
     return {'query': query.phrases, 'negative': query.negatives, 'like': query.like.sources,
             'unlike': query.unlike.sources, 'weights': {**WEIGHTS, **query.weights}, 'by': by,
             'chance': None if np.isnan(scores.chance) else round(scores.chance, 4),
-            **circumstances(outcomes, int(np.isfinite(scores.score).sum()), encoder)}
+            **circumstances(outcomes, int(np.isfinite(scores.score).sum()), encoder, plane)}
 
 
-def circumstances(outcomes: Outcomes, n_ranked: int, encoder: Encoder) -> dict:
+def circumstances(outcomes: Outcomes, n_ranked: int, encoder: Encoder,
+                  plane: str | int = 'middle') -> dict:
     """
-    By which model, when and of how many rows, as plain data for ``meta['clip']``.
+    By which model, from which plane of cubes, when and of how many rows, as plain data for
+    ``meta['clip']``.
     """
     from .. import __version__
 
     return {'model': encoder.bundle.name, 'revision': encoder.bundle.revision,
-            'version': __version__,
+            'plane': plane, 'version': __version__,
             'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
             'n_rows': len(outcomes), 'n_ranked': n_ranked,
             'status': outcomes.status_counts()}

@@ -1123,7 +1123,8 @@ class ClipSearchClass:
         Returns
         -------
         ndarray
-            Unit vectors, shape ``(n, d)``, float32.
+            Unit vectors, shape ``(n, d)``, float32: those that `rank` compares. They are computed
+            anew, and not kept in the cache.
 
         Raises
         ------

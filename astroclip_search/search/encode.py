@@ -3,7 +3,10 @@
 The verbs that give vectors, and the one that lists models.
 """
 
+import contextlib
 import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +14,12 @@ from astropy import units as u
 from astropy.table import Table
 
 from ..archives.open import open_results
-from ..embeddings.collect import follow_links
+from ..embeddings.cache import Cache
+from ..embeddings.collect import collect, follow_links
 from ..exceptions import ImageError, invalid
-from ..images.preprocess import resize
 from ..images.refs import parse
 from ..models.bundle import cached_models
+from ..status import OK, Reason
 from .session import Session
 
 __all__ = ['encode_images', 'list_models']
@@ -23,28 +27,40 @@ __all__ = ['encode_images', 'list_models']
 
 def encode_images(session: Session, images: Any) -> np.ndarray:
     """
-    Unit vectors of images, float32 (n, d).
+    Unit vectors of images, float32 (n, d): those that a ranking compares.
     """
     _, refs = open_results(images, is_ours=session.is_ours)
-    encoder = session.encoder()
-    prepared = []
-    with session.pipeline(encoder, session.cache(False), refs.trusted) as pipeline:
-        size = pipeline.images_at_once
+    if not len(refs):
+        raise invalid('There is nothing to embed: the table is empty.')
+    _check(refs.sources, refs.reasons, refs.is_open)  # before anything is read
+    with session.pipeline(session.encoder(), session.cache(False), refs.trusted) as pipeline:
         found = follow_links(dict.fromkeys(
             source for source in refs.sources if source and parse(source).kind == 'link'),
             pipeline, *session.caches())
-        for row, source in enumerate(refs.sources):
-            if not refs.is_open(row):
-                raise ImageError(refs.reasons[row][0], source or '')
-            answer = found.get(source, source)
+        sources: list[str | None] = []
+        for source in refs.sources:
+            answer = found.get(source, source) if source else source
             if isinstance(answer, ImageError):
                 raise answer
-            image = pipeline.image(answer, refs.objects, *pipeline.sides)
-            prepared.append(resize(image, encoder.bundle.preprocessing))
-    if not prepared:
-        raise invalid('There is nothing to embed: the table is empty.')
-    return np.concatenate([encoder.encode_images(np.stack(prepared[i:i + size]))
-                           for i in range(0, len(prepared), size)])
+            sources.append(answer)
+        # The vectors are the user's: nothing of them stays here.
+        with contextlib.closing(Cache()) as cache:
+            space, positions, outcomes = collect(
+                replace(refs, sources=sources, has_links=False),
+                replace(pipeline, cache=cache, thumbnail_size=0))
+    _check(outcomes.sources, outcomes.reasons, outcomes.is_ok)
+    return space.matrix[positions]
+
+
+def _check(sources: Sequence[str | None], reasons: Mapping[int, tuple[Reason, ...]],
+           is_good: Callable[[int], bool]) -> None:
+    """
+    Raise what is wrong with the first row that has no image.
+    """
+    for row, source in enumerate(sources):
+        if not is_good(row):
+            raise ImageError(next(because for because in reasons[row] if because.status != OK),
+                             source or '')
 
 
 def list_models() -> Table:

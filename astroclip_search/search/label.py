@@ -38,7 +38,8 @@ def describe(session: Session, results: Any, phrases: str | Sequence[str] | None
     lines.meta['clip'] = {
         'query': [] if phrases is None else chosen,
         'vocabulary': vocabulary.version() if phrases is None else None,
-        **circumstances(outcomes, outcomes.status_counts().get('OK', 0), encoder)}
+        **circumstances(outcomes, outcomes.status_counts().get('OK', 0), encoder,
+                        session.setting('plane'))}
     if background is None:
         warn(f'The model {encoder.bundle.name!r} has no reference images: clip_score is the '
              'cosine, which cannot be compared between phrases, and there is no false-alarm rate.',
@@ -68,7 +69,8 @@ def classify(session: Session, results: Any,
     classified.meta['clip'] = {
         **(before if isinstance(before, dict) else {}),
         'classes': groups, 'logit_scale': scale, 'false_alarm_rate': false_alarm_rate,
-        **circumstances(outcomes, outcomes.status_counts().get('OK', 0), encoder)}
+        **circumstances(outcomes, outcomes.status_counts().get('OK', 0), encoder,
+                        session.setting('plane'))}
     warn_of_rows(outcomes)
     return classified
 

@@ -3,7 +3,7 @@
 The verbs that rank: a result, its filter, and the same result after a look at the pictures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from astropy.table import Row, Table
 from ..archives.columns import IMAGE_COLUMNS, text_column
 from ..archives.open import open_results
 from ..archives.tables import has_images, row_metadata
+from ..config import plane_of
 from ..embeddings.cache import Cache
 from ..embeddings.collect import Outcomes
 from ..embeddings.pipeline import Pipeline, image_space
@@ -30,7 +31,8 @@ from ..status import STATUSES, reason, without_notes
 from .arguments import RankOptions, check, check_count, check_rate
 from .session import Session
 
-__all__ = ['cached_examples', 'filter_rows', 'fullest_cache', 'open_images', 'rank', 'refine']
+__all__ = ['cached_examples', 'filter_rows', 'fullest_cache', 'open_images', 'plane_of_table',
+           'rank', 'refine']
 
 # Images that are shown while others are on their way.
 _N_LIVE = 12
@@ -83,7 +85,7 @@ def rank(session: Session, results: Any, text: str | Sequence[str] | None,
                                  draw=draw if progress == 'live' else None)
         rows, outcomes = arrange(outcomes, scores, pipeline, groups=groups, cosine=asked.cosine)
     best = ranked.ranked_table(table, outcomes, scores, rows[:options.limit])
-    best.meta['clip'] = ranked.provenance(outcomes, query, scores, by, encoder)
+    best.meta['clip'] = ranked.provenance(outcomes, query, scores, by, encoder, pipeline.plane)
     ranked.warn_of_rows(outcomes)
     ranked.warn_of_chance(scores)
     return best
@@ -114,14 +116,14 @@ def _best_so_far(session: Session, table: Table, outcomes: Outcomes, query: Quer
     """
     A gallery of the best rows of those that have a score, and the name of the first.
     """
-    provenance = ranked.provenance(outcomes, query, scores, by, pipeline.encoder)
+    provenance = ranked.provenance(outcomes, query, scores, by, pipeline.encoder, pipeline.plane)
     rows = order(scores.score)[:min(_N_LIVE, provenance['n_ranked'])]
-    sources = [outcomes.sources[row] for row in rows.tolist()]
+    kept = [pipeline.thumbnail_key(outcomes.key(row) or '') for row in rows.tolist()]
     title, note = heading(provenance)
     page = Gallery(
         cards(ranked.ranked_table(table, outcomes, scores, rows),
-              [pipeline.cache.thumbnail(image_key(source)) for source in sources],
-              [session.address(source) for source in sources]),
+              [pipeline.cache.thumbnail(key) for key in kept],
+              [session.address(outcomes.sources[row]) for row in rows.tolist()]),
         title=title, note=f'The best so far: {note}')
     return page, next((card.name for card in page.cards), '')
 
@@ -147,27 +149,42 @@ def refine(session: Session, table: Table, text: str | Sequence[str] | None, lik
     asked = check(text if text is not None else before.get('query') or None, options)
     groups = group_codes(table, given.group_by) if given.group_by is not None else None
     refs = _refs(table)
-    encoder = session.encoder()
-    cache = fullest_cache(session, refs.sources)
-    with session.pipeline(encoder, cache) as pipeline:
-        query = Query(asked.phrases, asked.negatives, cached_examples(session, like, cache),
-                      cached_examples(session, unlike, cache), asked.weights)
+    # What the cache has of another plane is of other pictures.
+    plane = plane_of_table(table)
+    cache = fullest_cache(session, refs.sources, plane)
+    with session.pipeline(session.encoder(), cache, plane=plane) as pipeline:
+        query = Query(asked.phrases, asked.negatives, cached_examples(like, pipeline),
+                      cached_examples(unlike, pipeline), asked.weights)
         scores, outcomes = score(refs, query, by=options.by, pipeline=pipeline, max_images=0,
                                  cached_only=True)
         rows, outcomes = arrange(outcomes, scores, pipeline, groups=groups, cosine=asked.cosine)
     best = ranked.ranked_table(table, outcomes, scores, rows[:options.limit])
     # What is known of the search for candidates still holds.
     best.meta['clip'] = {**before,
-                         **ranked.provenance(outcomes, query, scores, options.by, encoder)}
+                         **ranked.provenance(outcomes, query, scores, options.by,
+                                             pipeline.encoder, pipeline.plane)}
     ranked.warn_of_lost(outcomes, scores)
     return best
 
 
-def fullest_cache(session: Session, sources: Sequence[str | None]) -> Cache:
+def plane_of_table(results: Any) -> str | int | None:
+    """
+    What of cubes a table was ranked by, if it says so.
+    """
+    meta = getattr(results, 'meta', None)
+    asked = meta.get('clip') if isinstance(meta, Mapping) else None
+    try:
+        return plane_of(asked.get('plane')) if isinstance(asked, dict) else None
+    except ValueError:  # it may come from a file of anyone
+        return None
+
+
+def fullest_cache(session: Session, sources: Sequence[str | None],
+                  plane: str | int | None = None) -> Cache:
     """
     The cache of a session that knows most of some images.
     """
-    name = image_space(session.encoder())
+    name = image_space(session.encoder(), session.setting('plane', plane))
     wanted = [image_key(source) for source in sources if source]
 
     def n_known(cache: Cache) -> int:
@@ -176,12 +193,12 @@ def fullest_cache(session: Session, sources: Sequence[str | None]) -> Cache:
     return max(session.caches() or [session.cache(False)], key=n_known)
 
 
-def cached_examples(session: Session, sources: list[str], cache: Cache) -> Examples:
+def cached_examples(sources: list[str], pipeline: Pipeline) -> Examples:
     """
     Example images whose embeddings are kept.
     """
     keys = [image_key(source) for source in sources]
-    space = cache.space(image_space(session.encoder()), keys)
+    space = pipeline.cache.space(pipeline.space, keys)
     positions = space.positions(keys)
     if (positions < 0).any():
         raise invalid(f'The embedding of the example {sources[int(positions.argmin())]!r} is not '

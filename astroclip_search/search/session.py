@@ -249,8 +249,8 @@ class Session:
         return {'path': str(path), 'bytes': path.stat().st_size, **self.cache().counts()}
 
     @contextlib.contextmanager
-    def pipeline(self, encoder: 'Encoder | None', cache: 'Cache',
-                 trusted: Collection[str] = ()) -> 'Iterator[Pipeline]':
+    def pipeline(self, encoder: 'Encoder | None', cache: 'Cache', trusted: Collection[str] = (),
+                 plane: str | int | None = None) -> 'Iterator[Pipeline]':
         """
         Downloads and embeddings of one call; all connections are closed at its end.
 
@@ -262,6 +262,8 @@ class Session:
             Where embeddings are kept.
         trusted : collection of str
             Hosts, with port, that may be on a private network for as long as the call takes.
+        plane : str or int, optional
+            What is drawn of a cube, if it is not ``conf.plane``.
 
         Yields
         ------
@@ -289,7 +291,8 @@ class Session:
                      headers=mast.credentials(self.mast)) as fetcher:
             yield Pipeline(encoder, cache, fetcher, self.address, batch_size=conf.batch_size,
                            max_pixels=conf.max_pixels, max_bytes=conf.max_bytes,
-                           thumbnail_size=conf.thumbnail_size)
+                           thumbnail_size=conf.thumbnail_size, n_threads=conf.n_threads,
+                           plane=self.setting('plane', plane))
 
     def address(self, source: str | None) -> str:
         """

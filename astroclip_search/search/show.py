@@ -27,7 +27,7 @@ from ..results.plots import draw_cards, draw_scores, draw_sky, require_matplotli
 from ..results.table import strings
 from ..status import OK
 from .arguments import RankOptions, check, check_count, check_rate, check_weights
-from .rank import cached_examples, fullest_cache
+from .rank import cached_examples, fullest_cache, plane_of_table
 from .session import Session
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def gallery(session: Session, results: Any, n: int | None,
         except ImageError as error:
             return error
 
-    jpegs = _fetch_each(session, refs, thumbnail)
+    jpegs = _fetch_each(session, refs, thumbnail, plane_of_table(table))
     for i, found in enumerate(jpegs):
         if isinstance(found, ImageError):
             jpegs[i], problems[i] = None, f'{found.status}: {found.reason}'
@@ -77,7 +77,7 @@ def get_images(session: Session, results: Any, limit: int | None, size: int,
     The images of the rows, `None` where there is none.
     """
     check_count(size, 'size', '512 pixels', least=1)
-    _, refs = _shown(session, results, limit, image_dir)
+    table, refs = _shown(session, results, limit, image_dir)
 
     def image(pipeline: Pipeline, source: str) -> 'Image | None':
         try:
@@ -85,7 +85,7 @@ def get_images(session: Session, results: Any, limit: int | None, size: int,
         except ImageError:
             return None
 
-    return _fetch_each(session, refs, image)
+    return _fetch_each(session, refs, image, plane_of_table(table))
 
 
 def get_image_urls(session: Session, results: Any, image_dir: str | Path | None,
@@ -127,7 +127,7 @@ def plot_scores(session: Session, table: Table, false_alarm_rate: float,
     require_matplotlib()
     check_rate(false_alarm_rate)
     cosines = _scores(table, 'clip_image', 'plot_scores')
-    background = _unrelated(session, table.meta.get('clip'))
+    background = _unrelated(session, table)
     return draw_scores(cosines[cosines == cosines], background, false_alarm_rate,
                        title=heading(table.meta['clip'])[0], ax=ax)
 
@@ -176,19 +176,22 @@ def _thumbnail(session: Session, pipeline: Pipeline, source: str,
     Thumbnail from any cache of this session, or made anew.
     """
     for cache in session.caches():
-        jpeg = cache.thumbnail(image_key(source))
+        jpeg = cache.thumbnail(pipeline.thumbnail_key(image_key(source)))
         if jpeg is not None:
             return jpeg
     size = pipeline.thumbnail_size
     return thumbnail(pipeline.image(source, objects, size), size)
 
 
-def _fetch_each(session: Session, refs: ImageRefs, action: Callable) -> list:
+def _fetch_each(session: Session, refs: ImageRefs, action: Callable,
+                plane: str | int | None) -> list:
     """
     The result of an action on each image, many at once, `None` where there is no image.
+
+    Of cubes ``plane`` is shown, which the table was ranked by, else that of the setting.
     """
     # Pictures alone need no model.
-    with session.pipeline(None, session.cache(False), refs.trusted) as pipeline:
+    with session.pipeline(None, session.cache(False), refs.trusted, plane) as pipeline:
         sources = [source if refs.is_open(row) else None
                    for row, source in enumerate(refs.sources)]
         found = follow_links(dict.fromkeys(
@@ -196,18 +199,18 @@ def _fetch_each(session: Session, refs: ImageRefs, action: Callable) -> list:
             pipeline, *session.caches())
         images: list[Any] = [found.get(source, source) for source in sources]
         n = n_workers([image for image in images if isinstance(image, str)],
-                      pipeline.fetcher.limits.n_connections)
+                      pipeline.fetcher.limits.n_connections, pipeline.n_threads)
         with ThreadPoolExecutor(n) as workers:
             return list(workers.map(
                 lambda image: action(pipeline, image) if isinstance(image, str) else None,
                 images))
 
 
-def _unrelated(session: Session, asked: Any) -> np.ndarray:
+def _unrelated(session: Session, table: Table) -> np.ndarray:
     """
     Cosines of the reference images to what a table was ranked by, from its ``meta['clip']``.
     """
-    encoder = session.encoder()
+    encoder, asked = session.encoder(), table.meta.get('clip')
     bundle = encoder.bundle
     if not isinstance(asked, dict) or 'query' not in asked:
         raise invalid("The table does not say what it was ranked by: meta['clip'] is lost, so "
@@ -218,13 +221,14 @@ def _unrelated(session: Session, asked: Any) -> np.ndarray:
     if bundle.background.image is None:
         raise invalid(f'The model {bundle.name!r} has no reference images to compare with.')
     like, unlike = (list(asked.get(name) or []) for name in ('like', 'unlike'))
-    query = check(asked['query'] or None, RankOptions(
+    said = check(asked['query'] or None, RankOptions(
         like=like or None, negative=asked.get('negative') or None))
-    cache = fullest_cache(session, like + unlike)
-    return bundle.background.cosines(Query(
-        query.phrases, query.negatives, cached_examples(session, like, cache),
-        cached_examples(session, unlike, cache),
-        check_weights(asked.get('weights'))).image_vector(encoder))
+    plane = plane_of_table(table)
+    cache = fullest_cache(session, like + unlike, plane)
+    with session.pipeline(encoder, cache, plane=plane) as pipeline:
+        query = Query(said.phrases, said.negatives, cached_examples(like, pipeline),
+                      cached_examples(unlike, pipeline), check_weights(asked.get('weights')))
+    return bundle.background.cosines(query.image_vector(encoder))
 
 
 def _scores(table: Any, name: str, verb: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 Folders, files, arrays and whatever else a user has -> a Table and references.
 """
 
+import gzip
 import io
 import os
 from pathlib import Path
@@ -20,9 +21,10 @@ from astroquery.utils.commons import TableList
 from PIL import Image
 
 from astroclip_search import ClipSearchClass, conf
+from astroclip_search.archives import files
 from astroclip_search.archives.files import expand, open_objects
 from astroclip_search.archives.open import open_results
-from astroclip_search.exceptions import ImageError, UnreadImagesWarning
+from astroclip_search.exceptions import ImageError, LeftOutWarning, UnreadImagesWarning
 from astroclip_search.images import objectstore
 from astroclip_search.images.render import render
 from tests.archives.rows import codes, status
@@ -32,10 +34,17 @@ from tests.colours import ColourEncoder, content, picture
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / 'sub').mkdir()
-    for name in ('b.jpg', 'a.PNG', 'sub/c.fits.gz', 'notes.txt', 'sub/[d].tiff'):
+    for name in ('b.jpg', 'a.PNG', 'sub/c.fits.gz', 'sub/[d].tiff'):
         (tmp_path / name).write_bytes(b'')
     (tmp_path / 'folder.jpg').mkdir()
+    (tmp_path / 'folder.jpg' / '.hidden.txt').write_bytes(b'')
     return tmp_path
+
+
+@pytest.fixture
+def notes(folder):
+    (folder / 'notes.txt').write_bytes(b'text')
+    return folder / 'notes.txt'
 
 
 def test_folder_with_its_subfolders(folder):
@@ -45,17 +54,90 @@ def test_folder_with_its_subfolders(folder):
 
 @pytest.mark.parametrize(('pattern', 'names'), [
     ('*.jpg', ['b.jpg']), ('**/*.*', ['a.PNG', 'b.jpg', 'sub/[d].tiff', 'sub/c.fits.gz']),
-    ('s?b/c*', ['sub/c.fits.gz']), ('sub/[d].tiff', ['sub/[d].tiff']),
-])
+    ('s?b/c*', ['sub/c.fits.gz']), ('sub/[d].tiff', ['sub/[d].tiff']), ('*.GZ', None),
+    ('*/*.gz', ['sub/c.fits.gz']), ('folder.jpg/*', None)])
 @pytest.mark.parametrize('relative', [True, False])
 def test_glob_pattern(pattern, names, relative, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    found = expand(Path(pattern) if relative else folder / pattern)
-    assert [str(path.relative_to(folder)) for path in found] == names
+    path = Path(pattern) if relative else folder / pattern
+    if names is None:
+        with pytest.raises(InvalidQueryError, match='There is no image in'):
+            expand(path)
+    else:
+        assert [str(file.relative_to(folder)) for file in expand(path)] == names
 
 
-def test_named_file_is_taken_whatever_its_suffix(folder):
-    assert expand(folder / 'notes.txt') == [folder / 'notes.txt']
+def test_named_file_is_taken_whatever_its_suffix(folder, notes):
+    assert expand(notes) == [notes]
+    assert expand(folder / '*.txt') == [notes]
+
+
+def fits_content():
+    buffer = io.BytesIO()
+    fits.PrimaryHDU(np.eye(8)).writeto(buffer)
+    return buffer.getvalue()
+
+
+def test_a_folder_says_what_it_leaves_out(folder, notes):
+    for name in ('sub/a.log', 'sub/b.log', 'README'):
+        (folder / name).write_bytes(b'text')
+    message = r'4 files were left out: 2 \.log, 1 without a suffix, 1 \.txt'
+    for path in (folder, folder / '**' / '*'):
+        with pytest.warns(LeftOutWarning, match=message) as said:
+            assert len(expand(path)) == 4
+        assert len(said) == 1
+    with pytest.warns(LeftOutWarning) as said:
+        table, _ = open_results(folder)
+    assert len(table) == 4
+    assert said[0].filename == __file__
+
+
+def test_what_is_hidden_is_not_worth_a_word(folder):
+    (folder / '.ipynb_checkpoints').mkdir()
+    for name in ('.DS_Store', '._b.jpg', '.ipynb_checkpoints/b-checkpoint.jpg', 'sub/.c.txt'):
+        (folder / name).write_bytes(content('red'))
+    for path in (folder, folder / '**' / '*'):
+        assert len(expand(path)) == 4
+    assert expand(folder / '.ipynb_checkpoints' / '*.jpg') == [
+        folder / '.ipynb_checkpoints' / 'b-checkpoint.jpg']
+    assert expand(folder / '._*') == [folder / '._b.jpg']
+
+
+def test_files_without_a_known_suffix_are_looked_into(folder):
+    (folder / 'dss_search').write_bytes(fits_content())
+    (folder / 'c_sk.img').write_bytes(fits_content())
+    (folder / 'plate.dat').write_bytes(gzip.compress(fits_content()))
+    (folder / 'photo').write_bytes(content('red'))
+    (folder / 'r0.asdf.old').write_bytes(b'#ASDF 1.0.0')
+    assert {path.name for path in expand(folder)} == {
+        'dss_search', 'c_sk.img', 'plate.dat', 'photo', 'r0.asdf.old', 'a.PNG', 'b.jpg', '[d].tiff',
+        'c.fits.gz'}
+
+
+def test_of_a_suffix_without_images_few_files_are_opened(folder, monkeypatch):
+    for i in range(60):
+        (folder / f'{i:02}.log').write_bytes(b'text')
+        (folder / f'{i:02}.raw').write_bytes(fits_content() if i > 10 else b'text')
+    opened = []
+    monkeypatch.setattr(files, 'kind_of_content', lambda head: opened.append(head) or (
+        'fits' if head.startswith(b'SIMPLE') else ''))
+    with pytest.warns(LeftOutWarning, match=r'71 files were left out: 60 \.log, 11 \.raw'):
+        assert len(expand(folder)) == 4 + 49
+    assert len(opened) == 20 + 60
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no FIFOs here')
+def test_what_waits_for_a_writer_is_not_opened(folder):
+    for name in ('pipe', 'pipe.fits', 'pipe.dat'):
+        os.mkfifo(folder / name)
+    (folder / 'link.fits').symlink_to(folder / 'pipe')
+    (folder / 'device.fits').symlink_to('/dev/zero')
+    (folder / 'lost.fits').symlink_to(folder / 'nowhere')
+    assert len(expand(folder)) == 4
+    assert len(expand(folder / '*.jpg')) == 1
+    for name in ('pipe', 'pipe*', '*.dat'):
+        with pytest.raises(InvalidQueryError, match='There is no'):
+            expand(folder / name)
 
 
 @pytest.mark.parametrize(('name', 'message'), [
@@ -64,6 +146,7 @@ def test_named_file_is_taken_whatever_its_suffix(folder):
 ])
 def test_nothing_there(name, message, folder):
     (folder / 'empty').mkdir()
+    (folder / 'empty' / 'notes.txt').write_bytes(b'')
     with pytest.raises(InvalidQueryError, match=message):
         expand(folder / name)
 
@@ -287,20 +370,29 @@ def store():
     fsspec = pytest.importorskip('fsspec')
     files = fsspec.filesystem('memory')
     with conf.set_temp('fsspec_protocols', ['memory']):
-        files.pipe({'/bucket/a.png': content('red'), '/bucket/sub/b.png': content('blue'),
-                    '/bucket/notes.txt': b'text'})
+        files.pipe({'/bucket/a.png': content('red'), '/bucket/sub/b.png': content('blue')})
         yield files
         files.rm('/bucket', recursive=True)
 
 
 @pytest.mark.parametrize(('address', 'names'), [
     ('memory://bucket', ['a.png', 'sub/b.png']), ('memory://bucket/*.png', ['a.png']),
-    ('memory://bucket/notes.txt', ['notes.txt'])])
+    ('memory://bucket/*.dat', ['d.dat']), ('memory://bucket/d.dat', ['d.dat'])])
 def test_expand_an_address(address, names, store):
+    if 'dat' in address:
+        store.pipe('/bucket/d.dat', b'')
     for results in (address, [address]):
         table, refs = open_results(results)
         assert refs.sources == [f'memory:///bucket/{name}' for name in names]
         assert table.colnames == ['filename']
+
+
+def test_a_store_says_what_it_leaves_out(store):
+    store.pipe({'/bucket/notes.txt': b'text', '/bucket/sub/c.log': b'text'})
+    for address, said in {'memory://bucket': '2 files were left out: 1 .log, 1 .txt',
+                          'memory://bucket/*': '1 file was left out: 1 .txt'}.items():
+        with pytest.warns(LeftOutWarning, match=said):
+            assert open_results(address)[1].sources[0] == 'memory:///bucket/a.png'
 
 
 def test_rank_files_of_an_object_store(store, tmp_path):

@@ -9,10 +9,12 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
-from astroclip_search import __version__
+from astroclip_search import __version__, conf
 from astroclip_search.archives import table_io
 from astroclip_search.cli import main
 from astroclip_search.search.session import Session
@@ -77,6 +79,25 @@ def test_rank_files_with_options(folder, colours, command):
     assert out[3] == ''  # the second row is not shown
     assert out[-1] == 'gallery: g.html'
     assert (folder / 'g.html').read_text().count('<li>') == 1
+
+
+def test_rank_a_plane_of_a_cube(folder, colours, command):
+    data = np.random.default_rng(0).normal(10, 1, (3, 64, 64)).astype('f4')
+    data[0, :32] += 500
+    data[2, 32:] += 500
+    fits.PrimaryHDU(data).writeto(folder / 'cube.fits')
+    for plane, said in (('0', 0), ('peak', 'peak'), ('2', 2)):
+        code, _, err = command('rank', 'cube.fits', 'red', '--plane', plane, '--out', 'a.ecsv')
+        assert (code, err) == (0, [])
+        assert Table.read('a.ecsv').meta['clip']['plane'] == said
+    assert colours.n_images == 3
+    assert command('describe', 'cube.fits', '--plane', 'sum', '--phrase', 'red')[0] == 0
+    assert command('classify', 'cube.fits', '--plane', '1', '--class', 'red', '--class',
+                   'blue')[0] == 0
+    assert colours.n_images == 5
+    assert command('gallery', 'cube.fits', '--plane', '1', '--text', 'red')[0] == 0
+    assert colours.n_images == 5
+    assert conf.plane == 'middle', 'for the command only'
 
 
 def test_rank_by_example_in_groups(folder, colours, command):
@@ -185,8 +206,8 @@ def test_nothing_ranked_is_exit_code_1(folder, colours, command):
     (['rank', '.', 'x' * 10_000], 'the limit is 2000'),
     (['rank', '.', 'red', '--limit', '0'], 'limit must be'),
     (['rank', '.', 'red', '--not', ''], 'negative has no word'),
-    (['rank', '.', 'red', '--group-by', 'p'], "There is no column 'p' to group by"),
-    (['rank', '.', '', '--like', 'nothing.jpg'], "There is no file or folder 'nothing.jpg'"),
+    (['rank', '*.png', 'red', '--group-by', 'p'], "There is no column 'p' to group by"),
+    (['rank', '*.png', '', '--like', 'nothing.jpg'], "There is no file or folder 'nothing.jpg'"),
     (['rank', '.', '', '--unlike', 'red.png'], 'text has no word'),
     (['rank', 'text.csv', 'red'], 'has no column that names images'),
     (['rank', 'damaged.ecsv', 'red'], 'cannot be read as a table'),
@@ -211,6 +232,8 @@ def test_errors_are_one_line(folder, colours, command, arguments, message):
     (['--gallery', 'no/such/g.html'], 'existing folder'), (['--gallery', '.'], 'existing folder'),
     (['--limit', 'many'], "neither a number nor 'all'"), (['--by', 'pixels'], 'invalid choice'),
     (['--colour'], 'unrecognized'),
+    (['--plane', 'mean'], "plane must be 'middle', 'peak', 'sum' or the number of a plane"),
+    (['--plane', '-1'], '--plane'),
 ])
 def test_bad_options_are_found_before_the_work(folder, colours, command, arguments, message):
     code, out, err = command('rank', '.', 'red', *arguments)

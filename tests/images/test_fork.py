@@ -19,12 +19,12 @@ from astroclip_search.images import datalink
 from astroclip_search.images.render import render
 
 stream = io.BytesIO()
-Image.new('RGB', (2100, 2000), 'red').save(stream, 'PNG')
+Image.linear_gradient('L').resize((2100, 2000)).save(stream, 'PNG')
 LARGE = stream.getvalue()
 LINKS = b'<VOTABLE version="1.4"><RESOURCE type="results"/></VOTABLE>'
 
 def draw():
-    assert render(LARGE, side=100).getpixel((0, 0)) == (255, 0, 0)
+    assert render(LARGE, side=100).getpixel((0, 0)) < (20, 20, 20)
 
 def read():
     assert datalink.read_document(LINKS, 'https://archive.example/links').rows == []

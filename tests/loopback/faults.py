@@ -40,7 +40,7 @@ def good_picture(colour='red', kind='JPEG'):
 def animation():
     """Return a GIF of two frames."""
     stream = io.BytesIO()
-    frames = [Image.new('P', (32, 32), index) for index in (1, 2)]
+    frames = [Image.radial_gradient('L').resize((32, 32)).rotate(angle) for angle in (0, 45)]
     frames[0].save(stream, 'GIF', save_all=True, append_images=frames[1:])
     return stream.getvalue()
 

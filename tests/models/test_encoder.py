@@ -89,6 +89,66 @@ def test_an_image_tower_that_cannot_be_opened_is_said_when_it_is_needed(model):
         encoder.encode_images(IMAGES)
 
 
+@pytest.fixture
+def of_three_files(tmp_path):
+    path = tiny.write_bundle(tmp_path / 'model')
+    for suffix in ('_quantized', '_fp16'):
+        tiny.write_vision_tower(path, suffix=suffix)
+    yield lambda device, variant='auto': Encoder(open_bundle(str(path)).of_variant(variant),
+                                                 device=device)
+    open_bundle.cache_clear()
+
+
+def test_the_file_of_a_tower_is_that_which_is_opened(of_three_files, monkeypatch):
+    opened = []
+    monkeypatch.setattr(encoder_module, 'open_tower', lambda path, *args, **options: (
+        opened.append(path.stem), open_tower(path, *args, **options))[1])
+    encoder = of_three_files('cpu')
+    assert encoder.file_of('vision') == 'vision_model_quantized'
+    assert encoder.file_of('text') == 'text_model'
+    assert opened == [], 'nobody has to open it'
+    encoder.open()
+    assert opened == ['vision_model_quantized', 'text_model']
+    assert of_three_files('cpu', 'fp16').file_of('vision') == 'vision_model_fp16'
+    assert of_three_files('cpu', 'fp32').file_of('vision') == 'vision_model'
+
+
+@pytest.mark.parametrize(('device', 'file'), [
+    ('cpu', 'vision_model_quantized'), ('cuda', 'vision_model_fp16')])
+def test_the_file_on_a_machine_with_a_driver(of_three_files, monkeypatch, device, file):
+    """
+    Whether it is of use shows only when a tower is opened.
+    """
+    opened = []
+
+    class Tower:
+        def __init__(self, path, wanted, **_):
+            self.inputs = [type('Input', (), {'shape': [None, 3, 8, 8]})]
+            self.device = device if wanted == 'cuda' else 'cpu'
+            opened.append(path.stem)
+
+    monkeypatch.setattr(encoder_module, 'has_driver', lambda: True)
+    monkeypatch.setattr(encoder_module, 'open_tower', Tower)
+    encoder = of_three_files('auto')
+    assert encoder.file_of('text') == 'text_model'
+    assert opened == [], 'it is the same on both devices'
+    assert encoder.file_of('vision') == file == opened[-1]
+    n = len(opened)
+    assert encoder.file_of('vision') == file
+    assert len(opened) == n
+
+
+def test_a_better_file_that_comes_later_is_not_mixed_in(tmp_path):
+    path = tiny.write_bundle(tmp_path / 'model')
+    (path / 'astroclip.json').unlink()
+    encoder = Encoder(open_bundle(str(path)), device='cpu')
+    assert encoder.file_of('vision') == 'vision_model'
+    tiny.write_vision_tower(path, suffix='_quantized')
+    encoder.open()
+    assert encoder.file_of('vision') == 'vision_model'
+    open_bundle.cache_clear()
+
+
 def test_mean_and_deviation_of_the_preprocessor_are_applied(model):
     encoder = model(preprocessor={'image_mean': [0.1, 0.2, 0.3], 'image_std': [0.5, 1.0, 2.0]})
     expected = (np.eye(3) - [0.1, 0.2, 0.3]) / [0.5, 1.0, 2.0]

@@ -105,7 +105,7 @@ IMAGE_BACKGROUND, METADATA_BACKGROUND = np.array([0.0, 0.25]), np.array([0.25, 0
 
 
 def combined(by, **changes):
-    return combine_scores(IMAGE, METADATA, by=by, **{
+    return combine_scores(IMAGE, changes.pop('metadata', METADATA), by=by, **{
         'weights': (2.0, 0.5), 'image_background': IMAGE_BACKGROUND,
         'metadata_background': METADATA_BACKGROUND, **changes})
 
@@ -123,6 +123,19 @@ def test_both_is_the_weighted_sum_of_deviations():
     np.testing.assert_allclose(scores.false_alarm, [1 / 3, 2 / 3, np.nan, 2 / 3])
     assert {a.dtype for a in (scores.score, scores.image, scores.metadata, scores.false_alarm)} == {
         np.dtype(np.float32)}
+
+
+def test_a_name_counts_where_it_is_what_is_asked_for():
+    """
+    Of what it sounds like nothing follows; alone, it still has its order.
+    """
+    # Deviations of 4 and 2.
+    scores = combined('both', names=np.array([True, False, False, True]),
+                      metadata=np.array([1.5, np.nan, 1.0, 1.0]))
+    np.testing.assert_allclose(scores.score, [2 * 2 + 0.5 * 4, 0.5 * NO_METADATA, np.nan,
+                                              2 * 1 + 0.5 * NO_METADATA], atol=1e-5)
+    alone = combined('metadata', names=np.ones(4, bool))
+    np.testing.assert_allclose(alone.score, [0, np.nan, 2, -2], atol=1e-5)
 
 
 def test_one_of_them_alone():

@@ -72,12 +72,12 @@ def test_gallery_of_a_ranked_table(ranked):
     assert (second.instrument, second.details) == ('ACS', 'A title')
     assert first.jpeg.startswith(b'\xff\xd8')
     assert (third.rank, third.jpeg) == (None, None)
-    assert third.status.startswith('ERROR: neither a JPEG')
+    assert third.status.startswith('ERROR: neither a FITS file')
     assert gallery.note.startswith('2 of 3 rows ranked by colours (20')
     page = Page(gallery._repr_html_())
     assert page.tags.count('img') == page.n_cards == 2
     assert '1 row has no picture' in page.text
-    assert 'ERROR: neither a JPEG' in page.text
+    assert 'ERROR: neither a FITS file' in page.text
     assert '(1: Broken)' in page.text
 
 
@@ -85,7 +85,7 @@ def test_rows_behind_those_that_are_shown_say_why_they_have_no_picture(ranked):
     search, table = ranked
     page = Page(search.gallery(table, n=1)._repr_html_())
     assert page.n_cards == 1
-    assert 'ERROR: neither a JPEG' in page.text
+    assert 'ERROR: neither a FITS file' in page.text
 
 
 def test_what_ranking_has_given_up_is_not_drawn(ranked):
@@ -189,6 +189,9 @@ def test_thumbnails_come_from_the_cache(ranked, tmp_path):
 @pytest.mark.parametrize(('columns', 'name'), [
     ({'target_name': ['67P/Churyumov']}, '67P/Churyumov'),
     ({'filename': ['/a/b/c.fits']}, 'c.fits'),
+    ({'filename': ['/a/b/c.fits'], 'target_name': ['M 8']}, 'M 8 (c.fits)'),
+    ({'filename': ['/a/b/c.fits'], 'target_name': MaskedColumn(['M 8'], mask=[True])}, 'c.fits'),
+    ({'obs_id': ['u1'], 'target_name': ['']}, 'u1'),
     ({'target_name': ['']}, 'row 1'), ({'flux': [1.0]}, 'row 1'), ({'obsid': [5]}, '5'),
     ({'target': [b'bytes']}, 'bytes'), ({'target': [None]}, 'row 1'),
     ({'index': np.array([3])}, '3'), ({'target': MaskedColumn(['x'], mask=[True])}, 'row 1')])

@@ -20,7 +20,7 @@ from astroclip_search.exceptions import NothingRankedWarning, UnreadImagesWarnin
 from astroclip_search.models.background import Background, normalise
 from astroclip_search.ranking.labels import none_logit, probabilities
 from tests import tiny
-from tests.colours import picture, serve_colours
+from tests.colours import picture, serve_colours, shaded
 from tests.search.test_rank import ReferenceEncoder
 
 COLOURS = ['red', 'green', 'blue']
@@ -50,7 +50,7 @@ def test_each_image_is_in_its_class(search, folder):
 
 
 def test_probabilities_are_the_softmax_of_the_cosines(search):
-    image = Image.new('RGB', (16, 16), (129, 127, 124))
+    image = Image.fromarray(shaded((129, 127, 124)))
     table = search.classify(image, COLOURS)
     cosines = np.array([search.rank(image, colour, by='image')['clip_image'][0]
                         for colour in COLOURS], float)
@@ -61,7 +61,7 @@ def test_probabilities_are_the_softmax_of_the_cosines(search):
 
 
 def test_the_temperature_is_the_one_of_the_bundle(tmp_path):
-    image = Image.new('RGB', (16, 16), (140, 126, 120))
+    image = Image.fromarray(shaded((140, 126, 120)))
     found = []
     for scale in ({}, {'logit_scale': 0.5}):
         bundle = tiny.write_bundle(tmp_path / f'tiny{len(scale)}', info=scale)
@@ -159,7 +159,7 @@ def test_gallery_shows_the_class(search, folder):
 
 
 def test_what_is_none_of_the_classes(reference, folder):
-    Image.new('RGB', (16, 16), (90, 90, 90)).save(folder / 'grey.png')
+    Image.fromarray(shaded((90, 90, 90))).save(folder / 'grey.png')
     table = reference.classify(folder, COLOURS, false_alarm_rate=0.05)
     assert table['clip_class'].tolist() == ['blue', 'green', 'none', 'red']
     assert 'clip_p_none' in table.colnames

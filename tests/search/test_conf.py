@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from astropy.config import ConfigItem
 
@@ -54,8 +55,9 @@ def test_thumbnail_size(search, tmp_path):
 
     from PIL import Image
 
-    (tmp_path / 'big.png').write_bytes(content('red'))
-    Image.new('RGB', (300, 200), 'red').save(tmp_path / 'big.png')
+    image = Image.new('RGB', (300, 200), 'red')
+    image.paste('black', (0, 0, 100, 100))
+    image.save(tmp_path / 'big.png')
     for size in (50, 100):
         with conf.set_temp('thumbnail_size', size):
             only, = search.gallery(tmp_path / 'big.png').cards
@@ -68,9 +70,30 @@ def test_a_thumbnail_is_no_reason_to_decode_more(search, tmp_path):
     from PIL import Image
 
     for side, expected in {380: 256, 400: 200}.items():  # half of it is nearly enough
-        Image.new('RGB', (side, side), 'red').save(tmp_path / f'{side}.jpg')
+        image = Image.new('RGB', (side, side), 'red')
+        image.paste('black', (0, 0, 100, 100))
+        image.save(tmp_path / f'{side}.jpg')
         only, = search.gallery(search.rank(tmp_path / f'{side}.jpg', 'red')).cards
         assert Image.open(io.BytesIO(only.jpeg)).width == expected
+
+
+@pytest.mark.parametrize(('value', 'plane'), [
+    ('middle', 'middle'), ('peak', 'peak'), ('sum', 'sum'), (0, 0), (12, 12), ('3', 3),
+    (np.int64(5), 5)])
+def test_planes(value, plane):
+    with conf.set_temp('plane', value):
+        assert conf.plane == plane
+        assert type(conf.plane) is type(plane)
+    assert conf.plane == 'middle'
+
+
+@pytest.mark.parametrize('value', ['', 'Peak', 'mean', -1, '-1', 1.5, '1.5', None, True, [1],
+                                   '１', '1_0', ' 1', '9' * 5000])
+def test_what_is_no_plane(value):
+    with (pytest.raises(TypeError, match="'middle', 'peak', 'sum' or the number of a plane"),
+          conf.set_temp('plane', value)):
+        pass
+    assert conf.plane == 'middle'
 
 
 def test_model_is_read_at_the_time_of_the_call():
@@ -98,8 +121,9 @@ def test_the_variant_is_that_of_the_setting():
     {'max_images = 7': 7, 'device = cpu': 'cpu', 'timeout = 2.5': 2.5,
      'show_progress = False': False, 'mast_collections = HLA': ['HLA'], 'model = a/b': 'a/b',
      'mast_calib_levels = 2': ['2'], 'private_hosts = localhost:8080': ['localhost:8080'],
-     'model_variant = int8': 'int8'},
-    {'timeout = 2': 2.0, 'query_timeout = 0': 0.0, 'show_progress = live': 'live',
+     'model_variant = int8': 'int8', 'plane = 4': 4},
+    {'plane = peak': 'peak',
+     'timeout = 2': 2.0, 'query_timeout = 0': 0.0, 'show_progress = live': 'live',
      'mast_collections = HST, JWST, HLA': ['HST', 'JWST', 'HLA'],
      'private_hosts = a.local, b.local:81': ['a.local', 'b.local:81']}])
 def test_configuration_file(tmp_path, lines):

@@ -27,7 +27,7 @@ from astroclip_search.models.background import Background, normalise
 from astroclip_search.ranking.calibration import false_alarm_rate
 from astroclip_search.search.arguments import check_phrases
 from tests import tiny
-from tests.colours import picture, serve_colours
+from tests.colours import picture, serve_colours, shaded
 from tests.search.test_rank import ReferenceEncoder
 
 COLUMNS = ['clip_row', 'clip_phrase', 'clip_rank', 'clip_name', 'clip_source', 'clip_message',
@@ -77,7 +77,7 @@ def test_scores_are_those_of_a_ranking_by_picture(reference, folder):
 def test_a_phrase_that_fits_everything_does_not_come_first(search, encoder):
     rng = np.random.default_rng(0)
     reddish = np.column_stack([np.ones(200), 0.1 * rng.random(200), np.zeros(200)])
-    orange = Image.new('RGB', (16, 16), (220, 160, 0))
+    orange = Image.fromarray(shaded((220, 160, 0)))
     cosines = search.rank(orange, 'red', by='image')['clip_image']
     assert cosines[0] > search.rank(orange, 'green', by='image')['clip_image'][0]
     encoder.bundle.__dict__['_background'] = Background(normalise(reddish))

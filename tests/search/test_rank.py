@@ -33,7 +33,7 @@ from astroclip_search.exceptions import (
 )
 from astroclip_search.models.background import Background, normalise
 from astroclip_search.results.table import BEHIND, IN_FRONT
-from tests.colours import ColourEncoder, best_colour, content, picture, serve_colours
+from tests.colours import ColourEncoder, best_colour, content, picture, serve_colours, shaded
 
 STATUS = 'clip_status'
 
@@ -187,7 +187,7 @@ def test_ranking_a_ranked_table_replaces_the_columns(search, table, folder):
 def test_folder_list_and_objects(search, folder):
     assert search.rank(folder, 'blue')['filename'][0].endswith('blue.png')
     assert search.rank(str(folder / '*.png'), 'green')['filename'][0].endswith('green.png')
-    objects = [picture('red'), content('blue'), np.full((8, 8, 3), [0, 255, 0], dtype=np.uint8)]
+    objects = [picture('red'), content('blue'), shaded((0, 255, 0))]
     assert search.rank(objects, 'blue')['index'].tolist()[0] == 1
     assert search.rank(objects, 'green')['index'].tolist()[0] == 2
 

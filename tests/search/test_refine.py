@@ -20,7 +20,7 @@ from astroclip_search.exceptions import (
     NothingRankedWarning,
     UnreadImagesWarning,
 )
-from tests.colours import ColourEncoder, best_colour, content, picture, serve_colours
+from tests.colours import ColourEncoder, best_colour, content, picture, serve_colours, shaded
 from tests.search.test_rank import ReferenceEncoder
 
 
@@ -30,7 +30,7 @@ def names(ranked):
 
 
 def plain(colour):
-    return np.full((8, 8, 3), np.array(picture(colour))[0, 0])
+    return shaded(np.array(picture(colour))[0, 0], (8, 8))
 
 
 # ---- like and unlike ---------------------------------------------------------------------
@@ -88,10 +88,7 @@ def test_like_an_address_and_a_row(search, serve):
 
 def test_text_likes_and_dislikes_compose(search, folder):
     def mixed(*colours):
-        image = np.zeros((8, 8, 3), np.uint8)
-        for colour in colours:
-            image[..., ('red', 'green', 'blue').index(colour)] = 255
-        return image
+        return shaded([255 * (colour in colours) for colour in ('red', 'green', 'blue')], (8, 8))
 
     for name, colours in (('yellow', ('red', 'green')), ('purple', ('red', 'blue'))):
         Image.fromarray(mixed(*colours)).save(folder / f'{name}.png')
@@ -187,9 +184,7 @@ def table(folder):
     """Reds of decreasing purity, two a proposal, and one row without any picture."""
     files = []
     for i in range(6):
-        image = np.zeros((8, 8, 3), np.uint8)
-        image[..., 0], image[..., 1] = 255, 40 * i
-        Image.fromarray(image).save(folder / f'{i}.png')
+        Image.fromarray(shaded((255, 40 * i, 0), (8, 8))).save(folder / f'{i}.png')
         files.append(f'{i}.png')
     return Table({'image': [*files, 'missing.png'], 'n': np.arange(7),
                   'proposal_id': ['a', 'a', 'a', 'b', 'b', '', 'c']})

@@ -28,7 +28,7 @@ from astroclip_search.exceptions import (
     NothingRankedWarning,
     UnreadImagesWarning,
 )
-from tests.colours import ColourEncoder, content
+from tests.colours import ColourEncoder, content, shaded
 from tests.loopback.vo import Dataset, Vo, votable
 
 CENTRE = SkyCoord(10 * u.deg, -5 * u.deg)
@@ -411,5 +411,5 @@ def test_private_hosts_of_strangers_are_not_asked(search, vo):
 
 def test_examples_instead_of_a_text(search, vo):
     best = search.query_tap(None, ALL, service=f'{vo.url}/tap', limit=1,
-                            like=np.full((8, 8, 3), [0, 0, 255], np.uint8))
+                            like=shaded((0, 0, 255)))
     assert best['obs_title'][0] == 'A blue field'

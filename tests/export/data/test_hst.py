@@ -210,7 +210,9 @@ def test_retry_asks_again_for_what_may_come(step):
 
 def test_pictures_of_one_tone_are_left_out(step):
     uri = 'mast:HST/product/hst_9001_02_acs_wfc_total_j900102_drc.jpg'
-    step.mast.archive.files[uri] = jpeg(np.full((50, 50, 3), 7, np.uint8))
+    image = np.full((50, 50, 3), 7, np.uint8)
+    image[:2, :2] = 30  # or it would be blank
+    step.mast.archive.files[uri] = jpeg(image)
     step('--proposals', '9001')
     assert 'of one tone' in only(step)['never']['hst_9001_02_acs_wfc_total_j900102']
 

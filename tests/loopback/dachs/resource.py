@@ -53,10 +53,17 @@ def publish(folder, url):
     text = Path(__file__).with_name('q.rd').read_text(encoding='utf-8')
     (folder / 'q.rd').write_text(text.replace('SERVER', url), encoding='utf-8')
     for i, (kind, colour) in enumerate(KINDS.items()):
-        preview = None if colour is None else Image.new('RGB', (64, 64), colour)
+        preview = None if colour is None else _preview(colour)
         _write(folder, kind, kind, 'MADE', _star(i), preview)
     if REAL_FILES.exists():
         _publish_real(folder)
+
+
+def _preview(colour):
+    """An image of one hue, which is not blank."""
+    preview = Image.new('RGB', (64, 64), colour)
+    preview.paste('black', (0, 0, 8, 8))
+    return preview
 
 
 def _star(number):
