@@ -107,8 +107,8 @@ REASONS = {
     'no_finite_pixels': (NO_IMAGE, 'no finite pixels'),
     'one_value': (NO_IMAGE, 'all pixels have the same value'),
     'blank': (NO_IMAGE, 'the image is blank'),
-    'array_shape': (NO_IMAGE, ('array of shape {shape} and type {dtype} is neither (ny, nx) nor '
-                              '(ny, nx, 3) uint8 or 0..1')),
+    'array_shape': (NO_IMAGE, ('array of shape {shape} and type {dtype} is neither (ny, nx), '
+                              'nor a cube (n, ny, nx), nor colours (ny, nx, 3) in uint8 or 0..1')),
     'not_an_image': (NO_IMAGE, 'cannot make an image of a {kind}'),
     'unexpected': (ERROR, '{error}'),
     'planes_apart': (ERROR, 'the three images do not overlap'),

@@ -9,13 +9,20 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ['Pixels', 'means', 'origin']
+__all__ = ['Pixels', 'means', 'medians', 'origin']
 
 # Pixels that are converted at once: so many stay in the processor's cache.
 _BAND = 1 << 19
 
-# What float32 cannot hold is no measurement.
-_LARGEST = float(np.finfo(np.float32).max)
+# A column of a block stands out so many times farther than usual, and those around it no more than
+# this part of it.
+_SPIKE = 8.0
+_BESIDE = 0.2
+_AROUND = 3
+_MIN_BLOCKS = 500  # that tell what is usual
+
+# What is larger is no measurement.
+_LARGEST = 1e150
 
 # Larger integers are not all float64; differences that are as large are not all int64.
 _EXACT = 1 << 53
@@ -114,54 +121,96 @@ def means(pixels: Pixels, step: int, *, plane: tuple[int, ...] = (),
         index[axis] = place
     taken = min(rows, step) if rows else step
     n = max(1, _BAND // (step * width), 2 * pixels.rows_at_once // step) if taken == step else 1
-    result = np.empty((-(-height // step), -(-width // step)))
+    # First only down the rows: little is left to be done then, and hot pixels can still be told.
+    parts = []
     values = None
-    for i in range(0, len(result), n):
-        start = i * step
+    for start in range(0, height, n * step):
         index[down] = slice(start, min(start + (n * step if taken == step else taken), height))
         # In the memory of the band before: to get some from the system costs more than to convert.
         values = pixels.numbers(tuple(index), values)
-        result[i:i + n] = _means(values.T if across < down else values, step)
-    return pixels.physical(result)
+        parts.append(_columns(values.T if across < down else values, step))
+    columns = np.concatenate([columns for columns, _ in parts])
+    wide = any(counts.shape[1] > 1 for _, counts in parts)
+    counts = np.concatenate([np.broadcast_to(counts, (len(counts), width)) if wide else counts
+                             for _, counts in parts])
+    return pixels.physical(columns if step == 1 else _without_spikes(columns, counts, step))
 
 
-def _means(values: np.ndarray, step: int) -> np.ndarray:
+def medians(data: np.ndarray) -> np.ndarray:
     """
-    Means of blocks of the rows of one band.
+    Medians of three pixels along the rows, and of three of these along the columns.
     """
+    for axis in (1, 0):
+        a, b, c = (np.roll(data, shift, axis) for shift in (-1, 0, 1))
+        data = np.fmax(np.fmin(a, b), np.fmin(np.fmax(a, b), c))
+    return data
+
+
+def _columns(values: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Of the rows of one band the mean of each column of a block, and of how many values it is.
+    """
+    n_rows = len(values)
+    lengths = np.minimum(step, n_rows - np.arange(0, n_rows, step))[:, None]
+
+    def sums(values: np.ndarray) -> np.ndarray:
+        whole = n_rows // step * step
+        lines = np.add.reduce(values[:whole].reshape(-1, step, values.shape[1]), axis=1)
+        return lines if whole == n_rows else np.concatenate(
+            [lines, values[whole:].sum(axis=0, keepdims=True)])
+
     with np.errstate(all='ignore'):
-        if step == 1:
-            return np.where(np.abs(values) <= _LARGEST, values, np.nan)
-        result = _sums(values, step) / _counts(values.shape, step)
-        # Not all finite: some pixel is none.
-        if not (np.abs(result) <= _LARGEST).all():
-            known = np.abs(values) <= _LARGEST
-            counts = _sums(known.astype(np.float32), step)
-            result = (_sums(np.where(known, values, 0).astype(np.float64), step)
-                      / np.where(counts > 0, counts, np.nan))
+        found = sums(values) / lengths.astype(values.dtype)
+        if (np.abs(found) <= _LARGEST).all():
+            return found, lengths
+        # Some pixel is none.
+        known = np.abs(values) <= _LARGEST
+        counts = sums(known.astype(np.float64))
+        found = sums(np.where(known, values, 0).astype(np.float64))
+        return found / np.where(counts > 0, counts, np.nan), counts
+
+
+def _without_spikes(columns: np.ndarray, counts: np.ndarray, step: int) -> np.ndarray:
+    """
+    Means of blocks from those of their columns, but for a column that stands out alone: in it is a
+    hot or a dead pixel. A star has light beside it, unless it is much sharper than a pixel.
+    """
+    edges = np.arange(0, columns.shape[1], step)
+    gaps = counts.shape[1] > 1
+    counts = np.broadcast_to(counts, columns.shape)
+    with np.errstate(all='ignore'):
+        total = np.add.reduceat(counts, edges, axis=1, dtype=np.float64)
+        if gaps:
+            sums = np.add.reduceat(np.nan_to_num(columns) * counts, edges, axis=1)
+            result = sums / np.where(total > 0, total, np.nan)
+        else:  # all columns of a block are means of as many
+            result = (np.add.reduceat(columns, edges, axis=1, dtype=np.float64)
+                      / np.diff(edges, append=columns.shape[1]))
+        most, least = (np.fmax, np.fmin) if gaps else (np.maximum, np.minimum)
+        far = np.maximum(most.reduceat(columns, edges, axis=1) - result,
+                         result - least.reduceat(columns, edges, axis=1))
+        some = far[far > 0]
+        usual = np.median(some) if len(some) > _MIN_BLOCKS else 0
+        rows, blocks = np.nonzero(far > _SPIKE * usual)
+    if not usual > 0 or not len(rows):
         return result
-
-
-def _sums(values: np.ndarray, step: int) -> np.ndarray:
-    """
-    Sums of blocks: first down the rows, which is quick, and then across what is left.
-    """
-    n_rows, n_columns = values.shape
-    whole, across = n_rows // step * step, n_columns // step * step
-    lines = np.add.reduce(values[:whole].reshape(-1, step, n_columns), axis=1)
-    if whole < n_rows:
-        lines = np.concatenate([lines, values[whole:].sum(axis=0, keepdims=True)])
-    sums = np.add.reduce(lines[:, :across].reshape(len(lines), -1, step), axis=2)
-    if across < n_columns:
-        sums = np.concatenate([sums, lines[:, across:].sum(axis=1, keepdims=True)], axis=1)
-    return sums
-
-
-def _counts(shape: tuple[int, ...], step: int) -> np.ndarray:
-    """
-    How many pixels each block has.
-    """
-    return np.multiply.outer(*(np.minimum(step, n - np.arange(0, n, step)) for n in shape))
+    # The columns of such a block, and some on either side.
+    places = blocks[:, None] * step + np.arange(-_AROUND, step + _AROUND)
+    inside = (places >= 0) & (places < columns.shape[1])
+    around = np.where(inside, columns[rows[:, None], np.where(inside, places, 0)], np.nan)
+    off = np.abs(around - np.nanmedian(around, axis=1, keepdims=True))
+    off = np.where(np.isfinite(off), off, 0)
+    second, top = np.partition(off, (-2, -1), axis=1)[:, -2:].T
+    first = off.argmax(axis=1)
+    alone = ((top > _SPIKE * usual) & (second < _BESIDE * top)
+             & (first >= _AROUND) & (first < _AROUND + step))
+    rows, blocks, at = rows[alone], blocks[alone], places[alone, first[alone]]
+    left = total[rows, blocks] - counts[rows, at]
+    with np.errstate(all='ignore'):
+        result[rows, blocks] = (result[rows, blocks] * total[rows, blocks]
+                                - columns[rows, at] * counts[rows, at]) / np.where(
+                                    left > 0, left, np.nan)
+    return result
 
 
 def _differences(stored: np.ndarray, origin: int) -> np.ndarray:

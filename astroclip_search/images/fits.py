@@ -31,6 +31,8 @@ _SAMPLED_ROWS = 24
 # Bytes of a file that is far away which are read for one plane.
 _FAR_BYTES = 64 * 1024**2
 
+_MAX_FILLS = 3
+
 # Planes of a cube that are looked at to find one that has pixels.
 _TRIES = 32
 
@@ -233,8 +235,8 @@ def _single(chips: Sequence[_Image], side: int, plane: str | int, max_bytes: int
     image = chips[0]
     step = step_of(image.shape, side)
     data = _filled(image, step, plane, max_bytes)
-    if np.isfinite(data).sum() < min(_MIN_FINITE, data.size):
-        raise ImageError('no_finite_pixels')
+    if not _has_content(data):
+        raise ImageError('one_value' if np.isfinite(data).any() else 'no_finite_pixels')
     return Plane(data, step, wcs or (lambda: celestial(image.header, image.axes)))
 
 
@@ -243,16 +245,29 @@ def _filled(image: _Image, step: int, plane: str | int, max_bytes: int) -> np.nd
     Block means of the chosen plane without what only fills the frame.
     """
     data = _values(image, step, plane, max_bytes)
-    value = fill_value(data)
-    if value is None:
-        return data
-    row, column = (int(places[0]) for places in np.nonzero(data == value))
-    index: list[Any] = [n // 2 for n in image.pixels.shape]
-    index[image.axes.down], index[image.axes.across] = row * step, column * step
-    stored: Any = np.asarray(image.pixels.read(tuple(index)))[()]
-    # Blocks at its border are means of the fill and the image.
-    pixels = replace(image.pixels, blanks=(*image.pixels.blanks, stored))
-    return _values(replace(image, pixels=pixels), step, plane, max_bytes)
+    for _ in range(_MAX_FILLS):
+        value = fill_value(data)
+        if value is None:
+            break
+        row, column = (int(places[0]) for places in np.nonzero(data == value))
+        index: list[Any] = [n // 2 for n in image.pixels.shape]
+        index[image.axes.down] = slice(row * step, (row + 1) * step)
+        index[image.axes.across] = slice(column * step, (column + 1) * step)
+        stored = np.asarray(image.pixels.read(tuple(index))).ravel()
+        near = np.abs(image.pixels.physical(stored) - value)
+        if np.isnan(near).all():
+            break
+        # Blocks at its border are means of the fill and the image.
+        pixels = replace(image.pixels, blanks=(
+            *image.pixels.blanks, stored[np.nanargmin(near)]))
+        image = replace(image, pixels=pixels)
+        data = _values(image, step, plane, max_bytes)
+    return data
+
+
+def _has_content(data: np.ndarray) -> bool:
+    values = data[np.isfinite(data)]
+    return len(values) >= min(_MIN_FINITE, data.size) and values.min() < values.max()
 
 
 def _values(image: _Image, step: int, plane: str | int, max_bytes: int) -> np.ndarray:
@@ -289,7 +304,7 @@ def _values(image: _Image, step: int, plane: str | int, max_bytes: int) -> np.nd
     best = None
     for i in _from_the_middle(n):
         data = read(at(i))
-        if np.isfinite(data).sum() >= _MIN_FINITE:
+        if _has_content(data):
             return data
         best = data if best is None else best
     return best
@@ -325,9 +340,8 @@ def _chips(image: _Image, images: Sequence[_Image]) -> list[_Image]:
     The images that are chips of the same camera as this one, itself first.
     """
     def alike(other: _Image) -> bool:
-        return (other.axes.celestial and len(other.pixels.shape) == len(image.pixels.shape)
-                and science.family(other.name) == science.family(image.name)
-                and other.header.get('BUNIT') == image.header.get('BUNIT'))
+        return other.axes.celestial and other.pixels.shape == image.pixels.shape and all(
+            other.header.get(key) == image.header.get(key) for key in ('BITPIX', 'BUNIT'))
 
     return [image, *(other for other in images if other is not image and image.axes.celestial
                      and alike(other))]
@@ -341,9 +355,10 @@ def _mosaic(chips: Sequence[_Image], side: int, plane: str | int, max_bytes: int
              if (wcs := celestial(chip.header, chip.axes)) is not None]
     if len(known) < 2 or known[0][0] is not chips[0]:
         return _single(chips, side, plane, max_bytes)
-    frame = Frame.around([(wcs, chip.shape) for chip, wcs in known])
-    if frame is None:
+    frame, beside = Frame.around([(wcs, chip.shape) for chip, wcs in known])
+    if len(beside) < 2:
         return _single(chips, side, plane, max_bytes)
+    known = [known[i] for i in beside]
     step = step_of(frame.shape, side)
     data = np.full([-(-n // step) for n in frame.shape], np.nan)
     for chip, wcs in known:

@@ -15,11 +15,10 @@ from .plane import Plane
 
 __all__ = ['Frame', 'nearest']
 
-# Chips of one camera are beside each other, of about the same scale, and fill a fair part of the
-# frame around them.
+# Chips of one camera are beside each other and of about the same scale.
 _APART = 0.3  # of the side of a chip
+_FAR = 3.0
 _MAX_SCALE = 1.5
-_MIN_FILLED = 0.15
 
 _ROUNDING = 1e-2  # pixels that are no part of a further one
 
@@ -34,36 +33,38 @@ class Frame:
     shape: tuple[int, int]
 
     @classmethod
-    def around(cls, chips: Sequence[tuple[Any, tuple[int, int]]]) -> 'Frame | None':
+    def around(cls, chips: Sequence[tuple[Any, tuple[int, int]]]) -> tuple['Frame', list[int]]:
         """
-        The frame of chips with these WCS and shapes; None if they are none of one mosaic.
+        The frame around chips with these WCS and shapes, and which of them are beside the first.
         """
         flat = _without_distortions(chips[0][0])
-        corners = []
-        for wcs, (height, width) in chips:
+        places = np.full((len(chips), 2, 4), np.nan)  # chip, x or y, corner
+        for i, (wcs, (height, width)) in enumerate(chips):
             x = np.array([-.5, width - .5, -.5, width - .5])
             y = np.array([-.5, -.5, height - .5, height - .5])
-            corners.append(_pixels(wcs, flat, x, y))
-        places = np.array(corners)  # (n, x or y, corner)
-        if not np.isfinite(places).all():
-            return None
+            try:
+                places[i] = _pixels(wcs, flat, x, y)
+            except ImageError:
+                continue  # on another side of the sky
         low, high = places.min(axis=2), places.max(axis=2)
-        sides = high - low
-        centres = (low + high) / 2
-        distances = np.abs(centres[:, None] - centres[None]) / np.minimum(sides[:, None], sides)
-        apart = distances.max(axis=2) > _APART
-        apart[np.diag_indices(len(chips))] = True
-        areas = sides.prod(axis=1)
-        own = np.array([height * width for _, (height, width) in chips])
-        start = np.floor(low.min(axis=0) + .5 + _ROUNDING)
-        stop = np.ceil(high.max(axis=0) + .5 - _ROUNDING)
+        sides, centres = high - low, (low + high) / 2
+        scales = np.sqrt((sides / sides[0]).prod(axis=1))
+        left = np.flatnonzero((scales > 1 / _MAX_SCALE) & (scales < _MAX_SCALE)).tolist()[1:]
+        beside, before = [0], 0
+        while len(beside) > before:  # some are beside others only
+            before = len(beside)
+            for i in left.copy():
+                # None of the same part of the sky, and none far from all.
+                nearest_one = np.abs(centres[i] - centres[beside]).max(axis=1).min()
+                if _APART < nearest_one / sides[0].min() < _FAR:
+                    beside.append(i)
+                    left.remove(i)
+        start = np.floor(low[beside].min(axis=0) + .5 + _ROUNDING)
+        stop = np.ceil(high[beside].max(axis=0) + .5 - _ROUNDING)
         width, height = (stop - start).astype(int)
-        if (not apart.all() or areas.sum() < _MIN_FILLED * width * height
-                or max(areas / own) > _MAX_SCALE**2 * min(areas / own)):
-            return None
         flat.wcs.crpix = flat.wcs.crpix - start
         flat.pixel_shape = None
-        return cls(flat, (int(height), int(width)))
+        return cls(flat, (int(height), int(width))), beside
 
     def paint(self, chip: Plane, wcs: Any, shape: tuple[int, int], data: np.ndarray) -> None:
         """

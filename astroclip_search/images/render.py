@@ -27,6 +27,8 @@ __all__ = ['RENDER_VERSION', 'plane', 'render']
 
 RENDER_VERSION = '3'
 
+_ROUNDING = 1e-3  # beyond 0 and 1 in arrays of colours
+
 @dataclass(frozen=True)
 class _Bounds:
     """
@@ -138,7 +140,9 @@ def _read_array(data: np.ndarray, bounds: _Bounds, holder: Any = None) -> Image.
     own = getattr(holder, 'mask', None)
     if own is not None and np.shape(own) == data.shape:
         mask = own if mask is None else mask | np.asarray(own, dtype=bool)
-    if data.ndim == 3 and data.shape[2] in (3, 4) and _is_colour(values):
+    if holder is None and data.ndim == 3 and data.shape[2] in (3, 4):
+        if not _is_colour(values):
+            raise ImageError('array_shape', shape=data.shape, dtype=data.dtype)
         return _colour(values, mask)
     return read_array(values, holder, mask=mask, side=bounds.side, plane=bounds.plane)
 
@@ -158,7 +162,8 @@ def _is_colour(values: np.ndarray) -> bool:
     if values.dtype == np.uint8:
         return True
     return values.dtype.kind == 'f' and bool(
-        np.nanmin(values, initial=0) >= 0 and np.nanmax(values, initial=0) <= 1)
+        np.nanmin(values, initial=0) >= -_ROUNDING
+        and np.nanmax(values, initial=0) <= 1 + _ROUNDING)
 
 
 def _colour(values: np.ndarray, mask: Any) -> Image.Image:
@@ -168,7 +173,7 @@ def _colour(values: np.ndarray, mask: Any) -> Image.Image:
     if values.dtype != np.uint8:
         if not np.isfinite(values).any():
             raise ImageError('no_finite_pixels')
-        values = (np.nan_to_num(values) * 255).round().astype(np.uint8)
+        values = (np.clip(np.nan_to_num(values), 0, 1) * 255).round().astype(np.uint8)
     if mask is not None:
         values = np.where(mask, 0, values)
     return to_rgb(Image.fromarray(np.ascontiguousarray(values)))

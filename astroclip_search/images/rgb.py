@@ -15,7 +15,7 @@ from PIL import Image
 from ..exceptions import ImageError
 from .mosaic import nearest
 from .plane import Plane
-from .stretch import limits, repaired, smoothed, softening, stretched_by, trimmed
+from .stretch import headroom, limits, repaired, smoothed, softening, stretched_by, trimmed
 
 __all__ = ['compose']
 
@@ -27,7 +27,8 @@ def compose(planes: Sequence[Plane]) -> Image.Image:
     Colour image of a red, green and blue plane, row 0 at the bottom. The planes are put on the
     pixels of the largest one by their WCS; without, they need the same shape.
     """
-    planes = [replace(plane, data=_scaled(plane.data)) for plane in planes]
+    scaled, rooms = zip(*(_scaled(plane.data) for plane in planes), strict=True)
+    planes = [replace(plane, data=data) for plane, data in zip(planes, scaled, strict=True)]
     reference = max(planes, key=lambda plane: plane.data.size)
     bands = np.stack([_registered(plane, reference) for plane in planes])
     known = np.isfinite(bands)
@@ -37,7 +38,7 @@ def compose(planes: Sequence[Plane]) -> Image.Image:
     counts = known.sum(axis=0)
     intensity = np.where(known, bands, 0).sum(axis=0) / np.where(counts > 0, counts, np.nan)
     bands = np.where(known, bands, intensity)
-    stretched = stretched_by(intensity, softening(intensity))
+    stretched = stretched_by(intensity, softening(intensity, float(np.median(rooms))))
     bands = bands * (stretched / np.where(intensity > 0, intensity, 1))
     # Too bright a colour becomes less bright, not another colour.
     bands = trimmed(np.moveaxis(bands / np.maximum(bands.max(axis=0), 1), 0, -1))
@@ -45,13 +46,13 @@ def compose(planes: Sequence[Plane]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(np.flipud(pixels)))
 
 
-def _scaled(data: np.ndarray) -> np.ndarray:
+def _scaled(data: np.ndarray) -> tuple[np.ndarray, float]:
     """
-    Parts of white, linear; NaN where there is nothing.
+    Parts of white, linear, NaN where there is nothing; and the headroom above.
     """
     data = smoothed(repaired(data))
     low, high = limits(data)
-    return np.clip((data - low) / (high - low), 0, 1)
+    return np.clip((data - low) / (high - low), 0, 1), headroom(data, low, high)
 
 
 def _registered(plane: Plane, reference: Plane) -> np.ndarray:

@@ -8,21 +8,25 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ['DOUBTFUL', 'NO_SKY', 'SCIENCE', 'UNNAMED', 'Axes', 'family', 'looks_like_sky',
-           'standing', 'total_intensity']
+__all__ = ['DOUBTFUL', 'NO_SKY', 'SCIENCE', 'UNNAMED', 'Axes', 'looks_like_sky', 'standing',
+           'total_intensity']
 
 # How sure it is that an image shows the sky.
 SCIENCE, UNNAMED, DOUBTFUL, NO_SKY = range(4)
 
 # Words in the name of an extension that does not show the sky, whole or their beginnings.
 _WORDS = frozenset(
-    'AREA BACK BG BGD BKG BPM CON CONF COV CTX DQ ERR EXP EXPMAP EXPTIME HDRTAB HITS IVAR NCOMB '
-    'NEXP NHITS NPIX NSAMP NUMEXP PB PSF RMS SAMP SEG SEGMAP STAT STD STDDEV TIME VAR WAVELENGTH '
-    'WEI WGT WHT WT'.split())
+    'AREA BACK BG BGD BKG BKGD BPM CON CONF COV CTX DQ ERR EXP EXPMAP EXPTIME HDRTAB HITMAP HITS '
+    'IVAR LSF NCOMB NEXP NHITS NOBS NPIX NSAMP NUMEXP NUSED PB PSF RMS SAMP SEG SEGMAP STAT STD '
+    'STDDEV TIME VAR WAVELENGTH WEI WGT WHT WT'.split())
 _STEMS = ('APERTURE', 'BACKGR', 'BADPIX', 'CONFID', 'CONTEXT', 'COVERAGE', 'D2IM', 'ERROR',
           'EXPOS', 'FLAG', 'GROUPDQ', 'INVVAR', 'MASK', 'NOISE', 'PIXELDQ', 'QUAL', 'SEGM', 'SIGMA',
           'UNC', 'VARIANCE', 'WCSDVAR', 'WEIGHT')
 _ENDS = ('DQ', 'MASK', 'ERR', 'ERROR', 'WEIGHT', 'IVAR', 'FLAGS')
+
+# Of the sky, but not the sky; and frames for calibration.
+_DOUBTFUL_WORDS = frozenset(
+    'BIAS CHI CHI2 CHISQ DARK FLAT MODEL RESID RESIDUAL RESIDUALS SENSITIVITY SKY SN SNR'.split())
 
 _SKY_WORDS = frozenset(('SCI', 'SCIENCE', 'DATA', 'IMAGE'))
 
@@ -37,7 +41,7 @@ _INVERSE = re.compile(r'1\s*/|(\([^()]*\)|[a-z]+)\s*(\^|\*\*)?\s*\(?-2\)?$')
 _FEW = 64  # distinct values of flags
 
 # An image of the sky has noise: more of it than this part of its range.
-_SMOOTH = 1e-3
+_SMOOTH = 3e-4
 
 _CELESTIAL = re.compile(r'(RA|DEC|[GEHS]LON|[GEHS]LAT|[A-Z]{2}LN|[A-Z]{2}LT|SOLX|SOLY)(-|$)')
 
@@ -99,7 +103,7 @@ def standing(name: str, header: Any) -> int:
     if name.upper() == 'SCI':
         return SCIENCE
     unit = str(header.get('BUNIT', '')).lower().strip()
-    if unit in _TIMES or _INVERSE.match(unit):
+    if unit in _TIMES or _INVERSE.match(unit) or _DOUBTFUL_WORDS.intersection(words):
         return DOUBTFUL
     return SCIENCE if kind == 'DATA' or (words[:1] and words[0] in _SKY_WORDS) else UNNAMED
 
@@ -125,9 +129,3 @@ def looks_like_sky(rows: np.ndarray, *, integers: bool) -> bool:
     return bool(np.median(bends) > _SMOOTH * (high - low))
 
 
-
-def family(name: str) -> str:
-    """
-    What the names of the chips of one camera have in common: that of ``CCD12`` is ``CCD``.
-    """
-    return re.sub('[^A-Z]', '', name.upper())

@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 
 from ..exceptions import ImageError
+from .blocks import medians
 
-__all__ = ['fill_value', 'grey', 'limits', 'repaired', 'smoothed', 'softening', 'stretched_by',
-           'trimmed']
+__all__ = ['fill_value', 'grey', 'headroom', 'limits', 'repaired', 'smoothed', 'softening',
+           'stretched_by', 'trimmed']
 
 _MIN_FINITE = 16
 
@@ -29,6 +30,11 @@ _MEAN = 0.25
 _SKY = 0.2
 _NOISE = 0.05
 
+# Pictures with less headroom than the first are not stretched, those with more than the second are;
+# and those whose mean is darker than the first, but not those brighter than the second.
+_ROOM = 1.2, 2.0
+_DARK = 0.005, 0.02
+
 # Softening of the arcsinh: the smaller, the stronger; linear if none.
 _SOFTENINGS = (3, 1, .5, .3, .2, .14, .1, .07, .05, .035, .025, .018, .012, .008, .005, .003)
 
@@ -36,20 +42,24 @@ _SAMPLE = 5000
 
 _RADIUS = 2  # of the window that tells noise from structure, in pixels
 
+_TAME = 1e4  # times the noise
+
 _SIGMA = 0.6745  # the median of what is normally distributed, without its sign
 
-# Photons are gathered where no more pixels than this have any, and fewer of these one beside them,
-# from so many pixels with photons, no farther off than the last radius.
+# Photons are gathered where these parts of the pixels have any, and fewer than the latter of these
+# one beside them, from so many pixels with photons, no farther off than the last radius.
+_MIN_LIT = 1e-3
 _MAX_LIT = 0.5
-_MAX_BESIDE = 0.7
+_BESIDE_LIT = 0.6, 0.8
 _ENOUGH = 9
 _RADII = (1, 2, 3, 4, 6, 8, 11, 16)
 
 # A column is bad whose median is so many times farther off those beside it than three of four are,
 # if no more are.
 _BAD = 10.0
+_BAD_LEAST = 0.05  # of the range of the image
 _BESIDE = 4
-_MAX_BAD = 0.03
+_MAX_BAD = 0.07
 _MIN_COLUMNS = 32
 
 # The part of the edges that a fill has at least, that of the image in which its value may be as
@@ -58,6 +68,7 @@ _MIN_EDGE = 0.1
 _MAX_INSIDE = 0.02
 _JUMP = 0.02
 _NOISES = 5.0
+_SMOOTH = 5e-4
 
 
 def grey(data: np.ndarray, *, flip: bool = True) -> Image.Image:
@@ -68,7 +79,8 @@ def grey(data: np.ndarray, *, flip: bool = True) -> Image.Image:
     data = smoothed(repaired(trimmed(data)))
     black, white = limits(data)
     scaled = np.clip((data - black) / (white - black), 0, 1)
-    pixels = np.nan_to_num(stretched_by(scaled, softening(scaled)) * 255).round().astype(np.uint8)
+    soft = softening(scaled, headroom(data, black, white))
+    pixels = np.nan_to_num(stretched_by(scaled, soft) * 255).round().astype(np.uint8)
     return Image.fromarray(np.flipud(pixels) if flip else pixels).convert('RGB')
 
 
@@ -94,28 +106,44 @@ def limits(data: np.ndarray) -> tuple[float, float]:
 
 def _medians(data: np.ndarray) -> np.ndarray:
     """
-    Finite medians of three pixels along the rows, and of three of these along the columns.
+    Finite values of what is broader than a pixel.
     """
-    for axis in (1, 0):
-        a, b, c = (np.roll(data, shift, axis) for shift in (-1, 0, 1))
-        data = np.fmax(np.fmin(a, b), np.fmin(np.fmax(a, b), c))
+    data = medians(data)
     return data[np.isfinite(data)]
 
 
-def softening(scaled: np.ndarray) -> float:
+def headroom(data: np.ndarray, black: float, white: float) -> float:
     """
-    How strongly parts of white, in 0..1, are to be stretched: 0 is not at all, else the less the
-    stronger.
+    How many times brighter than white the brightest of what is broader than a pixel is: about 1 in
+    a picture that has been stretched, which ends at white, and more in a linear one.
+    """
+    return float((_medians(data).max() - black) / (white - black))
+
+
+def softening(scaled: np.ndarray, room: float) -> float:
+    """
+    How strongly parts of white, in 0..1, are to be stretched, given their headroom: 0 is not at
+    all, else the less the stronger.
     """
     values = scaled[np.isfinite(scaled)]
     sample, noise, found = values[::max(1, len(values) // _SAMPLE)], _noise(scaled), 0.0
+    mean = sample.mean()
+    linear = max(_part(np.log(max(room, 1)), *np.log(_ROOM)), 1 - _part(mean, *_DARK))
+    brightest = max(mean, mean + linear * (_MEAN - mean))
     for stronger in _SOFTENINGS:
         shown = stretched_by(sample, stronger)
-        if (shown.mean() > _MEAN or np.median(shown) > _SKY
+        if (shown.mean() > brightest or np.median(shown) > _SKY
                 or noise / (stronger * np.arcsinh(1 / stronger)) > _NOISE):
             break
         found = stronger
     return found
+
+
+def _part(value: float, first: float, last: float) -> float:
+    """
+    How far a value is on the way from one to another, in 0..1.
+    """
+    return min(max((value - first) / (last - first), 0), 1)
 
 
 def stretched_by(scaled: np.ndarray, soft: float) -> np.ndarray:
@@ -141,10 +169,7 @@ def repaired(data: np.ndarray) -> np.ndarray:
     """
     Columns and rows of a detector that are dead or hot, from those beside them.
     """
-    for axis in (0, 1):
-        data = _without_bad_columns(data if axis == 0 else data.T)
-        data = data if axis == 0 else data.T
-    return data
+    return _without_bad_columns(_without_bad_columns(data).T).T
 
 
 def _without_bad_columns(data: np.ndarray) -> np.ndarray:
@@ -153,10 +178,12 @@ def _without_bad_columns(data: np.ndarray) -> np.ndarray:
         return data
     profile = np.median(np.where(np.isfinite(data), data, np.median(data[np.isfinite(data)])),
                         axis=0)
-    padded = np.pad(profile, _BESIDE, mode='edge')
+    padded = np.pad(profile, _BESIDE, mode='reflect')
     around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * _BESIDE + 1), axis=1)
     off = np.abs(profile - around)
-    bad = known & (off > _BAD * max(np.percentile(off, 75), _noise(data)))
+    usual = max(np.percentile(off, 75), _noise(data))
+    low, high = np.percentile(data[np.isfinite(data)], (1, 99))
+    bad = known & (off > max(_BAD * usual, _BAD_LEAST * (high - low))) & (usual > 0)
     if not 0 < bad.sum() <= _MAX_BAD * len(bad):
         return data
     good = np.flatnonzero(~bad)
@@ -176,27 +203,31 @@ def fill_value(data: np.ndarray) -> float | None:
     photons. The image begins beside it with a jump, or it lies amid the values of the image: what
     fades to 0 is no fill.
     """
+    data = trimmed(data)
     edges = np.concatenate([data[0], data[-1], data[:, 0], data[:, -1]])
     edges = edges[np.isfinite(edges)]
     if not len(edges):
         return None
     values, counts = np.unique(edges, return_counts=True)
     often = np.argsort(counts)[-3:]
+    nothing = np.isnan(data)
     for value in dict.fromkeys((*values[often[::-1]], values[0], values[-1])):
         # Means of equal numbers may differ in the last digit.
         same = np.abs(data - value) <= 1e-6 * abs(value)
-        outside = _reached(same)
+        outside = _reached(same | nothing) & same
         if (np.isclose(edges, value, rtol=1e-6, atol=0).mean() < _MIN_EDGE
                 or (same & ~outside).sum() > _MAX_INSIDE * (~outside).sum()):
             continue
-        rest = data[np.isfinite(data) & ~outside]
-        beside = data[np.isfinite(data) & _grown(outside) & ~outside]
-        if len(rest) < _MIN_FINITE or not len(beside) or rest.min() == rest.max():
+        rest = data[~nothing & ~outside]
+        if len(rest) < _MIN_FINITE or rest.min() == rest.max():
             continue
+        beside = data[~nothing & _grown(outside) & ~outside]
         low, high = np.percentile(rest, (1, 99))
-        jump = abs(np.median(beside) - value)
+        jump = abs(np.median(beside) - value) if len(beside) else np.inf
         noise = _noise(np.where(outside, np.nan, data))
-        if low < value < high or jump > max(_JUMP * (high - low), _NOISES * noise, 0):
+        # A frame with noise does not fade to one value.
+        if (low < value < high or jump > max(_JUMP * (high - low), _NOISES * noise, 0)
+                or jump > noise / 2 > _SMOOTH * (high - low)):
             return float(value)
     return None
 
@@ -234,10 +265,13 @@ def smoothed(data: np.ndarray) -> np.ndarray:
     middle = np.median(data[known])
     # Near the median squares keep their digits.
     values = np.where(known, data - middle, 0) / noise
-    mean = _boxes(values)
-    variance = np.maximum(_boxes(values * values) - mean * mean, np.finfo(float).tiny)
+    # Sums of the whole picture lose what is small beside what is huge.
+    tame = np.clip(values, -_TAME, _TAME)
+    mean = _boxes(tame)
+    variance = np.maximum(_boxes(tame * tame) - mean * mean, np.finfo(float).tiny)
     kept = np.maximum(variance - 1, 0) / variance
-    return np.where(known, middle + noise * (mean + kept * (values - mean)), np.nan)
+    result = np.where(np.abs(values) < _TAME, mean + kept * (values - mean), values)
+    return np.where(known, middle + noise * result, np.nan)
 
 
 def _gathered(data: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -249,9 +283,11 @@ def _gathered(data: np.ndarray, known: np.ndarray) -> np.ndarray:
         return data
     empty = data[known].min()
     lit = known & (data > empty)
-    # The light of what is no photon is connected.
-    if (not 0 < lit.sum() < _MAX_LIT * known.sum()
-            or (lit[:, 1:] & lit[:, :-1]).sum() > _MAX_BESIDE * lit.sum()):
+    # The light of what is no photon is connected, and a few pixels are no light.
+    if not _MIN_LIT * known.sum() < lit.sum() < _MAX_LIT * known.sum():
+        return data
+    apart = 1 - _part((lit[:, 1:] & lit[:, :-1]).sum() / lit.sum(), *_BESIDE_LIT)
+    if not apart:
         return data
     values = np.where(known, data - empty, 0)
     result = np.zeros(data.shape)
@@ -262,7 +298,7 @@ def _gathered(data: np.ndarray, known: np.ndarray) -> np.ndarray:
         result[enough] = mean[enough]
         open_ &= ~enough
     result[open_] = mean[open_]
-    return np.where(known, empty + result, np.nan)
+    return np.where(known, empty + apart * result + (1 - apart) * values, np.nan)
 
 
 def _noise(data: np.ndarray) -> float:

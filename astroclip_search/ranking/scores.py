@@ -3,6 +3,7 @@
 Image references and a query -> scores, by way of the cache.
 """
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -65,7 +66,7 @@ class Scores:
 
 
 def combine_scores(image: np.ndarray, metadata: np.ndarray, *, by: str = 'both',
-                   names: np.ndarray | None = None,
+                   least: np.ndarray | None = None,
                    weights: tuple[float, float] | None = None,
                    image_background: np.ndarray | None = None,
                    metadata_background: np.ndarray | None = None) -> Scores:
@@ -74,23 +75,24 @@ def combine_scores(image: np.ndarray, metadata: np.ndarray, *, by: str = 'both',
 
     With ``by='both'`` it is ``w_image * z_image + w_metadata * z_metadata``, where ``z`` is
     `~astroclip_search.ranking.calibration.z_score`. A row without metadata has ``NO_METADATA``:
-    neither what metadata that fit give nor what others do; so has one of ``names`` (n,), the rows
-    of which a name alone is known, unless that is what is asked for. A row without a picture has no
-    score. A model without fitted weights or background is ranked by cosine alone.
+    neither what metadata that fit give nor what others do; so has one whose ``z_metadata`` is not
+    above ``least`` (n,), which is for rows of which a name alone is known. A row without a picture
+    has no score. A model without fitted weights or background is ranked by cosine alone.
     """
     image, metadata = (np.asarray(a, dtype=np.float32) for a in (image, metadata))
     z_image, null_image = _against(image, image_background)
     z_metadata, null_metadata = _against(metadata, metadata_background)
     if by == 'both' and not (weights is None or null_image is None or null_metadata is None):
         w_image, w_metadata = weights
-        names = np.zeros(len(image), bool) if names is None else names
-        unknown = np.isnan(z_metadata) | (names & ~(z_metadata > _NAMED))
-        score = w_image * z_image + w_metadata * np.where(unknown, NO_METADATA, z_metadata)
-        pictured, without = ~np.isnan(image), np.isnan(metadata)
-        null_names = np.where(null_metadata > _NAMED, null_metadata, NO_METADATA)
-        kinds = [(null, int((pictured & rows).sum())) for null, rows in (
-            (null_metadata, ~without & ~names), (np.sort(null_names), ~without & names),
-            (np.array([NO_METADATA]), without))]
+        least = np.full(len(image), -np.inf) if least is None else least
+        without = np.isnan(metadata)
+        score = w_image * z_image + w_metadata * np.where(
+            without | ~(z_metadata > least), NO_METADATA, z_metadata)
+        kinds = [(null_metadata if value == -np.inf else np.sort(np.where(
+            null_metadata > value, null_metadata, NO_METADATA)),
+            int((~np.isnan(image) & ~without & (least == value)).sum()))
+            for value in (-np.inf, _NAMED, np.inf)]
+        kinds.append((np.array([NO_METADATA]), int((~np.isnan(image) & without).sum())))
         likely = chance(score, lambda best: np.sum([
             n_rows * _reached(best, w_image * null_image, w_metadata * null)
             for null, n_rows in kinds if n_rows], axis=0))
@@ -145,7 +147,7 @@ def score(refs: ImageRefs, query: Query, *, by: str, pipeline: Pipeline,
     if by == 'both' and not query.phrases:
         by = 'image'
     weights, stopped = query.ranking_weights(encoder), threading.Event()
-    names = np.array([_is_name(text) for text in refs.metadata], bool)
+    least = np.array([_least(text, query.phrases) for text in refs.metadata], np.float32)
     # Metadata are embedded while images arrive, and waited for where the order of rows matters.
     with ThreadPoolExecutor(1, thread_name_prefix='astroclip-metadata') as worker:
         try:
@@ -156,7 +158,7 @@ def score(refs: ImageRefs, query: Query, *, by: str, pipeline: Pipeline,
                     image_background = background.cosines(vector)
 
                 def best(so_far: Outcomes) -> tuple[object, str]:
-                    return draw(_so_far(so_far, vector, waiting, pipeline, by=by, names=names,
+                    return draw(_so_far(so_far, vector, waiting, pipeline, by=by, least=least,
                                         weights=weights, image_background=image_background),
                                 so_far)
 
@@ -184,18 +186,26 @@ def score(refs: ImageRefs, query: Query, *, by: str, pipeline: Pipeline,
         if by != 'image' and refs.metadata[row]:
             status = next((because.status for because in reasons.get(row, ())), OK)
             reasons[row] = (reason('stopped', status=status),)
-    return combine_scores(image, metadata, by=by, names=names, weights=weights,
+    return combine_scores(image, metadata, by=by, least=least, weights=weights,
                           image_background=image_background,
                           metadata_background=metadata_background), replace(outcomes,
                                                                             reasons=reasons)
 
 
-def _is_name(text: str) -> bool:
+def _least(text: str, phrases: Sequence[str]) -> float:
     """
-    Whether metadata are a name, or several: neither a title nor a class goes with it.
+    What the standardised cosine of metadata must exceed to count.
+
+    A name, or several, with neither a title nor a class, says little. To a phrase of one word any
+    short name is similar: only one that has this word counts.
     """
-    return ', ' not in text and all(part.count(' ') < _WORDS_OF_A_NAME
-                                    for part in text.split('; '))
+    if ', ' in text or any(part.count(' ') >= _WORDS_OF_A_NAME for part in text.split('; ')):
+        return -np.inf
+    words = [phrase.lower().split() for phrase in phrases]
+    if all(len(several) == 1 for several in words):
+        known = set(re.findall(r'\w+', text.lower()))
+        return _NAMED if any(word in known for word, in words) else np.inf
+    return _NAMED
 
 
 def _so_far(outcomes: Outcomes, vector: np.ndarray, waiting: Future, pipeline: Pipeline,

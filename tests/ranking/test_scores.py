@@ -130,11 +130,11 @@ def test_a_name_counts_where_it_is_what_is_asked_for():
     Of what it sounds like nothing follows; alone, it still has its order.
     """
     # Deviations of 4 and 2.
-    scores = combined('both', names=np.array([True, False, False, True]),
+    scores = combined('both', least=np.array([3, -np.inf, -np.inf, 3]),
                       metadata=np.array([1.5, np.nan, 1.0, 1.0]))
     np.testing.assert_allclose(scores.score, [2 * 2 + 0.5 * 4, 0.5 * NO_METADATA, np.nan,
                                               2 * 1 + 0.5 * NO_METADATA], atol=1e-5)
-    alone = combined('metadata', names=np.ones(4, bool))
+    alone = combined('metadata', least=np.full(4, np.inf))
     np.testing.assert_allclose(alone.score, [0, np.nan, 2, -2], atol=1e-5)
 
 
