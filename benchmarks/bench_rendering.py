@@ -22,7 +22,7 @@ KINDS = {
     'emission_nebula': 'emission nebula', 'radio_galaxy': 'radio galaxy', 'comet': 'comet',
     'planet': 'planet', 'saturated_star': 'bright star with diffraction spikes'}
 EACH = 8
-SIZE = 1024  # px
+SIZE = 800  # px
 SEED = 3_300_000
 NOISES = 15, 40  # of 255, in each pixel
 
