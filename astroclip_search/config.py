@@ -21,7 +21,28 @@ _NUMBER = re.compile('[0-9]{1,9}')
 
 def plane_of(value: Any) -> str | int:
     """
-    One of `PLANES`, or the number of a plane, counted from 0, also as text.
+    Check what is to be drawn of a cube.
+
+    Parameters
+    ----------
+    value : str or int
+        One of `PLANES`, or the number of a plane, counted from 0, also as text.
+
+    Returns
+    -------
+    str or int
+        The word, or the number.
+
+    Raises
+    ------
+    ValueError
+        If it is neither; the message says what may be given.
+
+    Examples
+    --------
+    >>> from astroclip_search.config import plane_of
+    >>> plane_of('3')
+    3
     """
     if isinstance(value, str) and value in PLANES:
         return value
