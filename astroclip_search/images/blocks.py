@@ -177,15 +177,15 @@ def _without_spikes(columns: np.ndarray, counts: np.ndarray, step: int) -> np.nd
     """
     edges = np.arange(0, columns.shape[1], step)
     gaps = counts.shape[1] > 1
-    counts = np.broadcast_to(counts, columns.shape)
+    widths = np.diff(edges, append=columns.shape[1])
     with np.errstate(all='ignore'):
-        total = np.add.reduceat(counts, edges, axis=1, dtype=np.float64)
         if gaps:
+            total = np.add.reduceat(counts, edges, axis=1, dtype=np.float64)
             sums = np.add.reduceat(np.nan_to_num(columns) * counts, edges, axis=1)
             result = sums / np.where(total > 0, total, np.nan)
         else:  # all columns of a block are means of as many
-            result = (np.add.reduceat(columns, edges, axis=1, dtype=np.float64)
-                      / np.diff(edges, append=columns.shape[1]))
+            total = counts * widths
+            result = np.add.reduceat(columns, edges, axis=1, dtype=np.float64) / widths
         most, least = (np.fmax, np.fmin) if gaps else (np.maximum, np.minimum)
         far = np.maximum(most.reduceat(columns, edges, axis=1) - result,
                          result - least.reduceat(columns, edges, axis=1))
@@ -205,6 +205,7 @@ def _without_spikes(columns: np.ndarray, counts: np.ndarray, step: int) -> np.nd
     alone = ((top > _SPIKE * usual) & (second < _BESIDE * top)
              & (first >= _AROUND) & (first < _AROUND + step))
     rows, blocks, at = rows[alone], blocks[alone], places[alone, first[alone]]
+    counts = np.broadcast_to(counts, columns.shape)
     left = total[rows, blocks] - counts[rows, at]
     with np.errstate(all='ignore'):
         result[rows, blocks] = (result[rows, blocks] * total[rows, blocks]
