@@ -213,10 +213,12 @@ def fill_value(data: np.ndarray) -> float | None:
     nothing = np.isnan(data)
     for value in dict.fromkeys((*values[often[::-1]], values[0], values[-1])):
         # Means of equal numbers may differ in the last digit.
-        same = np.abs(data - value) <= 1e-6 * abs(value)
+        rounding = 1e-6 * abs(value)
+        if (np.abs(edges - value) <= rounding).mean() < _MIN_EDGE:
+            continue
+        same = np.abs(data - value) <= rounding
         outside = _reached(same | nothing) & same
-        if (np.isclose(edges, value, rtol=1e-6, atol=0).mean() < _MIN_EDGE
-                or (same & ~outside).sum() > _MAX_INSIDE * (~outside).sum()):
+        if (same & ~outside).sum() > _MAX_INSIDE * (~outside).sum():
             continue
         rest = data[~nothing & ~outside]
         if len(rest) < _MIN_FINITE or rest.min() == rest.max():
