@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ['Pixels', 'means', 'medians', 'origin']
+__all__ = ['Pixels', 'means', 'origin']
 
 # Pixels that are converted at once: so many stay in the processor's cache.
 _BAND = 1 << 19
@@ -134,16 +134,6 @@ def means(pixels: Pixels, step: int, *, plane: tuple[int, ...] = (),
     counts = np.concatenate([np.broadcast_to(counts, (len(counts), width)) if wide else counts
                              for _, counts in parts])
     return pixels.physical(columns if step == 1 else _without_spikes(columns, counts, step))
-
-
-def medians(data: np.ndarray) -> np.ndarray:
-    """
-    Medians of three pixels along the rows, and of three of these along the columns.
-    """
-    for axis in (1, 0):
-        a, b, c = (np.roll(data, shift, axis) for shift in (-1, 0, 1))
-        data = np.fmax(np.fmin(a, b), np.fmin(np.fmax(a, b), c))
-    return data
 
 
 def _columns(values: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
