@@ -99,7 +99,8 @@ def fits(repeats: int) -> Comparison:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, 'large.fits')
         files.writeto(path, data)
-        return _best('a FITS file of 4200 px to pixels', _cpu(lambda: render.render(path)),
+        return _best('a FITS file of 4200 px to pixels',
+                     _cpu(lambda: render.render(path, side=192)),
                      'all its pixels in double precision',
                      _cpu(lambda: data.astype(np.float64)), 2, repeats)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .quantiles import median
+
 __all__ = ['Pixels', 'means', 'origin']
 
 # Pixels that are converted at once: so many stay in the processor's cache.
@@ -144,14 +146,11 @@ def _columns(values: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.minimum(step, n_rows - np.arange(0, n_rows, step))[:, None]
 
     def sums(values: np.ndarray) -> np.ndarray:
-        whole = n_rows // step * step
-        lines = np.add.reduce(values[:whole].reshape(-1, step, values.shape[1]), axis=1)
-        return lines if whole == n_rows else np.concatenate(
-            [lines, values[whole:].sum(axis=0, keepdims=True)])
+        return _across(np.add, values, step)
 
     with np.errstate(all='ignore'):
         found = sums(values) / lengths.astype(values.dtype)
-        if (np.abs(found) <= _LARGEST).all():
+        if np.abs(found).max() <= _LARGEST:
             return found, lengths
         # Some pixel is none.
         known = np.abs(values) <= _LARGEST
@@ -165,22 +164,24 @@ def _without_spikes(columns: np.ndarray, counts: np.ndarray, step: int) -> np.nd
     Means of blocks from those of their columns, but for a column that stands out alone: in it is a
     hot or a dead pixel. A star has light beside it, unless it is much sharper than a pixel.
     """
-    edges = np.arange(0, columns.shape[1], step)
     gaps = counts.shape[1] > 1
-    widths = np.diff(edges, append=columns.shape[1])
+    widths = np.minimum(step, columns.shape[1] - np.arange(0, columns.shape[1], step))
+    # Turned first: whole rows are added faster than a few numbers.
+    turned = np.ascontiguousarray(columns.T)
     with np.errstate(all='ignore'):
         if gaps:
-            total = np.add.reduceat(counts, edges, axis=1, dtype=np.float64)
-            sums = np.add.reduceat(np.nan_to_num(columns) * counts, edges, axis=1)
-            result = sums / np.where(total > 0, total, np.nan)
+            total = _across(np.add, counts.T, step)
+            result = (_across(np.add, np.nan_to_num(turned) * counts.T, step)
+                      / np.where(total > 0, total, np.nan))
         else:  # all columns of a block are means of as many
-            total = counts * widths
-            result = np.add.reduceat(columns, edges, axis=1, dtype=np.float64) / widths
+            total = widths[:, None] * counts.T
+            result = _across(np.add, turned, step, dtype=np.float64) / widths[:, None]
         most, least = (np.fmax, np.fmin) if gaps else (np.maximum, np.minimum)
-        far = np.maximum(most.reduceat(columns, edges, axis=1) - result,
-                         result - least.reduceat(columns, edges, axis=1))
+        far = np.maximum(_across(most, turned, step) - result,
+                         result - _across(least, turned, step))
         some = far[far > 0]
-        usual = np.median(some) if len(some) > _MIN_BLOCKS else 0
+        usual = median(some) if len(some) > _MIN_BLOCKS else 0
+        total, result, far = total.T, np.ascontiguousarray(result.T), far.T
         rows, blocks = np.nonzero(far > _SPIKE * usual)
     if not usual > 0 or not len(rows):
         return result
@@ -202,6 +203,16 @@ def _without_spikes(columns: np.ndarray, counts: np.ndarray, step: int) -> np.nd
                                 - columns[rows, at] * counts[rows, at]) / np.where(
                                     left > 0, left, np.nan)
     return result
+
+
+def _across(function: np.ufunc, turned: np.ndarray, step: int, **options: Any) -> np.ndarray:
+    """
+    Sums or the like of every ``step`` rows, and of those that are left.
+    """
+    whole = len(turned) // step * step
+    lines = function.reduce(turned[:whole].reshape(-1, step, turned.shape[1]), axis=1, **options)
+    return lines if whole == len(turned) else np.concatenate(
+        [lines, function.reduce(turned[whole:], axis=0, keepdims=True, **options)])
 
 
 def _differences(stored: np.ndarray, origin: int) -> np.ndarray:

@@ -266,8 +266,9 @@ def _filled(image: _Image, step: int, plane: str | int, max_bytes: int) -> np.nd
 
 
 def _has_content(data: np.ndarray) -> bool:
-    values = data[np.isfinite(data)]
-    return len(values) >= min(_MIN_FINITE, data.size) and values.min() < values.max()
+    known = np.isfinite(data).sum()
+    return bool(known >= min(_MIN_FINITE, data.size)
+                and np.fmin.reduce(data, axis=None) < np.fmax.reduce(data, axis=None))
 
 
 def _values(image: _Image, step: int, plane: str | int, max_bytes: int) -> np.ndarray:

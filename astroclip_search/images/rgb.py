@@ -15,7 +15,7 @@ from PIL import Image
 from ..exceptions import ImageError
 from .mosaic import nearest
 from .plane import Plane
-from .stretch import headroom, limits, repaired, smoothed, softening, stretched_by, trimmed
+from .stretch import cleaned, limits, softening, stretched_by, trimmed
 
 __all__ = ['compose']
 
@@ -50,9 +50,9 @@ def _scaled(data: np.ndarray) -> tuple[np.ndarray, float]:
     """
     Parts of white, linear, NaN where there is nothing; and the headroom above.
     """
-    data = smoothed(repaired(data))
-    low, high = limits(data)
-    return np.clip((data - low) / (high - low), 0, 1), headroom(data, low, high)
+    data = cleaned(data)
+    low, high, room = limits(data)
+    return np.clip((data - low) / (high - low), 0, 1), room
 
 
 def _registered(plane: Plane, reference: Plane) -> np.ndarray:

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from ..exceptions import ImageError
+from .quantiles import median, medians, percentiles
 
-__all__ = ['fill_value', 'grey', 'headroom', 'limits', 'repaired', 'smoothed', 'softening',
-           'stretched_by', 'trimmed']
+__all__ = ['cleaned', 'fill_value', 'grey', 'limits', 'softening', 'stretched_by', 'trimmed']
 
 _MIN_FINITE = 16
 
@@ -75,51 +75,63 @@ def grey(data: np.ndarray, *, flip: bool = True) -> Image.Image:
     The picture of a plane, NaN where there is nothing; row 0 is at the bottom, or at the top
     without ``flip``.
     """
-    data = smoothed(repaired(trimmed(data)))
-    black, white = limits(data)
+    data = cleaned(trimmed(data))
+    black, white, room = limits(data)
     scaled = np.clip((data - black) / (white - black), 0, 1)
-    soft = softening(scaled, headroom(data, black, white))
+    soft = softening(scaled, room)
     pixels = np.nan_to_num(stretched_by(scaled, soft) * 255).round().astype(np.uint8)
     return Image.fromarray(np.flipud(pixels) if flip else pixels).convert('RGB')
 
 
-def limits(data: np.ndarray) -> tuple[float, float]:
+def limits(data: np.ndarray) -> tuple[float, float, float]:
     """
-    Values that become black and white.
+    Values that become black and white, and the headroom: how many times brighter than white the
+    brightest of what is broader than a pixel is. That is about 1 in a picture that has been
+    stretched, which ends at white, and more in a linear one.
     """
-    values = data[np.isfinite(data)]
+    values = _finite(data)
     if len(values) < _MIN_FINITE:
         raise ImageError('no_finite_pixels')
-    lowest, low, middle, white = np.percentile(values, (1, 16, 50, _WHITE))
+    lowest, low, middle, white = percentiles(values, (1, 16, 50, _WHITE))
     black = max(lowest, middle - _BELOW * (middle - low))
     # Hot pixels and columns must not set it either, nor stars of one pixel.
-    broad = np.percentile(_medians(data), _WHITE)
+    broad, brightest = percentiles(_broad(data), (_WHITE, 100))
     if broad > black:
         white = min(white, black + _ABOVE * (broad - black))
     if not white > black:
         black, white = values.min(), values.max()
     if not white > black:
         raise ImageError('one_value')
-    return float(black), float(white)
+    return float(black), float(white), float((brightest - black) / (white - black))
 
 
-def _medians(data: np.ndarray) -> np.ndarray:
+def _broad(data: np.ndarray) -> np.ndarray:
     """
     Finite values of what is broader than a pixel: medians of three along the rows, and of three of
-    these along the columns.
+    these along the columns; without those at the edges.
     """
-    for axis in (1, 0):
-        a, b, c = (np.roll(data, shift, axis) for shift in (-1, 0, 1))
-        data = np.fmax(np.fmin(a, b), np.fmin(np.fmax(a, b), c))
-    return data[np.isfinite(data)]
+    if data.shape[1] > 2:
+        data = _middle(data[:, :-2], data[:, 1:-1], data[:, 2:])
+    if data.shape[0] > 2:
+        data = _middle(data[:-2], data[1:-1], data[2:])
+    return _finite(data)
 
 
-def headroom(data: np.ndarray, black: float, white: float) -> float:
+def _middle(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """
-    How many times brighter than white the brightest of what is broader than a pixel is: about 1 in
-    a picture that has been stretched, which ends at white, and more in a linear one.
+    The second of three values; the lower of two where one is NaN.
     """
-    return float((_medians(data).max() - black) / (white - black))
+    low, high = np.fmin(a, b), np.fmax(a, b)
+    np.fmin(high, c, out=high)
+    return np.fmax(low, high, out=low)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """
+    The values that are numbers, as one row.
+    """
+    known = np.isfinite(values)
+    return values.ravel() if known.all() else values[known]
 
 
 def softening(scaled: np.ndarray, room: float) -> float:
@@ -127,14 +139,14 @@ def softening(scaled: np.ndarray, room: float) -> float:
     How strongly parts of white, in 0..1, are to be stretched, given their headroom: 0 is not at
     all, else the less the stronger.
     """
-    values = scaled[np.isfinite(scaled)]
+    values = _finite(scaled)
     sample, noise, found = values[::max(1, len(values) // _SAMPLE)], _noise(scaled), 0.0
     mean = sample.mean()
     linear = max(_part(np.log(max(room, 1)), *np.log(_ROOM)), 1 - _part(mean, *_DARK))
     brightest = max(mean, mean + linear * (_MEAN - mean))
     for stronger in _SOFTENINGS:
         shown = stretched_by(sample, stronger)
-        if (shown.mean() > brightest or np.median(shown) > _SKY
+        if (shown.mean() > brightest or median(shown) > _SKY
                 or noise / (stronger * np.arcsinh(1 / stronger)) > _NOISE):
             break
         found = stronger
@@ -167,24 +179,31 @@ def trimmed(data: np.ndarray) -> np.ndarray:
     return data[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
 
 
-def repaired(data: np.ndarray) -> np.ndarray:
+def cleaned(data: np.ndarray) -> np.ndarray:
     """
-    Columns and rows of a detector that are dead or hot, from those beside them.
+    Without columns and rows of a detector that are dead or hot, and with less noise where there is
+    nothing else.
     """
-    return _without_bad_columns(_without_bad_columns(data).T).T
+    noise = _noise(data)
+    return _smoothed(_repaired(_repaired(data, noise).T, noise).T, noise)
 
 
-def _without_bad_columns(data: np.ndarray) -> np.ndarray:
-    known = np.isfinite(data).sum(axis=0) > len(data) / 2
+def _repaired(data: np.ndarray, noise: float) -> np.ndarray:
+    """
+    Columns that are dead or hot, from those beside them.
+    """
+    finite = np.isfinite(data)
+    known = finite.sum(axis=0) > len(data) / 2
     if known.sum() < _MIN_COLUMNS:
         return data
-    profile = np.median(np.where(np.isfinite(data), data, np.median(data[np.isfinite(data)])),
-                        axis=0)
+    values = _finite(data)
+    full = data if len(values) == data.size else np.where(finite, data, median(values))
+    profile = medians(full.T)
     padded = np.pad(profile, _BESIDE, mode='reflect')
-    around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * _BESIDE + 1), axis=1)
+    around = medians(np.lib.stride_tricks.sliding_window_view(padded, 2 * _BESIDE + 1))
     off = np.abs(profile - around)
-    usual = max(np.percentile(off, 75), _noise(data))
-    low, high = np.percentile(data[np.isfinite(data)], (1, 99))
+    usual = max(*percentiles(off, (75,)), noise)
+    low, high = percentiles(values, (1, 99))
     bad = known & (off > max(_BAD * usual, _BAD_LEAST * (high - low))) & (usual > 0)
     if not 0 < bad.sum() <= _MAX_BAD * len(bad):
         return data
@@ -226,8 +245,8 @@ def fill_value(data: np.ndarray) -> float | None:
         if len(rest) < _MIN_FINITE or rest.min() == rest.max():
             continue
         beside = data[~nothing & _grown(outside) & ~outside]
-        low, high = np.percentile(rest, (1, 99))
-        jump = abs(np.median(beside) - value) if len(beside) else np.inf
+        low, high = percentiles(rest, (1, 99))
+        jump = abs(median(beside) - value) if len(beside) else np.inf
         noise = _noise(np.where(outside, np.nan, data))
         # A frame with noise does not fade to one value.
         if (low < value < high or jump > max(_JUMP * (high - low), _NOISES * noise, 0)
@@ -256,26 +275,32 @@ def _grown(mask: np.ndarray) -> np.ndarray:
     return grown
 
 
-def smoothed(data: np.ndarray) -> np.ndarray:
+def _smoothed(data: np.ndarray, noise: float) -> np.ndarray:
     """
     Less noise where there is nothing but noise (the local filter of Lee 1980, IEEE Transactions on
     Pattern Analysis and Machine Intelligence 2, 165): a model has seen few pictures as noisy as a
     frame is.
     """
     known = np.isfinite(data)
-    noise = _noise(data)
     if not noise > 0:
         return _gathered(data, known)
-    middle = np.median(data[known])
-    # Near the median squares keep their digits.
-    values = np.where(known, data - middle, 0) / noise
-    # Sums of the whole picture lose what is small beside what is huge.
-    tame = np.clip(values, -_TAME, _TAME)
-    mean = _boxes(tame)
-    variance = np.maximum(_boxes(tame * tame) - mean * mean, np.finfo(float).tiny)
-    kept = np.maximum(variance - 1, 0) / variance
-    result = np.where(np.abs(values) < _TAME, mean + kept * (values - mean), values)
-    return np.where(known, middle + noise * result, np.nan)
+    middle = median(_finite(data))
+    # Near the median squares keep their digits, unless something huge is beside them.
+    values = np.where(known, data - middle, 0)
+    values /= noise
+    huge = np.abs(values) > _TAME
+    np.clip(values, -_TAME, _TAME, out=values)
+    mean = _boxes(values)
+    variance = _boxes(values * values)
+    variance -= mean * mean
+    # Of the difference from the mean that part is kept which is more than noise.
+    values -= mean
+    values *= 1 - 1 / np.maximum(variance, 1)
+    values += mean
+    values *= noise
+    values += middle
+    values[huge] = data[huge]
+    return np.where(known, values, np.nan)
 
 
 def _gathered(data: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -309,9 +334,10 @@ def _noise(data: np.ndarray) -> float:
     """
     Standard deviation of what neighbours do not share; gradients do not count.
     """
-    differences = data[1:, 1:] - data[1:, :-1] - data[:-1, 1:] + data[:-1, :-1]
-    differences = np.abs(differences[np.isfinite(differences)])
-    return float(np.median(differences)) / (2 * _SIGMA) if len(differences) else 0.0
+    down = data[1:] - data[:-1]
+    differences = _finite(down[:, 1:] - down[:, :-1])
+    np.abs(differences, out=differences)
+    return median(differences) / (2 * _SIGMA) if len(differences) else 0.0
 
 
 def _boxes(values: np.ndarray, radius: int = _RADIUS) -> np.ndarray:
@@ -319,7 +345,14 @@ def _boxes(values: np.ndarray, radius: int = _RADIUS) -> np.ndarray:
     Means of the pixels around each.
     """
     size = 2 * radius + 1
-    sums = np.pad(np.pad(values, radius, mode='symmetric'), ((1, 0), (1, 0)))
-    sums = sums.cumsum(axis=0).cumsum(axis=1)
-    return (sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size]
-            + sums[:-size, :-size]) / size**2
+    height, width = values.shape
+    padded = np.pad(values, radius, mode='symmetric')
+    # Added one by one: differences of running sums lose what is small beside what is huge.
+    rows = padded[:height].copy()
+    for k in range(1, size):
+        rows += padded[k:k + height]
+    means = rows[:, :width].copy()
+    for k in range(1, size):
+        means += rows[:, k:k + width]
+    means /= size**2
+    return means
