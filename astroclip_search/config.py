@@ -61,6 +61,24 @@ class _Item(_config.ConfigItem):
         super().__init__(default, description, cfgtype, module='astroclip_search')
 
 
+class _Count(_Item):
+    """
+    A whole number that is not too small.
+    """
+
+    def __init__(self, default: int, description: str, *, least: int = 0):
+        super().__init__(default, description, f'integer(min={least})')
+
+
+class _Time(_Item):
+    """
+    A time that is not too short.
+    """
+
+    def __init__(self, default: float, description: str, *, least: float = 0.0):
+        super().__init__(default, description, f'float(min={least})')
+
+
 class _Progress(_Item):
     """
     A truth value or ``'live'``, which no type of configobj is.
@@ -96,23 +114,23 @@ class Conf(_config.ConfigNamespace):
     model_variant = _Item(
         ['auto', 'fp32', 'fp16', 'int8'],
         "Precision of the model's files: 'auto' takes what is fastest on the device.")
-    n_threads = _Item(0, 'CPU threads of the model, and as many that decode local files; 0 means '
-                         'one per physical core, and one per logical core.')
+    n_threads = _Count(0, 'CPU threads of the model, and as many that decode local files; 0 means '
+                          'one per physical core, and one per logical core.')
     plane = _Plane('middle', "What is drawn of a cube: 'middle', 'peak', 'sum', or the number of a "
                              'plane, counted from 0.')
-    batch_size = _Item(
+    batch_size = _Count(
         0, 'Images that are embedded in one call of the model; 0 means as many as suit the device.')
-    n_connections = _Item(5, 'Simultaneous connections to one host.')
-    connect_timeout = _Item(5.0, 'Seconds to wait for a connection.')
-    timeout = _Item(30.0, 'Seconds to wait for the next bytes of a response.')
-    row_timeout = _Item(60.0, 'Seconds that the image of one row may take in all.')
-    query_timeout = _Item(600.0,
-                          'Seconds that the downloads of one call may take in all; 0 means no end.')
-    retries = _Item(2, 'Further tries after a reset connection, a 429 or a 5xx answer.')
-    max_bytes = _Item(64 * 1024**2, 'Largest image file that is downloaded, in bytes.')
-    max_pixels = _Item(50_000_000, 'Largest image that is decoded, in pixels.')
-    max_images = _Item(500,
-                       'Images that one call downloads at most; images in the cache do not count.')
+    n_connections = _Count(5, 'Simultaneous connections to one host.', least=1)
+    connect_timeout = _Time(5.0, 'Seconds to wait for a connection.', least=0.001)
+    timeout = _Time(30.0, 'Seconds to wait for the next bytes of a response.', least=0.001)
+    row_timeout = _Time(60.0, 'Seconds that the image of one row may take in all.', least=0.001)
+    query_timeout = _Time(
+        600.0, 'Seconds that the downloads of one call may take in all; 0 means no end.')
+    retries = _Count(2, 'Further tries after a reset connection, a 429 or a 5xx answer.')
+    max_bytes = _Count(64 * 1024**2, 'Largest image file that is downloaded, in bytes.', least=1)
+    max_pixels = _Count(50_000_000, 'Largest image that is decoded, in pixels.', least=1)
+    max_images = _Count(500, 'Images that one call downloads at most; images in the cache do not '
+                             'count.')
     private_hosts = _Item(
         [],
         'Hosts (with port, unless it is the standard one) at private or loopback addresses from '
@@ -122,9 +140,10 @@ class Conf(_config.ConfigNamespace):
         [],
         "Protocols of fsspec, such as 's3' or 'gs', whose addresses may be read.",
         cfgtype='force_list')
-    thumbnail_size = _Item(256, 'Longest side of the thumbnails kept for the gallery, in pixels.')
-    cache_max_age = _Item(90.0,
-                          'Days after which a cached embedding is computed anew; 0 means never.')
+    thumbnail_size = _Count(
+        256, 'Longest side of the thumbnails kept for the gallery, in pixels.', least=16)
+    cache_max_age = _Time(
+        90.0, 'Days after which a cached embedding is computed anew; 0 means never.')
     show_progress = _Progress(
         True,
         "Show the progress on a terminal or in a notebook; 'live': with the best images so far.")
@@ -132,8 +151,9 @@ class Conf(_config.ConfigNamespace):
         ['HST', 'JWST'], 'Collections that query_text searches in MAST.', cfgtype='force_list')
     mast_calib_levels = _Item(
         ['3', '4'], 'CAOM calibration levels that query_text searches.', cfgtype='force_list')
-    mast_max_rows = _Item(50_000, 'Rows of one MAST query that are fetched at most.')
-    mast_timeout = _Item(120.0, 'Seconds to wait for MAST to go on with the answer to a query.')
+    mast_max_rows = _Count(50_000, 'Rows of one MAST query that are fetched at most.', least=1)
+    mast_timeout = _Time(
+        120.0, 'Seconds to wait for MAST to go on with the answer to a query.', least=0.001)
 
 
 conf = Conf()

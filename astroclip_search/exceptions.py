@@ -14,11 +14,12 @@ Errors and warnings.
     +-- NothingStandsOutWarning   unrelated rows would often look as good as the best of these
     +-- UnreadImagesWarning       some images could not be read
     +-- LeftOutWarning            some files of a folder do not seem to be images
+    +-- NoColourWarning           no three rows are one field in three filters
     +-- UnfinishedWarning         some images were left for the next call
     +-- LostEmbeddingsWarning     some embeddings are not kept any more
     +-- LongPhraseWarning         the model does not read the end of a phrase
     +-- IncompleteQueryWarning    an archive has more rows than it sent, or did not send some
-    +-- UncalibratedWarning       the model has no reference images
+    +-- UncalibratedWarning       false-alarm rates are missing or uncertain
     +-- TableFormatWarning        a file format cannot hold some of a table
 
 The `ImageError` of a row never leaves `~astroclip_search.ClipSearchClass.rank`: it becomes the
@@ -28,6 +29,7 @@ a name for, the package raises astroquery's own classes: ``InvalidQueryError`` f
 """
 
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -39,8 +41,8 @@ from .status import Reason, reason
 
 __all__ = ['BundleError', 'ClipSearchError', 'ClipSearchWarning', 'EncoderError', 'ImageError',
            'IncompleteQueryWarning', 'LeftOutWarning', 'LongPhraseWarning', 'LostEmbeddingsWarning',
-           'NothingRankedWarning', 'NothingStandsOutWarning', 'TableFormatWarning',
-           'UncalibratedWarning', 'UnfinishedWarning', 'UnreadImagesWarning']
+           'NoColourWarning', 'NothingRankedWarning', 'NothingStandsOutWarning',
+           'TableFormatWarning', 'UncalibratedWarning', 'UnfinishedWarning', 'UnreadImagesWarning']
 
 _PACKAGE = str(Path(__file__).parent) + os.sep
 
@@ -141,6 +143,12 @@ class LeftOutWarning(ClipSearchWarning):
     """
 
 
+class NoColourWarning(ClipSearchWarning):
+    """
+    Colour was asked for, and no rows show one field in three filters.
+    """
+
+
 class UnfinishedWarning(ClipSearchWarning):
     """
     Some images were left out: there were too many, too little time, or an interruption.
@@ -167,7 +175,8 @@ class IncompleteQueryWarning(ClipSearchWarning):
 
 class UncalibratedWarning(ClipSearchWarning):
     """
-    The model has no reference images, so that its scores cannot be compared between phrases.
+    The model has no reference images, so that its scores cannot be compared between phrases; or the
+    false-alarm rates of a phrase may be far off for an archive unlike them.
     """
 
 
@@ -207,6 +216,21 @@ def warn(message: str, category: type[ClipSearchWarning]) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+# Halves of surrogate pairs stand for the bytes of file names that are not UTF-8.
+_HALVES = re.compile('[\ud800-\udfff]')
+
+# What some readers take for the end of a line, or of all.
+_LINE_ENDS = re.compile('[\x00\x0b\x0c\r\x1c-\x1e\x85\u2028\u2029]')
+
+
+def legible(text: str) -> str:
+    """
+    Text that every file can hold: what is not Unicode becomes the sign for that, and unusual line
+    ends become spaces.
+    """
+    return _LINE_ENDS.sub(' ', _HALVES.sub('\ufffd', text))
 
 
 def one_line(error: object, limit: int = 200) -> str:

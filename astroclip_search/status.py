@@ -10,7 +10,7 @@ import re
 from typing import Any, NamedTuple
 
 __all__ = ['DENIED', 'ERROR', 'NO_IMAGE', 'OK', 'REASONS', 'SKIPPED', 'STATUSES', 'Reason',
-           'reason', 'without_notes']
+           'has_note', 'reason', 'without_notes']
 
 OK, SKIPPED, NO_IMAGE, DENIED, ERROR = STATUSES = 'OK', 'SKIPPED', 'NO_IMAGE', 'DENIED', 'ERROR'
 
@@ -22,6 +22,8 @@ REASONS = {
     'address_too_long': (ERROR, 'a name of {n} characters; at most {limit} are possible'),
     'address_invalid': (ERROR, 'not a valid address'),
     'file_without_folder': (ERROR, 'a file name: give image_dir, the folder it is in'),
+    'path_without_folder': (ERROR, ('a path on this computer: to allow it give image_column, the '
+                                   'name of its column, or image_dir, a folder above it')),
     'file_name_invalid': (ERROR, 'not a valid file name'),
     'file_outside': (ERROR, 'the name leads out of image_dir'),
     'not_ranked_here': (ERROR, ('a file of an earlier ranking that this session has not read: rank '
@@ -123,6 +125,10 @@ REASONS = {
     'sky_context': (OK, 'sky context from {hips}, not the observation'),
     'before': (ERROR, '{said}'),
     'twin': (OK, 'nearly the same picture as rank {rank}'),
+    'copy': (OK, 'the same picture as rank {rank}'),
+    'liked': (OK, 'marked as liked'),
+    'disliked': (OK, 'marked as disliked'),
+    'by_words': (OK, 'ranked by its words: the picture alone is no better than others'),
     'lost': (OK, 'its embedding is not kept any more: rank again'),
 }
 """
@@ -175,6 +181,13 @@ def reason(code: str, /, *, status: str | None = None, **parts: Any) -> Reason:
     """
     usual, sentence = REASONS[code]
     return Reason(code, status or usual, sentence.format(**parts))
+
+
+def has_note(message: str, code: str) -> bool:
+    """
+    Whether a ``clip_message``, which may come from a file, has a note.
+    """
+    return bool(message) and without_notes(message, code) != message
 
 
 def without_notes(message: str, *codes: str) -> str:

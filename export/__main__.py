@@ -21,6 +21,7 @@ STEPS = {
     'push': 'export.release.push',
     'evaluate': 'export.evaluation.evaluate',
     'calibration': 'export.evaluation.calibration',
+    'banner': 'export.evaluation.banner',
     'feedback': 'export.evaluation.feedback',
     'retrieval': 'export.evaluation.retrieval',
     'figures': 'export.evaluation.plots',

@@ -86,7 +86,8 @@ def rank(search, addresses, **settings):
         warnings.simplefilter('ignore', NothingRankedWarning)
         for name, value in settings.items():
             stack.enter_context(conf.set_temp(name, value))
-        ranked = search.rank(table, 'red', by='image', max_images=len(addresses))
+        ranked = search.rank(table, 'red', by='image', max_images=len(addresses),
+                             fold_duplicates=False)
     assert sorted(ranked['n']) == list(range(len(addresses)))  # each row once
     return ranked, ranked[np.argsort(ranked['n'])]['clip_status', 'clip_message']
 

@@ -6,6 +6,7 @@ Archives name their columns as they like; what comes from the Virtual Observator
 a column is, in ``meta['ucd']`` and ``meta['utype']``, which survive in a plain table.
 """
 
+import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -16,8 +17,10 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Column, Table
 
-__all__ = ['FILE_COLUMNS', 'IMAGE_COLUMNS', 'KINDS', 'PREVIEW_COLUMNS', 'RowMetadata',
-           'TableColumns', 'text_column']
+from ..exceptions import invalid
+
+__all__ = ['FILE_COLUMNS', 'IMAGE_COLUMNS', 'KINDS', 'PREVIEW_COLUMNS', 'START_COLUMNS',
+           'RowMetadata', 'TableColumns', 'text_column']
 
 # Whole images: of each row the first that has a value counts.
 PREVIEW_COLUMNS = ('jpegurl', 'preview', 'preview_url', 'previewurl', 'preview_uri', 'thumbnail',
@@ -29,6 +32,10 @@ PREVIEW_COLUMNS = ('jpegurl', 'preview', 'preview_url', 'previewurl', 'preview_u
 FILE_COLUMNS = ('datauri', 'access_url', 'url')
 
 IMAGE_COLUMNS = PREVIEW_COLUMNS + FILE_COLUMNS
+
+# When an observation began.
+START_COLUMNS = ('t_min', 'date-obs', 'date_obs', 'dateobs', 'mjd-obs', 'mjd_obs', 'obs_date',
+                 'observation date', 'sci_start_time')
 
 # What each column may be called, the surest sign first. UCDs: SIA 1.0 section 4.2, UCD1+; utypes:
 # ObsCore 1.1 appendix C and SSA 1.1 appendix C, here without the name of the data model but for
@@ -54,6 +61,29 @@ _ROLES = {
               'target_description', 'science_keyword', 'science keyword', 'ucd:src.class',
               'utype:target.class', 'utype:ssa:target.class'),
     'fault': ('error_message',),
+    'collection': ('obs_collection', 'collection', 'utype:dataid.collection'),
+    'facility': ('facility_name', 'telescop', 'telescope', 'ucd:meta.id;instr.tel',
+                 'utype:provenance.obsconfig.facility.name'),
+    'instrument': ('instrument_name', 'instrument', 'instrume', 'sci_instrume', 'ucd:instr',
+                   'ucd:inst_id', 'ucd:meta.id;instr',
+                   'utype:provenance.obsconfig.instrument.name'),
+    'filters': ('filters', 'filter', 'sci_spec_1234', 'band list', 'band_list',
+                'ucd:vox:bandpass_id', 'ucd:instr.filter', 'ucd:meta.id;instr.filter'),
+    'observation': ('dp_id', 'obs_id', 'observation_id', 'sci_data_set_name', 'member ous id',
+                    'member_ous_uid', 'utype:dataid.observationid', 'obs_publisher_did',
+                    'publisherid', 'utype:curation.publisherdid', 'obsid'),
+    'proposal': ('proposal_id', 'proposal id', 'prog_id', 'project code', 'sci_pep_id',
+                 'ucd:meta.id;obs.proposal', 'utype:provenance.proposal.identifier'),
+    'investigator': ('proposal_pi', 'pi_name', 'pi name', 'ucd:meta.id.pi'),
+    'start': (*START_COLUMNS, 'ucd:vox:image_mjdateobs', 'ucd:time.start;obs.exposure',
+              'ucd:time.start;obs', 'ucd:time.start', 'ucd:time.epoch;obs', 'ucd:time.epoch',
+              'utype:char.timeaxis.coverage.bounds.limits.starttime', 't_max'),
+    'exposure': ('t_exptime', 'exptime', 'exposure_time', 'integration', 'sci_actual_duration',
+                 'ucd:time.duration;obs.exposure', 'ucd:time.duration;obs',
+                 'utype:char.timeaxis.coverage.support.extent'),
+    'page': ('preview_html',),
+    'data': ('dataurl', 'access_url', 'datauri', 'ucd:vox:image_accessreference',
+             'utype:access.reference'),
     'dataproduct_type': ('dataproduct_type', 'data_product_type', 'dataproducttype',
                          'utype:obs.dataproducttype', 'utype:obsdataset.dataproducttype',
                          'utype:ssa:dataset.type', 'utype:dataset.type'),
@@ -66,7 +96,9 @@ _ROLES = {
     'prod_type': ('prod_type',),
 }
 
-_SIZES = frozenset(_ROLES['bytes'] + _ROLES['kilobytes'])
+# A quantity may have these meanings; called "target" it names none.
+_NUMBERS = frozenset(sum((_ROLES[role] for role in ('bytes', 'kilobytes', 'start', 'exposure')),
+                         ()))
 
 _MAX_METADATA = 1000  # characters of each column
 
@@ -140,8 +172,7 @@ class TableColumns:
         for role, keys in roles.items():
             names = list(dict.fromkeys(
                 name for key in keys for name in self.by_key.get(key, ())
-                # A size may have a unit; a quantity called target names none.
-                if key in _SIZES or isinstance(self.table[name], Column)))
+                if key in _NUMBERS or isinstance(self.table[name], Column)))
             if role in _MANY:
                 names = [name for name in names if name not in taken]
                 taken.update(names)
@@ -154,6 +185,26 @@ class TableColumns:
         Name of the first column that has one of these keys, the surest first.
         """
         return next((self.by_key[key][0] for key in keys if key in self.by_key), None)
+
+    def named(self, names: str | Sequence[str]) -> list[str]:
+        """
+        The columns of text that the user has named; an unknown one is an error that says which name
+        is near.
+        """
+        wanted = [names] if isinstance(names, str) else list(names)
+        by_name = {name.casefold(): name for name in self.table.colnames}
+        for name in wanted:
+            if name not in self.table.colnames:
+                near = difflib.get_close_matches(str(name).casefold(), by_name, 3, 0.5)
+                hint = (f'do you mean {" or ".join(repr(by_name[one]) for one in near)}?' if near
+                        else f'it has {", ".join(self.table.colnames[:30])}.')
+                raise invalid(f'image_column: the table has no column {name!r}; {hint}')
+            column = self.table[name]
+            if not (isinstance(column, Column) and column.ndim == 1
+                    and column.dtype.kind in 'OSU'):
+                raise invalid(f'image_column: the column {name!r} holds no text; give one with '
+                              'addresses or names of files.')
+        return wanted
 
     def text(self, name: str) -> list[str]:
         """
@@ -213,6 +264,16 @@ class TableColumns:
             rows = (filter(None, parts) for parts in rows)
         return list(map(', '.join, rows))
 
+    @cached_property
+    def classes(self) -> list[str]:
+        """
+        Classification of each row, empty if it has none; no list at all if there are no titles
+        beside it.
+        """
+        if not {'title', 'class'} <= self.roles.keys():
+            return []
+        return self._short(self.roles['class'][0])
+
     def _short(self, name: str) -> list[str]:
         dtype = np.asarray(self.table[name]).dtype
         if dtype.kind == 'U' and dtype.itemsize <= 4 * _MAX_METADATA:
@@ -227,6 +288,13 @@ class RowMetadata(Sequence[str]):
 
     def __init__(self, columns: TableColumns):
         self._columns = columns
+
+    @property
+    def classes(self) -> list[str]:
+        """
+        The classification of each row, as `TableColumns.classes` has it.
+        """
+        return self._columns.classes
 
     def __len__(self) -> int:
         return len(self._columns)

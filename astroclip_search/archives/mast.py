@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -28,7 +28,8 @@ from .columns import text_column
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
 
-__all__ = ['credentials', 'criteria', 'download_url', 'keywords', 'resolve', 'search_words']
+__all__ = ['credentials', 'criteria', 'download_url', 'existing_values', 'keywords', 'resolve',
+           'search_words']
 
 # Words of a phrase that say how a thing looks or nothing at all, never what a programme is about.
 _STOP_WORDS = frozenset(
@@ -43,6 +44,11 @@ _MAX_KEYWORDS = 3
 _ENDINGS = re.compile(r'(ies|es|s|y)$')
 
 _WORD_COLUMNS = ('obs_title', 'target_classification')
+
+# Criteria that are looked into if nothing was found, rows that are looked at, and values named.
+_MAX_DOUBTED = 3
+_LOOKED_AT = 1000
+_MAX_NAMED = 8
 
 # More rows in one answer are more than the portal likes, and astroquery's own page.
 _PAGE_SIZE = 50_000
@@ -146,6 +152,46 @@ def criteria(filters: dict[str, Any], *, observations: Any = None,
                  'query, or raise conf.mast_max_rows.', IncompleteQueryWarning)
     # A large page is not copied without need.
     return first if len(pages) == 1 else vstack(pages, metadata_conflicts='silent')[:max_rows]
+
+
+def existing_values(filters: dict[str, Any], names: Iterable[str], *,
+                    observations: Any = None) -> str:
+    """
+    A sentence on the first of the named criteria without which something is found, with values
+    that its column has; empty if there is none, or MAST does not say.
+    """
+    from astroquery.exceptions import InvalidQueryError, NoResultsWarning, RemoteServiceError
+
+    def values(**changed: Any) -> list[str]:
+        asked = {key: value for key, value in {**filters, **changed}.items() if value is not None}
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', NoResultsWarning)
+            found = criteria({**asked, 'page': 1}, observations=observations, max_rows=_LOOKED_AT)
+        known = Counter(filter(None, text_column(found, name))) if name in found.colnames else {}
+        return [value for value, _ in Counter(known).most_common(_MAX_NAMED)]
+
+    doubted = [name for name in names if isinstance(filters.get(name), str)]
+    try:
+        for name in doubted[:_MAX_DOUBTED]:
+            asked = filters[name].strip('*')
+            near = values(**{name: f'*{asked}*'}) if '*' not in filters[name] else []
+            if near:
+                return (f'MAST has no {name} {asked!r}, as a value must match in full: it has '
+                        f'{_listed(near)}. {f"*{asked}*"!r} finds all of these.')
+            if others := values(**{name: None}):
+                return (f'MAST has no {name} {asked!r} where all else fits: it has '
+                        f'{_listed(others)}.')
+    except (RemoteServiceError, InvalidQueryError):
+        pass
+    return ''
+
+
+def _listed(values: list[str]) -> str:
+    """
+    Values in quotes, the most frequent ones if there are many.
+    """
+    among = ', among others' if len(values) == _MAX_NAMED else ''
+    return ', '.join(map(repr, values)) + among
 
 
 def keywords(text: str) -> list[str]:

@@ -4,7 +4,7 @@ Query results of any kind -> a Table, and for each row where its image is.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,17 @@ from astropy.table import Row, Table, vstack
 from ..exceptions import invalid, one_line
 from ..images.objectstore import expand, is_allowed
 from ..images.refs import ADDRESSES, ImageRefs
-from . import files, hips, pyvo_results, table_io, tables
+from . import arrow, files, hips, pyvo_results, table_io, tables
 from .colour_groups import add_composites
 from .columns import RowMetadata, TableColumns
 from .footprints import with_cutouts
+from .score_columns import restore
 
-__all__ = ['open_results']
+__all__ = ['as_table', 'open_results']
 
 
 def open_results(results: Any, *, image_dir: str | Path | None = None,
+                 image_column: str | Sequence[str] | None = None,
                  cutout: tuple[Any, Any] | None = None, sky_context: str | None = None,
                  colour: bool = False, is_ours: Callable[[str], bool] | None = None,
                  ) -> tuple[Table, ImageRefs]:
@@ -33,13 +35,16 @@ def open_results(results: Any, *, image_dir: str | Path | None = None,
     ----------
     results : Table, QTable, Row, DALResults, path, address, array, HDU, image, or a list
         A query result of astroquery (`~astropy.table.Table`) or pyvo (anything with
-        ``to_table``, records of it, and what ``pyvo.discover`` finds), a table file, an image
-        file, a folder, a glob pattern, ``http``, ``https`` or ``mast:`` addresses of images,
-        arrays, HDUs, NDData or PIL images. A FITS file that holds tables and no image is a table
-        file. Of a list of tables or rows, one table is made. A table that was ranked before
-        names its images in ``clip_source``.
+        ``to_table``, records of it, and what ``pyvo.discover`` finds), a pandas DataFrame, a
+        pyarrow Table, a table file, an image file, a folder, a glob pattern, ``http``, ``https``
+        or ``mast:`` addresses of images, arrays, HDUs, NDData or PIL images. A FITS file that
+        holds tables and no image is a table file. Of a list or dictionary of tables or rows, one
+        table is made. A table that was ranked before names its images in ``clip_source``.
     image_dir : path-like, optional
         Folder in which image columns that hold file names are looked up.
+    image_column : str or sequence of str, optional
+        Columns that name the images, in place of all that the table says; of each row the first
+        that has a value counts. What they hold is trusted: whole paths are read wherever they are.
     cutout : tuple, optional
         Position, a `~astropy.coordinates.SkyCoord` or str, and size, a
         `~astropy.units.Quantity`, str or number of degrees, of the cutouts that are made where
@@ -77,14 +82,19 @@ def open_results(results: Any, *, image_dir: str | Path | None = None,
     >>> refs.reasons[1][0].sentence
     'the row names no image'
     """
-    table = _table(results)
+    if isinstance(results, Iterator) and not hasattr(results, 'read'):
+        results = list(results)
+    table = as_table(results)
     if table is None:
+        if image_column is not None:
+            raise invalid('image_column names a column of a table, and these are images.')
         table, refs = _images(results)
         columns = TableColumns(table)
         refs = replace(refs, metadata=RowMetadata(columns))
     else:
         columns = TableColumns(table)
-        refs = tables.image_refs(columns, image_dir=image_dir, is_ours=is_ours)
+        refs = tables.image_refs(columns, image_dir=image_dir, image_column=image_column,
+                                 is_ours=is_ours)
         if pyvo_results.is_result(results):
             refs = pyvo_results.add_links(results, columns, refs)
         refs = with_cutouts(columns, refs, cutout)
@@ -93,38 +103,65 @@ def open_results(results: Any, *, image_dir: str | Path | None = None,
     return table, add_composites(columns, refs) if colour else refs
 
 
-def _table(results: Any) -> Table | None:
+def as_table(results: Any) -> Table | None:
     """
-    The table of a result, `None` if it is none.
+    The table that a result of any kind is, `None` if it is none.
+
+    What a FITS file says of a ranking is read, if astropy has left it as text.
     """
     for understand in (pyvo_results.discovered, pyvo_results.selected, _stacked):
         table = understand(results)
         if table is not None:
             return table
-    if hasattr(results, 'to_table') and not isinstance(results, Table):
-        results = results.to_table()
-    if (isinstance(results, str | Path) and not _is_address(results)
+    table = _one_table(results)
+    if (table is None and isinstance(results, str | Path) and not _is_address(results)
             and not is_allowed(str(results))):
         path = _path(results)
         return table_io.read(path) if table_io.holds_table(path) else None
-    return results if isinstance(results, Table) else None
+    if table is not None and 'CLIP' in table.meta:
+        table = table.copy(copy_data=False)
+        table.meta = table_io.with_ranking(table.meta)
+    return table
+
+
+def _one_table(part: Any) -> Table | None:
+    """
+    The table of a row, a table of another library, or a result of a service.
+    """
+    if isinstance(part, Row):
+        return part.table[part.index:part.index + 1]
+    found = arrow.understood(part)
+    if found is not None:
+        return restore(found)
+    if hasattr(part, 'to_table') and not isinstance(part, Table):
+        part = part.to_table()
+    return part if isinstance(part, Table) else None
 
 
 def _stacked(results: Any) -> Table | None:
     """
-    One table of a row, or of a list of rows and tables; `None` if it is something else.
+    One table of a list or a dictionary of rows and tables; `None` if it is something else.
     """
-    parts = results if isinstance(results, list | tuple) else [results]
-    if not parts or not all(isinstance(part, Row | Table) for part in parts):
+    if isinstance(results, Mapping):
+        results = list(results.values())
+    if not isinstance(results, list | tuple) or not results:
         return None
-    found = [part.table[part.index:part.index + 1] if isinstance(part, Row) else part
-             for part in parts]
+    found = []
+    for part in results:
+        table = _one_table(part)
+        if table is None:
+            return None
+        found.append(table)
     try:
-        return found[0] if len(found) == 1 else vstack(found, metadata_conflicts='silent')
+        table = found[0] if len(found) == 1 else vstack(found, metadata_conflicts='silent')
     # Columns of one name may be of any two kinds.
     except Exception as error:
         raise invalid(f'These tables do not make one ({one_line(error)}): rank each by itself.'
                       ) from error
+    # Of several rankings none is that of all rows.
+    if any(part.meta.get('clip') != found[0].meta.get('clip') for part in found):
+        table.meta.pop('clip', None)
+    return table
 
 
 def _images(results: Any) -> tuple[Table, ImageRefs]:

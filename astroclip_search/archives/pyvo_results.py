@@ -10,6 +10,7 @@ that know about its rows (IVOA DataLink). What the columns alone say is found in
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -67,12 +68,30 @@ def selected(results: Any) -> Table | None:
                               for record in records):
         return None
     names = dict.fromkeys(name for record in records for name in record)
-    table = Table({name: _column([record.get(name) for record in records]) for name in names})
+    nulls = [_nulls(record) for record in records]
+    table = Table({name: _column([None if name in absent else record.get(name)
+                                  for record, absent in zip(records, nulls, strict=True)])
+                   for name in names})
     for name, values in (('access_url', [record.getdataurl() for record in records]),
                          ('access_format', [record.getdataformat() for record in records])):
         if name not in names and any(values):
             table[name] = _column(values)
     return table
+
+
+def _nulls(record: Any) -> set[str]:
+    """
+    The fields of a record that its VOTable has no value for: the record itself says 0.
+    """
+    # pyvo has no public names for the result and the number of the row; without them 0 stays 0.
+    held = list(vars(record).values()) if hasattr(record, '__dict__') else []
+    results = next((item for item in held if hasattr(item, 'resultstable')), None)
+    index = next((int(item) for item in held if isinstance(item, Integral)), None)
+    if results is None or index is None:
+        return set()
+    hidden = np.ma.getmaskarray(results.resultstable.array)[index]
+    return {name for name, absent in zip(results.fieldnames, hidden, strict=False)
+            if np.all(absent)}
 
 
 def _column(values: list[Any]) -> Column:
@@ -147,7 +166,7 @@ def _without_preview(columns: TableColumns, refs: ImageRefs) -> Iterable[int]:
             # Previews of FITS files are often at the same path, with other parameters.
             name = source
             if any(values[i] == source for values in data):
-                if formats and datalink.media_type(formats[i]) in datalink.FITS_TYPES:
+                if formats and datalink.kind_of_format(formats[i]) == 'fits':
                     yield i
                     continue
                 name = re.split('[?#]', source, maxsplit=1)[0]

@@ -6,21 +6,24 @@ All of them but CSV keep what ``meta['clip']`` says of a ranking: ECSV and Parqu
 and VOTable as JSON under the same name.
 """
 
+import contextlib
 import json
+import os
 import shutil
-import unicodedata
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..exceptions import TableFormatWarning, invalid, one_line, warn
+from ..exceptions import invalid, one_line
 from ..images.formats import kind_of_name
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ['FORMATS', 'as_json', 'check_format', 'format_of', 'holds_table', 'read', 'write']
+__all__ = ['FORMATS', 'as_json', 'check_format', 'check_target', 'format_of', 'holds_table', 'read',
+           'replacing', 'with_ranking', 'write']
 
 FORMATS = {'ecsv': ('.ecsv',), 'fits': ('.fits', '.fit'), 'votable': ('.vot', '.votable', '.xml'),
            'csv': ('.csv',), 'parquet': ('.parquet',)}
@@ -50,10 +53,8 @@ def check_format(form: str) -> str:
     """
     from importlib.util import find_spec
 
-    # astropy reads Parquet with both.
-    if form == 'parquet' and not (find_spec('pyarrow') and find_spec('pandas')):
-        raise invalid('Parquet needs pyarrow and pandas: '
-                      'pip install "astroclip-search[parquet]".')
+    if form == 'parquet' and not find_spec('pyarrow'):
+        raise invalid('Parquet needs pyarrow: pip install "astroclip-search[parquet]".')
     return form
 
 
@@ -94,6 +95,9 @@ def _sniffed(path: Path) -> str:
 def _read(path: Path, form: str | None, name: str) -> 'Table':
     from astropy.table import Table
 
+    from .arrow import read_parquet
+    from .score_columns import restore
+
     if form is not None:
         check_format(form)
     try:
@@ -101,16 +105,21 @@ def _read(path: Path, form: str | None, name: str) -> 'Table':
             # astropy leaves a file open that it cannot read.
             with path.open('rb') as file:
                 table = Table.read(file, format='fits', hdu=_fits_table(path) or 1)
-            clip = table.meta.pop('CLIP', None)
+            clip = None
         elif form == 'votable':
             table, clip = _read_votable(path)
+        elif form == 'parquet':
+            table, clip = read_parquet(path), None
         else:
             options = {'format': _ASTROPY.get(form, form)} if form else {}
-            return Table.read(path, **options)
+            table, clip = Table.read(path, **options), None
     # Each table format fails in its own ways on a file that is something else.
     except Exception as error:
         raise invalid(f'{name} cannot be read as a table ({one_line(error)}).') from error
-    return _with_clip(table, clip)
+    if isinstance(clip, str):
+        table.meta['CLIP'] = clip
+    table.meta = with_ranking(table.meta)
+    return restore(table)
 
 
 def _fits_table(path: Path) -> int | None:
@@ -149,65 +158,140 @@ def _read_votable(path: Path) -> 'tuple[Table, object]':
     first = content.get_first_table()
     infos = [info for resource in content.resources for info in resource.infos]
     clip = next((info.value for info in infos if info.name == 'clip'), None)
-    return first.to_table(), clip
+    # An ID has underscores for all that XML does not take.
+    return first.to_table(use_names_over_ids=True), clip
 
 
-def _with_clip(table: 'Table', clip: object) -> 'Table':
+def with_ranking(meta: Any) -> Any:
     """
-    Add what a file says of a ranking; anyone may have written it.
+    The ``meta`` of a table with what a file says of a ranking, which anyone may have written: FITS
+    and VOTable have it as text.
     """
-    if isinstance(clip, str):
-        try:
-            said = json.loads(clip)
-        except ValueError:
-            return table
-        if isinstance(said, dict):
-            table.meta['clip'] = said
-    return table
+    clip = meta.get('CLIP')
+    if not isinstance(clip, str) or 'clip' in meta:
+        return meta
+    meta = meta.copy()
+    del meta['CLIP']
+    try:
+        said = json.loads(clip)
+    except (ValueError, RecursionError):
+        return meta
+    if isinstance(said, dict):
+        meta['clip'] = said
+    return meta
 
 
-def write(table: 'Table', target: Path | BinaryIO, form: str | None = None) -> None:
+def write(table: 'Table', target: Path | BinaryIO, form: str | None = None, *,
+          overwrite: bool = False) -> None:
     """
-    Write a table, ECSV to a stream unless another format is given; a file is replaced once all has
-    gone well.
+    Write a table, ECSV to a stream unless another format is given; a file that exists is an error,
+    unless ``overwrite`` says to replace it.
     """
     suffix = format_of(target) if isinstance(target, Path) else None
     form = check_format(form or suffix or 'ecsv')
-    # The Parquet writer needs a path; and an old file stays if this fails.
+    if isinstance(target, Path):
+        with replacing(target, overwrite=overwrite) as path:
+            _try_write(table, path, form)
+        return
     with TemporaryDirectory(prefix='astroclip-search-') as folder:
-        path = Path(folder, 'table')
-        try:
-            _write(table, path, form)
-        # Each writer has its own words for what its format cannot hold.
-        except Exception as error:
-            raise invalid(f'The table cannot be written as {form} ({one_line(error)}); '
-                          'ECSV holds every table.') from error
+        path = Path(folder, 'table')  # the Parquet writer needs a path
+        _try_write(table, path, form)
         with path.open('rb') as file:
-            if isinstance(target, Path):
-                with target.open('wb') as stream:
-                    shutil.copyfileobj(file, stream)
-            else:
-                shutil.copyfileobj(file, target)
+            shutil.copyfileobj(file, target)
+
+
+@contextlib.contextmanager
+def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """
+    A name beside a file under which to write what will take its place once all has gone well: an
+    error or a full disk costs nothing. Links and permissions stay; an older file is an error,
+    unless ``overwrite``.
+    """
+    target = target.expanduser()
+    check_target(target, overwrite=overwrite)
+    special = target.exists() and not target.is_file()  # a pipe or a device
+    if not special:
+        target = Path(os.path.realpath(target))
+    with TemporaryDirectory(prefix='.astroclip-', dir=None if special else target.parent) as folder:
+        path = Path(folder, target.name)
+        yield path
+        if special:
+            with path.open('rb') as file, target.open('wb') as stream:
+                shutil.copyfileobj(file, stream)
+            return
+        if target.exists():
+            shutil.copymode(target, path)
+        os.replace(path, target)
+
+
+def check_target(target: Path, *, overwrite: bool = False) -> None:
+    """
+    Raise if a file may not be written, before the work for it.
+    """
+    target = target.expanduser()
+    if target.is_dir():
+        raise invalid(f'{str(target)!r} is a folder: give the name of a file in it.')
+    if not target.parent.is_dir():
+        raise invalid(f'There is no folder {str(target.parent)!r}: make it, or choose another.')
+    if target.is_file() and not overwrite:
+        raise invalid(f'There is a file {str(target)!r} already: choose another name, or replace '
+                      'it with overwrite.')
+
+
+def _try_write(table: 'Table', path: Path, form: str) -> None:
+    try:
+        _write(table, path, form)
+    except OSError:  # a full disk
+        raise
+    # Each writer has its own words for what its format cannot hold.
+    except Exception as error:
+        raise invalid(f'The table cannot be written as {form} ({one_line(error)}); '
+                      'ECSV holds every table.') from error
 
 
 def _write(table: 'Table', path: Path, form: str) -> None:
+    from .writable import fitted
+
+    def is_held(part: 'Table') -> bool:
+        with TemporaryDirectory(prefix='astroclip-search-') as folder:
+            tried = Path(folder, 'table')
+            try:
+                _write_fitted(part, tried, form)
+                found = _read(tried, form, 'column')
+                return (found.colnames == part.colnames and len(found) == len(part)
+                        and getattr(found['x'], 'shape', ()) == getattr(part['x'], 'shape', ()))
+            # Each writer and reader has its own words for what its format cannot hold.
+            except Exception:
+                return False
+
+    _write_fitted(fitted(table, form, is_held), path, form)
+
+
+def _write_fitted(table: 'Table', path: Path, form: str) -> None:
     from astropy.io.fits.verify import VerifyWarning
 
-    table = _plain(table)
+    for name in table.colnames:
+        if name.startswith('clip_') and getattr(table[name], 'format', None):
+            table[name].format = None  # which would cut digits off
     clip = json.dumps(table.meta['clip'], default=str) if 'clip' in table.meta else None
     if form == 'fits':
         table.meta.pop('clip', None)
         if clip is not None:
             table.meta['CLIP'] = clip
-        _to_ascii(table)
         with warnings.catch_warnings():
             # Names of more than eight letters are written as HIERARCH cards, which do.
             warnings.simplefilter('ignore', VerifyWarning)
             table.write(path, format='fits')
     elif form == 'votable':
         _write_votable(table, clip, path)
+    elif form == 'parquet':
+        from .arrow import write_parquet
+
+        write_parquet(table, path)
     else:
-        table.write(path, format=_ASTROPY.get(form, form))
+        # astropy leaves a file open that it cannot write.
+        with path.open('w', encoding='utf-8', newline='') as file:
+            table.write(file, format=_ASTROPY[form])
 
 
 def _write_votable(table: 'Table', clip: str | None, path: Path) -> None:
@@ -226,85 +310,27 @@ def _write_votable(table: 'Table', clip: str | None, path: Path) -> None:
     votable.writeto(content, str(path), tabledata_format='binary2')
 
 
-def _plain(table: 'Table') -> 'Table':
-    """
-    A copy in which columns of Python strings, as VOTables make them, are columns of strings.
-    """
-    import numpy as np
-
-    table = table.copy()
-    for name in table.colnames:
-        column = table[name]
-        if getattr(getattr(column, 'dtype', None), 'kind', '') != 'O':
-            continue
-        values = [None if value is np.ma.masked else value for value in column]
-        if all(value is None or isinstance(value, str) for value in values):
-            strings = np.ma.MaskedArray([value or '' for value in values], dtype=str,
-                                        mask=[value is None for value in values])
-            table[name] = type(table)({name: strings})[name] if strings.mask.any() else strings.data
-    return table
-
-
-def _to_ascii(table: 'Table') -> None:
-    """
-    Letters that FITS has, in the place of those that it has not.
-    """
-    changed = []
-    for name in table.colnames:
-        column = table[name]
-        if getattr(getattr(column, 'dtype', None), 'kind', '') != 'U':
-            continue
-        texts = column.tolist()
-        plain = [text if text is None or text.isascii() else _ascii(text) for text in texts]
-        if plain != texts:
-            table[name] = [text or '' for text in plain]
-            changed.append(name)
-    if changed:
-        warn(f'FITS holds ASCII only: letters of {", ".join(changed)} were replaced.',
-             TableFormatWarning)
-
-
-def _ascii(text: str) -> str:
-    letters = (letter for letter in unicodedata.normalize('NFKD', text)
-               if not unicodedata.combining(letter))
-    return ''.join(letters).encode('ascii', 'replace').decode()
-
-
 def as_json(table: 'Table') -> dict[str, Any]:
     """
     A table as JSON has it: ``rows`` (a dict each), ``units`` of the columns that have one, and
     ``meta``; what is masked or not a number is `None`.
     """
+    from .writable import json_value
+
     columns = [_json_values(table[name]) for name in table.colnames]
     units = {name: str(table[name].unit) for name in table.colnames
              if getattr(table[name], 'unit', None)}
     return {'rows': [dict(zip(table.colnames, row, strict=True))
                      for row in zip(*columns, strict=True)],
-            'units': units, 'meta': _json_value(dict(table.meta))}
+            'units': units, 'meta': json_value(dict(table.meta))}
 
 
 def _json_values(column: Any) -> list:
     import numpy as np
 
+    from .writable import json_value
+
     # Times and coordinates have no plain values; their words are those of the table.
     if not isinstance(column, np.ndarray):
         column = [str(value) for value in column]
-    return [_json_value(value) for value in column]
-
-
-def _json_value(value: Any) -> Any:
-    import numpy as np
-
-    if value is np.ma.masked:
-        return None
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, bytes):
-        return value.decode('utf-8', 'replace')
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {str(key): _json_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_value(item) for item in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    return [json_value(value) for value in column]

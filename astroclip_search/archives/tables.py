@@ -17,20 +17,16 @@ import numpy as np
 from astropy.table import Table
 
 from ..exceptions import one_line
-from ..images.datalink import BITMAP_TYPES, fault_status, is_datalink, media_type
+from ..images.datalink import fault_status, kind_of_format
 from ..images.formats import kind_of_name
 from ..images.objectstore import is_allowed
-from ..images.refs import ADDRESSES, ImageRefs, link, parse
-from ..status import OK, STATUSES, Reason, reason, without_notes
+from ..images.refs import ADDRESSES, ImageRefs, is_path, link, parse
+from ..status import OK, SKIPPED, STATUSES, Reason, reason, without_notes
 from . import url_builders
 from .columns import KINDS, RowMetadata, TableColumns
 from .hips import SERVER as SKY_CONTEXT
 
 __all__ = ['has_images', 'hosts', 'image_refs', 'row_metadata']
-
-# Formats that say nothing: the suffix is asked.
-_UNKNOWN = ('', 'application/octet-stream', 'binary/octet-stream', 'application/gzip',
-            'application/x-gzip')
 
 _WEB = ('https://', 'http://')
 
@@ -80,13 +76,15 @@ def hosts(addresses: Iterable[str]) -> frozenset[str]:
 
 
 def image_refs(table: Table | TableColumns, *, image_dir: str | Path | None = None,
+               image_column: str | Sequence[str] | None = None,
                is_ours: Callable[[str], bool] | None = None) -> ImageRefs:
     """
     Where the image of each row is; no network is used.
 
     Names that are neither an address nor a ``mast:`` URI are looked up in ``image_dir``, and must
-    not lead out of it. Of a table that was ranked before, ``is_ours`` says of a file or an array
-    whether this session, or its cache, knows it.
+    not lead out of it, unless they are whole paths in an ``image_column``, which the user has named
+    in person. Of a table that was ranked before, ``is_ours`` says of a file or an array whether
+    this session, or its cache, knows it.
 
     >>> from astropy.table import Table
     >>> from astroclip_search.archives.tables import image_refs
@@ -100,7 +98,9 @@ def image_refs(table: Table | TableColumns, *, image_dir: str | Path | None = No
     """
     columns = _columns(table)
     reader = _Reader(columns, image_dir, is_ours)
-    if _is_ranked(columns):
+    if image_column is not None:
+        reader.read_named(columns.named(image_column))
+    elif _is_ranked(columns):
         reader.read_ranking()
     else:
         reader.read_columns(range(len(columns)))
@@ -127,6 +127,31 @@ class _Reader:
         self.reasons: dict[int, Reason] = {}
         self.has_files = self.base is not None
         self.has_links = False
+        self.takes_paths = False
+
+    def read_named(self, names: Sequence[str]) -> None:
+        """
+        Look for the images of all rows in columns that the user has named.
+        """
+        self.takes_paths = self.has_files = True
+        refused: dict[int, Reason] = {}
+        left: Sequence[int] = range(len(self.columns))
+        for name in names:
+            values = self.columns.text(name)
+            is_link = name in self.columns.roles.get('link', ())
+            if (len(left) == len(self.columns) and not is_link and self._formats(name) is None
+                    and _are_addresses(self.columns, name)):
+                self.sources = list(values)
+                return
+            links = left if is_link else _by_kind(values, self._formats(name), left)['link']
+            self._take(values, links, self.sources, refused, web=True)
+            for i in links:
+                if (source := self.sources[i]) is not None:
+                    self.has_links, self.sources[i] = True, link(source)
+            others = sorted(set(left).difference(links))
+            self._take(values, others, self.sources, refused)
+            left = [i for i in left if self.sources[i] is None]
+        self.reasons.update((i, refused.get(i) or reason('no_image_named')) for i in left)
 
     def read_columns(self, rows: Sequence[int]) -> None:
         """
@@ -146,11 +171,7 @@ class _Reader:
             self._take_products(left, refused)
         self.reasons.update((i, refused.get(i) or reason('no_image_named'))
                             for i in left if self.sources[i] is None)
-        if 'spectrum' in columns.roles:
-            self.reasons.update(dict.fromkeys(
-                rows, reason('spectrum_named', column=columns.roles['spectrum'][0])))
-        else:
-            self._skip_other_kinds(rows)
+        self._skip_other_kinds(rows)
         for faults in columns.texts('fault'):
             self.reasons.update((i, reason('archive_fault', status=fault_status(faults[i]),
                                            said=faults[i][:200]))
@@ -196,8 +217,10 @@ class _Reader:
             return value
         if '://' in value:
             return reason('no_address')
-        if self.base is None:
-            return reason('file_without_folder')
+        whole = is_path(value)
+        if self.base is None or (whole and self.takes_paths):
+            return (reason('file_without_folder') if not whole else
+                    value if self.takes_paths else reason('path_without_folder'))
         try:
             path = (self.base / value).resolve()
         except (OSError, ValueError, RuntimeError):  # the latter for a loop of links
@@ -235,14 +258,10 @@ class _Reader:
         Columns that may name images: their values, and the rows with a value of each kind.
         """
         columns = self.columns
-        formats = next(iter(columns.texts('format')), None)
-        # The format is that of the data set, if there is one, and not of every link beside it.
-        formatted = columns.roles.get('access') or columns.roles.get('file', [])
         result = []
         for name in columns.roles.get('file', []) + columns.roles.get('access', []):
             values = columns.text(name)
-            result.append((values, _by_kind(values, formats if name in formatted else None,
-                                            rows)))
+            result.append((values, _by_kind(values, self._formats(name), rows)))
         result += [(values, {'link': [i for i in rows if values[i].lower() not in _NOTHING]})
                    for values in columns.texts('link')]
         known = url_builders.addresses(columns)
@@ -254,7 +273,20 @@ class _Reader:
                            {'bitmap': [i for i in rows if values[i]]}))
         return result
 
-    def _skip_other_kinds(self, rows: Iterable[int]) -> None:
+    def _formats(self, name: str) -> list[str] | None:
+        """
+        The formats of what a column names, `None` if no column tells.
+        """
+        columns = self.columns
+        # The format is that of the data set, if there is one, and not of every link beside it.
+        formatted = columns.roles.get('access') or columns.roles.get('file', [])
+        return next(iter(columns.texts('format')), None) if name in formatted else None
+
+    def _skip_other_kinds(self, rows: Sequence[int]) -> None:
+        if 'spectrum' in self.columns.roles:
+            self.reasons.update(dict.fromkeys(
+                rows, reason('spectrum_named', column=self.columns.roles['spectrum'][0])))
+            return
         for role, is_image in KINDS.items():
             for name in self.columns.roles.get(role, ()):
                 kinds = self.columns.text(name)
@@ -279,6 +311,8 @@ class _Reader:
         left = [i for i, row in enumerate(zip(sources, states, said, strict=True))
                 if not self._take_ranked(i, *row)]
         self.read_columns(left)
+        # A file may be there by now, but a spectrum is no image for that.
+        self._skip_other_kinds([i for i, state in enumerate(states) if state == SKIPPED])
         for i in left:
             # What failed may have been a picture of the sky, which counts only if asked for.
             if i not in self.reasons or states[i] not in _FAILED or sources[i].startswith(
@@ -306,7 +340,8 @@ class _Reader:
                 self.reasons[i] = _before(state, said)
         elif not ours:
             self.reasons[i] = reason('not_ranked_here')
-        elif note := said and without_notes(said, 'twin', 'lost', 'no_colour'):
+        elif note := said and without_notes(said, 'twin', 'copy', 'liked', 'disliked', 'lost',
+                                                'by_words', 'no_colour'):
             self.reasons[i] = _before(OK, note)
         return True
 
@@ -395,27 +430,10 @@ def _by_kind(values: list[str], formats: list[str] | None,
         if formats is not None:
             mime = formats[i]
             if mime not in by_format:
-                by_format[mime] = _kind_of_format(mime)
+                by_format[mime] = kind_of_format(mime)
             kind = by_format[mime]
         result[_kind_of_name(value) if kind is None else kind].append(i)
     return result
-
-
-def _kind_of_format(mime: str) -> str | None:
-    """
-    What a media type is, empty for no image, `None` if it does not tell.
-    """
-    media = media_type(mime)
-    if media in _UNKNOWN:
-        return None
-    if media in BITMAP_TYPES:
-        return 'bitmap'
-    if is_datalink(mime):
-        return 'link'
-    # image/fits, application/x-fits, image/x-fits-gzip; but no table in FITS.
-    if media.startswith(('image/', 'application/')) and 'fits' in media and 'table' not in media:
-        return 'fits'
-    return ''
 
 
 def _kind_of_name(value: str) -> str:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ['service_address', 'sia', 'tap']
 
 
-def sia(service: Any, *, version: int = 2, pos: Any = None,
-        radius: 'Quantity | None' = None, **criteria: Any) -> Any:
+def sia(service: Any, *, version: int = 2, pos: Any = None, radius: 'Quantity | None' = None,
+        maxrec: int | None = None, **criteria: Any) -> Any:
     """
     Ask an image service, or the one at an address, for images within a radius around a position, or
     in a region as `pyvo.dal.SIA2Service.search` takes it; criteria that are `None` are left out.
@@ -31,6 +31,8 @@ def sia(service: Any, *, version: int = 2, pos: Any = None,
     from pyvo import dal
 
     criteria = {name: _listed(value) for name, value in criteria.items() if value is not None}
+    if maxrec is not None:
+        criteria['maxrec'] = int(maxrec)
     address = service_address(service)
     if version not in (1, 2):
         raise invalid(f'version must be 1 or 2, the version of SIA, not {version!r}.')
@@ -43,15 +45,17 @@ def sia(service: Any, *, version: int = 2, pos: Any = None,
         if not isinstance(service, dal.SIAService):
             if radius is not None:
                 pos = (pos.icrs.ra, pos.icrs.dec, radius)
-            return _checked(service.search(pos=_listed(pos), **criteria), address)
+            return _checked(service.search(pos=_listed(pos), **criteria), address, maxrec)
         if radius is None:
             raise invalid('SIA1 needs a position and a radius.')
         if unknown := criteria.keys() & {'band', 'time', 'collection'}:
             raise invalid(f'SIA1 has no {min(unknown)}: leave it out, or ask an SIA2 service.')
-        return _checked(service.search(pos=pos.icrs, size=2 * radius, **criteria), address)
+        return _checked(service.search(pos=pos.icrs, size=2 * radius, **criteria), address,
+                        maxrec)
 
 
-def tap(service: Any, query: str, *, asynchronous: bool = False, **options: Any) -> Any:
+def tap(service: Any, query: str, *, asynchronous: bool = False, maxrec: int | None = None,
+        **options: Any) -> Any:
     """
     Ask a table service, or the one at an address, in ADQL; ``asynchronous`` is for queries that
     take longer than a connection lives, the other options are those of ``run_sync``.
@@ -66,7 +70,9 @@ def tap(service: Any, query: str, *, asynchronous: bool = False, **options: Any)
         if isinstance(service, str):
             service = dal.TAPService(service, session=session)
         ask = service.run_async if asynchronous else service.run_sync
-        return _checked(ask(query, **options), address)
+        # pyvo leaves out a limit of 0, and the service would send all.
+        options |= {'MAXREC': '0'} if maxrec == 0 else {'maxrec': maxrec}
+        return _checked(ask(query, **options), address, maxrec)
 
 
 def service_address(service: Any) -> str:
@@ -108,8 +114,8 @@ def _sia2(address: str, session: 'requests.Session') -> Any:
             # pyvo warns of all that it does not know in what services say of themselves.
             warnings.simplefilter('ignore')
             return dal.SIA2Service(address, session=session)
-    # AttributeError: pyvo 1.6 stumbles over a capability without a standard identifier.
-    except (dal.DALAccessError, AttributeError) as error:
+    # What answers there may be a page, JSON, or XML of any other kind.
+    except Exception as error:
         if getattr(error, 'code', None) == 429:
             raise
         return dal.SIA2Service(address, session=session, check_baseurl=False)
@@ -147,11 +153,12 @@ def _session() -> 'requests.Session':
     return session
 
 
-def _checked(results: Any, address: str) -> Any:
+def _checked(results: Any, address: str, maxrec: int | None) -> Any:
     """
-    Say if the service has cut its answer short.
+    Say if the service has cut its answer short, unless there are as many rows as were asked for.
     """
-    if results.status[0].upper() == 'OVERFLOW':
+    if results.status[0].upper() == 'OVERFLOW' and not (
+            maxrec is not None and len(results) >= maxrec):
         warn(f'{address} has more rows than the {len(results)} that it sent: raise maxrec, or '
              'narrow the query.', IncompleteQueryWarning)
     return results

@@ -2,7 +2,8 @@
 """
 The command line, ``astroclip-search query | rank | describe | ...``: arguments come in, a table or
 a page and an exit code go out. ``parser`` knows the arguments and the help, ``searching`` and
-``upkeep`` hold the commands, and ``output`` prints and writes their results.
+``upkeep`` hold the commands, ``output`` prints and writes their results, ``columns`` chooses what a
+person sees of a table, and ``targets`` which files may be written.
 """
 
 import argparse
@@ -17,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from astropy.utils.exceptions import AstropyWarning
 
 from ..exceptions import expected_errors, one_line
-from .output import check
-from .parser import BROKEN_PIPE, BUG, INTERRUPTED, WRONG, make_parser
+from .output import check, say, show_error
+from .parser import BROKEN_PIPE, BUG, INTERRUPTED, WRONG, ArgumentsError, make_parser
 
 __all__ = ['main']
 
@@ -30,31 +31,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run the command line; the exit code is explained at the end of ``--help``.
     """
     parser = make_parser()
-    arguments = parser.parse_args(argv)
+    try:
+        arguments = parser.parse_args(argv)
+    except ArgumentsError as error:
+        wants_json = '--json' in (sys.argv[1:] if argv is None else argv)
+        return _failed(error, str(error), WRONG, as_json=wants_json)
     if not hasattr(arguments, 'run'):
         parser.print_help()
         return WRONG
+
+    def failed(error: BaseException, message: str, code: int) -> int:
+        return _failed(error, message, code, as_json=arguments.json, debug=arguments.debug)
+
     with _messages(arguments.quiet, arguments.verbose), _settings(arguments):
         try:
             check(arguments)
             code = arguments.run(arguments)
             sys.stdout.flush()  # here, where a closed pipe is understood, not at the exit
             return code
-        except KeyboardInterrupt:
-            _say('interrupted; what was embedded is kept', arguments.debug)
-            return INTERRUPTED
+        except KeyboardInterrupt as stop:
+            return failed(stop, 'interrupted; what was embedded is kept', INTERRUPTED)
         except BrokenPipeError:
             _silence_stdout()
             return BROKEN_PIPE
         except expected_errors() as error:
-            _say(f'astroclip-search: {one_line(error, _LONGEST)}', arguments.debug)
-            return WRONG
+            return failed(error, f'astroclip-search: {one_line(error, _LONGEST)}', WRONG)
         # Anything else is a defect of the program; the trace helps only its authors.
         except Exception as error:
-            _say(f'astroclip-search: unexpected {type(error).__name__}: '
-                 f'{one_line(error, _LONGEST)} (a defect: please report what --debug and '
-                 '--versions print)', arguments.debug)
-            return BUG
+            return failed(error, f'astroclip-search: unexpected {type(error).__name__}: '
+                          f'{one_line(error, _LONGEST)} (a defect: please report what --debug and '
+                          '--versions print)', BUG)
 
 
 @contextlib.contextmanager
@@ -74,6 +80,8 @@ def _messages(quiet: bool, verbose: bool) -> Iterator[None]:
     try:
         with warnings.catch_warnings(), contextlib.ExitStack() as stack:
             warnings.simplefilter('ignore' if quiet else 'always', AstropyWarning)
+            # Of astroquery, for each position; the help says it.
+            warnings.filterwarnings('ignore', 'Coordinate string is being interpreted as an ICRS')
             # astropy's own handler would also print which line raised a warning, and importing
             # astroquery would install that handler again.
             warnings.showwarning = _show_warning
@@ -110,13 +118,20 @@ class _OneLine(logging.Formatter):
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    print(f'{category.__name__}: {one_line(message, _LONGEST)}', file=sys.stderr)
+    say(f'{category.__name__}: {one_line(message, _LONGEST)}', sys.stderr)
 
 
-def _say(message: str, debug: bool) -> None:
+def _failed(error: BaseException, message: str, code: int, *, as_json: bool,
+            debug: bool = False) -> int:
+    """
+    Say what went wrong, with ``--json`` as a document as well; the exit code.
+    """
     if debug:
         traceback.print_exc()
-    print(message, file=sys.stderr)
+    say(message, sys.stderr)
+    if as_json:
+        show_error(message.removeprefix('astroclip-search: '), type(error).__name__, code)
+    return code
 
 
 def _silence_stdout() -> None:

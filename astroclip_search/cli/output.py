@@ -3,19 +3,27 @@
 What a command prints and writes.
 
 Standard output holds the result alone: a table for people with its summary, or what ``--out -`` or
-``--json`` asked for. In the latter cases the summary goes to standard error.
+``--json`` asked for. In the latter cases the summary goes to standard error. ``--limit`` is for
+what is printed and for the gallery; a file has all rows.
 """
 
 import argparse
 import json
+import os
 import shutil
 import sys
+import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..archives import table_io
-from ..exceptions import invalid
+from ..archives.columns import text_column
+from ..exceptions import invalid, one_line
+from ..status import OK
+from .columns import fitted, lines, printable
+from .targets import DEFAULT_PAGE, check_targets
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -23,15 +31,18 @@ if TYPE_CHECKING:
     from ..results.gallery import Gallery
     from ..search.client import ClipSearchClass
 
-__all__ = ['check', 'note', 'report', 'show', 'table_lines', 'write_gallery']
+__all__ = ['check', 'counted', 'n_pictures', 'note', 'report', 'say', 'show', 'show_error',
+           'table_lines', 'write_gallery']
+
+# Reasons for rows without a score that are printed; a table may have one for each row.
+_MOST_REASONS, _LONGEST_REASON = 5, 200
 
 
 def check(arguments: argparse.Namespace) -> None:
     """
     Complete the output options; raise before the work if its result could not be written.
     """
-    if getattr(arguments, 'open', False) and arguments.gallery is None:
-        arguments.gallery = Path('gallery.html')
+    check_targets(arguments)
     out = getattr(arguments, 'out', None)
     if out is None:
         return
@@ -47,47 +58,92 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def report(search: 'ClipSearchClass', table: 'Table', arguments: argparse.Namespace,
-           columns: Sequence[str]) -> int:
+           columns: Sequence[str], *, found: str = '') -> None:
     """
-    Print and write a result; the exit code is 0 if any row was ranked.
+    Write a result to files, and print its first rows and a summary, to which ``found`` belongs.
     """
-    clip = table.meta['clip']
+    limit = getattr(arguments, 'limit', None)
+    shown = table[:limit]
     # Files first: the reader of a pipe may close it after a few lines.
     written = []
     if arguments.out not in (None, '-'):
-        table_io.write(table, arguments.out, arguments.format)
-        written.append(f'table: {arguments.out}')
+        table_io.write(table, arguments.out, arguments.format, overwrite=arguments.overwrite)
+        written.append(f'table: {arguments.out} ({counted(len(table), "row")})')
     if arguments.gallery:
-        path = write_gallery(search.gallery(table, n=None), arguments)
-        written.append(f'gallery: {path}')
+        written += write_gallery(search.gallery(table, n=limit), arguments)
     if arguments.out == '-':
         table_io.write(table, sys.stdout.buffer, arguments.format)
     elif arguments.json:
-        show(table_io.as_json(table), arguments)
-    else:
-        shown = table[[name for name in columns if name in table.colnames]]
-        show(None, arguments, table_lines(shown))
+        show({'n_rows': len(table), **table_io.as_json(shown)}, arguments)
+    elif len(shown):
+        show(None, arguments, lines(shown, columns, width=_terminal_width(sys.stdout),
+                                    folder=_folder(arguments)))
         note('', arguments)
-    counts = ', '.join(f'{n} {status}' for status, n in sorted(clip['status'].items()))
-    note(f"{clip['n_rows']} rows ({counts}); model {clip['model']} {clip['revision']}", arguments)
-    if 'selection' in clip:
-        note(clip['selection'], arguments)
-    for line in written:
-        note(line, arguments)
-    return 0 if clip['n_ranked'] else 1
+    clip = table.meta.get('clip')
+    for line in [*_summary(table, len(shown), clip if isinstance(clip, dict) else {}, arguments),
+                 found, *written]:
+        if line:
+            note(line, arguments)
 
 
-def write_gallery(page: 'Gallery', arguments: argparse.Namespace) -> Path:
+def _summary(table: 'Table', n_shown: int, clip: dict,
+             arguments: argparse.Namespace) -> list[str]:
     """
-    Write a gallery, and open it if the user asked for that.
+    How many rows came to what, and why those without a score have none.
     """
-    path = page.write(arguments.gallery)
+    said = counted(clip.get('n_rows', len(table)), 'row')
+    if counts := clip.get('status'):
+        said += f' ({", ".join(f"{n:,} {status}" for status, n in sorted(counts.items()))})'
+    if n_shown < len(table) and arguments.out != '-':
+        said += f', {n_shown:,} shown'
+    model = ' '.join(str(clip[name]) for name in ('model', 'revision') if clip.get(name))
+    return [said, *_reasons(table), f'model: {model}' if model else '', clip.get('selection', '')]
+
+
+def _reasons(table: 'Table') -> list[str]:
+    """
+    Why rows failed, the most frequent reason first.
+    """
+    if not {'clip_status', 'clip_message'} <= set(table.colnames):
+        return []
+    reasons = Counter((status, message) for status, message in
+                      zip(text_column(table, 'clip_status'), text_column(table, 'clip_message'),
+                          strict=True) if status not in ('', OK)).most_common()
+    said = [f'{n:,} {status}: {one_line(message, _LONGEST_REASON) if message else "no reason"}'
+            for (status, message), n in reasons[:_MOST_REASONS]]
+    if left := sum(n for _, n in reasons[_MOST_REASONS:]):
+        said.append(f'{left:,} more for other reasons: see clip_message in the table of --out')
+    return said
+
+
+def write_gallery(page: 'Gallery', arguments: argparse.Namespace) -> list[str]:
+    """
+    Write a gallery, and open it if the user asked for that; what there is to say of it.
+    """
+    path = page.write(arguments.gallery, overwrite=arguments.overwrite)
+    said = [f'gallery: {path} ({counted(n_pictures(page), "image")})']
+    if getattr(arguments, 'replaces_page', False) and path != DEFAULT_PAGE:
+        said.append(f'{DEFAULT_PAGE} is no gallery and stays as it is')
     if arguments.open:
         import webbrowser
 
         if not webbrowser.open(path.absolute().as_uri()):
-            note('there is no browser to open it', arguments)
-    return path
+            said.append('there is no browser to open it')
+    return said
+
+
+def n_pictures(page: 'Gallery') -> int:
+    """
+    Images that a gallery shows; of other rows it says why there is none.
+    """
+    return sum(card.jpeg is not None for card in page.cards)
+
+
+def counted(n: int, what: str) -> str:
+    """
+    A number of things: "1 row", "1,409 rows".
+    """
+    return f'{n:,} {what}' if n == 1 else f'{n:,} {what}s'
 
 
 def note(text: str, arguments: argparse.Namespace) -> None:
@@ -96,18 +152,25 @@ def note(text: str, arguments: argparse.Namespace) -> None:
     """
     if not arguments.quiet:
         aside = arguments.json or getattr(arguments, 'out', None) == '-'
-        _print(text, sys.stderr if aside else None)
+        say(text, sys.stderr if aside else sys.stdout)
+
+
+def say(text: str, stream: TextIO) -> None:
+    """
+    Print a sentence; a terminal gets it in lines that end with a word.
+    """
+    if (width := _terminal_width(stream)) is not None:
+        text = textwrap.fill(text, width, subsequent_indent='  ', break_long_words=False,
+                             break_on_hyphens=False)
+    _print(text, stream)
 
 
 def table_lines(table: 'Table') -> list[str]:
     """
-    The lines of a table; for a terminal, they are cut at its edge.
+    The lines of a table with all its columns; for a terminal, they are cut at its edge.
     """
-    lines = table.pformat(max_lines=-1, max_width=-1)
-    if sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns
-        lines = [line if len(line) <= width else f'{line[:width - 1]}…' for line in lines]
-    return lines
+    width = _terminal_width(sys.stdout)
+    return [fitted(line, width) for line in table.pformat(max_lines=-1, max_width=-1)]
 
 
 def show(document: Any, arguments: argparse.Namespace, lines: Iterable[str] | None = None) -> None:
@@ -118,15 +181,35 @@ def show(document: Any, arguments: argparse.Namespace, lines: Iterable[str] | No
         print(json.dumps(document, indent=1, allow_nan=False))
     else:
         for line in lines or (f'{name} {value}' for name, value in document.items()):
-            _print(line)
+            _print(line, sys.stdout)
 
 
-def _print(text: str, stream: TextIO | None = None) -> None:
+def show_error(message: str, kind: str, status: int) -> None:
     """
-    Print text without the control characters of an archive, which would command a terminal.
+    Print an error as the JSON document that stands where the result would.
     """
-    stream = sys.stdout if stream is None else stream
-    text = ''.join(c if c.isprintable() or c == '\n' else '\ufffd' for c in text)
-    # Not every terminal has every letter.
+    print(json.dumps({'error': message, 'kind': kind, 'exit_status': status}, indent=1))
+
+
+def _terminal_width(stream: TextIO) -> int | None:
+    """
+    Columns of a terminal; `None` where the output is no terminal, and nothing is cut.
+    """
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def _folder(arguments: argparse.Namespace) -> str:
+    """
+    Where names of files begin for the reader: the folder that was given, or the current one.
+    """
+    results = getattr(arguments, 'results', None) or []
+    named = Path(os.path.expanduser(results[0])) if len(results) == 1 else Path()
+    return str(named.absolute() if named.is_dir() else Path.cwd())
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """
+    Print text without control characters, in letters that the terminal has.
+    """
     encoding = stream.encoding or 'utf-8'
-    print(text.encode(encoding, 'replace').decode(encoding), file=stream)
+    print(printable(text).encode(encoding, 'replace').decode(encoding), file=stream)

@@ -5,7 +5,9 @@ The commands with their arguments, and the help.
 
 import argparse
 import os
+import re
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,11 +15,13 @@ from ..archives.table_io import FORMATS
 from ..config import plane_of
 from . import searching, upkeep
 
-__all__ = ['BROKEN_PIPE', 'BUG', 'INTERRUPTED', 'WRONG', 'make_parser']
+__all__ = ['BROKEN_PIPE', 'BUG', 'INTERRUPTED', 'WRONG', 'ArgumentsError', 'make_parser']
 
 WRONG, BUG, INTERRUPTED, BROKEN_PIPE = 2, 3, 130, 141  # the last two as a shell counts signals
 
 _DEMO_TEXT = 'protoplanetary disk'
+
+_PAGE = '(default: gallery.html, or the next free name if that is no gallery)'
 
 # How shells complete the name of a file, as shtab.FILE, without importing it.
 _FILE = {'bash': '_shtab_compgen_files', 'zsh': '_files',
@@ -26,7 +30,8 @@ _FILE = {'bash': '_shtab_compgen_files', 'zsh': '_files',
 _ENDING = """
 exit status:
   0    all went well
-  1    nothing was found or could be ranked, or the self-test failed
+  1    nothing was found, could be ranked, passed the filter, or is new; or
+       the self-test failed
   2    wrong arguments, or an error that a message explains
   3    a defect of the program
   130  interrupted (Ctrl-C); what was embedded is kept
@@ -36,22 +41,23 @@ examples:
   astroclip-search demo --open
   astroclip-search query "edge-on galaxy with a dust lane" --object "M 104"
   astroclip-search rank result.ecsv "tidal tail" --gallery tails.html
-  astroclip-search query "spiral galaxy" --limit all --out - |
+  astroclip-search query "spiral galaxy" --out - |
       astroclip-search rank - "tidal tail"
 
-Results go to standard output; progress, warnings and errors go to standard error. COMMAND --help
-explains each command.
+What is searched comes first, then what the image shows, then options. Results go to standard
+output; progress, warnings and errors go to standard error. COMMAND --help explains each command.
 """
 
 _TABLES = """
 The suffix of a table names its format: .ecsv, .fits, .vot, .votable, .xml, .csv or .parquet (with
-pyarrow and pandas). "-" stands for standard input and output.
+pyarrow). "-" stands for standard input and output.
 """
 
 _SCORES = """
-The added columns begin with clip_: rank, score, false_alarm (the fraction of unrelated archive
-images that score as high), status, message and others. The cache keeps each embedding, so that
-asking again is quick.
+The first rows are printed, with the columns that say something: rank, score, false_alarm (the
+fraction of unrelated archive images that score as high) and what the row is. --out writes all rows
+and all columns; the names of those that are added begin with clip_. The cache keeps each embedding,
+so that asking again is quick.
 """
 
 
@@ -69,6 +75,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_common(parser, default=False)
     commands = parser.add_subparsers(metavar='COMMAND', title='commands')
     _add_searching(commands)
+    _add_services(commands)
+    _add_feedback(commands)
     _add_showing(commands)
     _add_upkeep(commands)
     return parser
@@ -83,37 +91,133 @@ def _add_searching(commands) -> None:
     demo.add_argument('text', nargs='?', default=_DEMO_TEXT, metavar='TEXT',
                       help=f'what the image shows (default: {_DEMO_TEXT!r})')
     _add_ranking(demo)
-    _add_output(demo, gallery='gallery.html')
+    _add_output(demo, wants_page=True)
 
     query = _command(commands, 'query', searching.query, 'search MAST', """
         Search MAST for images that show TEXT: around an object or a position, by criteria, or by
         the words of the phrase alone.
         """, _SCORES, 'query "galaxy with a dust lane" --object "M 104"',
         'query proplyd --region "05h35m17s -05d23m" --open',
-        'query spiral --criterion instrument_name=WFC3 --out best.vot')
+        'query spiral --criterion instrument_name=WFC3/UVIS \\\n      --out best.vot')
     _add_text(query)
     query.add_argument('--object', metavar='NAME', help='name of an object to search around')
-    query.add_argument('--region', metavar='POSITION',
-                       help='position to search around, such as "10h21m +12d"')
-    query.add_argument('--radius', metavar='ANGLE', help='radius around it (default: 0.2deg)')
-    query.add_argument('--criterion', action='append', type=_criterion, default=[],
-                       metavar='NAME=VALUE',
-                       help='further criterion of MAST, such as instrument_name=ACS/WFC')
+    _add_region(query)
+    _add_criterion(query, 'further criterion of MAST, such as instrument_name=ACS/WFC: the whole '
+                          'value, or with * for any letters')
     _add_ranking(query)
+    _add_images(query)
     _add_output(query)
 
     rank = _command(commands, 'rank', searching.rank,
                     'rank a table, a folder or image files', """
         Rank the rows of a table (each names its image), the images of a folder, or image files:
         FITS, JPEG, PNG and others.
-        """, _SCORES + _TABLES, 'rank result.ecsv "tidal tail" --limit all --out ranked.fits',
+        """, _SCORES + _TABLES, 'rank result.ecsv "tidal tail" --out ranked.fits',
         'rank ~/my_fits_folder "ring galaxy" --gallery rings.html',
         'rank result.vot "" --like ring.jpg --unlike planet.jpg',
         'query "spiral galaxy" --out - |\n      astroclip-search rank - "tidal tail"')
     _add_results(rank)
     _add_text(rank)
     _add_ranking(rank)
+    _add_images(rank, plane=False)
     _add_output(rank)
+
+    kept = _command(commands, 'filter', searching.filter_rows,
+                    'keep the rows whose image shows something', """
+        Rank as the command rank does, and keep the rows whose false alarm is small enough. There
+        may be none: then the exit status is 1.
+        """, _SCORES + _TABLES, 'filter result.ecsv "ring galaxy" --out rings.vot',
+        'filter night "satellite trail" --false-alarm-rate 0.001',
+        'query "ring galaxy" --object "M 51" --out - |\n'
+        '      astroclip-search filter - "ring galaxy" --false-alarm-rate 0.05')
+    _add_results(kept)
+    _add_text(kept)
+    _add_rate(kept, 'keep rows that score so high that at most this fraction of unrelated images '
+                    'does (default: 0.01)', default=0.01)
+    _add_ranking(kept)
+    _add_images(kept, plane=False)
+    _add_output(kept)
+
+
+def _add_services(commands) -> None:
+    sia = _command(commands, 'sia', searching.sia, 'search an image service (VO)', """
+        Search a service of the Virtual Observatory that speaks Simple Image Access for images that
+        show TEXT.
+        """, _SCORES,
+        'sia https://ws.cadc-ccda.hia-iha.nrc-cnrc.gc.ca/sia \\\n'
+        '      "tidal tail" --region "12h01m53s -18d52m" --collection HST')
+    _add_service(sia)
+    _add_text(sia)
+    _add_region(sia)
+    sia.add_argument('--collection', action='append', metavar='NAME',
+                     help='collection of the service')
+    _add_criterion(sia, 'further parameter of SIA, such as calib_level=3')
+    sia.add_argument('--sia-version', type=int, choices=(1, 2), default=2,
+                     help='version of SIA that the service speaks (default: 2)')
+    _add_ranking(sia)
+    _add_images(sia)
+    _add_output(sia)
+
+    tap = _command(commands, 'tap', searching.tap, 'rank the answer to a query in ADQL (VO)', """
+        Ask a TAP service of the Virtual Observatory a QUERY in ADQL, and rank its rows by TEXT:
+        usually those of a table of observations such as ivoa.obscore.
+        """, _SCORES,
+        'tap http://dc.g-vo.org/tap \\\n'
+        '      "SELECT TOP 200 * FROM ivoa.obscore WHERE dataproduct_type = \'image\'" \\\n'
+        '      "planetary nebula"')
+    _add_service(tap)
+    tap.add_argument('query', metavar='QUERY', help='ADQL; SELECT * has all columns that are used')
+    _add_text(tap)
+    tap.add_argument('--as-job', action='store_true',
+                     help='run the query as a job, if it takes longer than a minute')
+    _add_ranking(tap)
+    _add_images(tap)
+    _add_output(tap)
+
+
+def _add_feedback(commands) -> None:
+    refine = _command(commands, 'refine', searching.refine,
+                      'rank again by what you say of some rows', """
+        Rank a ranked TABLE again: more like the rows that you like, less like those that you do
+        not. Rows are named by their rank in this table. Write the result with --out, and refine
+        that: what you have said stays with the table. No image is read again.
+        """, _TABLES, 'refine ranked.ecsv --liked 1,4 --disliked 2 --out better.ecsv',
+        'refine better.ecsv --text "ring galaxy" --gallery rings.html')
+    _add_table(refine)
+    for name, kind, text in (
+            ('liked', _ranks, 'that are as wanted, such as 1,4'),
+            ('disliked', _ranks, 'that are not'),
+            ('forget', _ranks_or_all, "of which you take back what you said, or 'all'")):
+        refine.add_argument(f'--{name}', type=kind, action='extend', default=[],
+                            metavar='RANKS', help=f'ranks of rows {text}')
+    refine.add_argument('--text', metavar='TEXT', help='another phrase than that of the table')
+    _add_ranking(refine, again=True)
+    _add_output(refine)
+
+    suggest = _command(commands, 'suggest', searching.suggest,
+                       'show the rows that are worth a look', """
+        Of a ranked TABLE, show the rows of which it is least certain whether they are as wanted.
+        Look at them, and tell the command refine their ranks.
+        """, _TABLES, 'suggest ranked.ecsv -n 5 --gallery unsure.html')
+    _add_table(suggest)
+    suggest.add_argument('-n', type=_count, default=5, metavar='N', help='rows (default: 5)')
+    _add_output(suggest)
+
+    rerun = _command(commands, 'rerun', searching.rerun, 'ask again, and show what is new', """
+        Ask the archive the query of SEARCH again, a table that query, sia or tap has written with
+        --out, and show the rows that it did not have. The exit status is 1 if there are none, so
+        that cron can tell.
+        """, _TABLES, 'rerun search.ecsv --out new.ecsv',
+        'rerun search.ecsv --update --gallery new.html')
+    _complete(rerun.add_argument('search', metavar='SEARCH', help='the table that was written'))
+    rerun.add_argument('--all', action='store_true', help='show the old rows too')
+    rerun.add_argument('--update', action='store_true',
+                       help='write all rows to SEARCH, so that they are old the next time')
+    _add_rate(rerun, 'show only rows that score so high that at most this fraction of unrelated '
+                     'images does')
+    _add_limit(rerun)
+    _add_images(rerun)
+    _add_output(rerun)
 
 
 def _add_showing(commands) -> None:
@@ -125,8 +229,9 @@ def _add_showing(commands) -> None:
     _add_results(describe)
     describe.add_argument('--phrase', dest='phrases', action='append', metavar='TEXT',
                           help='choose from these phrases, not from the vocabulary')
-    describe.add_argument('--limit', type=int, default=5, metavar='N',
-                          help='phrases of each image (default: 5)')
+    describe.add_argument('-n', '--limit', type=_limit, default=5, metavar='N', dest='n_phrases',
+                          help='phrases of each image, or all (default: 5)')
+    _add_images(describe, plane=False)
     _add_output(describe)
 
     classify = _command(commands, 'classify', searching.classify, 'sort images into classes', """
@@ -139,9 +244,9 @@ def _add_showing(commands) -> None:
                           metavar='[NAME=]PHRASE',
                           help='phrase of a class, and its name if that is another; phrases of '
                                'one name are averaged')
-    classify.add_argument('--false-alarm-rate', type=float, metavar='RATE',
-                          help='add the class none, which takes all but this fraction of '
-                               'unrelated images')
+    _add_rate(classify, 'add the class none, which takes all but this fraction of unrelated images')
+    _add_limit(classify)
+    _add_images(classify, plane=False)
     _add_output(classify)
 
     gallery = _command(commands, 'gallery', searching.gallery,
@@ -152,12 +257,13 @@ def _add_showing(commands) -> None:
         'gallery ~/fits --text "ring galaxy" -n 100 --out rings.html')
     _add_results(gallery)
     gallery.add_argument('--text', metavar='TEXT', help='rank the images by this phrase first')
-    gallery.add_argument('-n', type=_limit, default=24, metavar='N', dest='limit',
+    gallery.add_argument('-n', '--limit', type=_limit, default=24, metavar='N',
                          help='images that are shown, or all (default: 24)')
-    _complete(gallery.add_argument(
-        '--out', type=_file, metavar='FILE', dest='gallery', default='gallery.html',
-        help='the page (default: gallery.html)'))
+    _complete(gallery.add_argument('--out', type=_file, metavar='FILE', dest='gallery',
+                                   help=f'the page {_PAGE}'))
+    _add_overwrite(gallery)
     gallery.add_argument('--open', action='store_true', help='open the page in a browser')
+    gallery.set_defaults(wants_page=True)
     _add_model(gallery)
 
 
@@ -178,9 +284,13 @@ def _add_upkeep(commands) -> None:
         The cache keeps embeddings and thumbnails on disk, so that an image is read once. Show
         where it is and what it holds, or clear it.
         """, '', 'cache', 'cache info --json', 'cache clear')
+    _add_cache_dir(cache)
     actions = cache.add_subparsers(metavar='ACTION', title='actions')
-    _command(actions, 'info', upkeep.cache_info, 'path, size and numbers (the default)')
-    _command(actions, 'clear', upkeep.clear_cache, 'forget everything')
+    for name, run, text in (
+            ('info', upkeep.cache_info, 'path, size and numbers (the default)'),
+            ('clear', upkeep.clear_cache, 'forget everything')):
+        # Without a default of its own, which would replace what stands before the action.
+        _add_cache_dir(_command(actions, name, run, text), default=argparse.SUPPRESS)
 
     _command(commands, 'versions', upkeep.versions, 'print the versions that a bug report needs',
              'Print the versions of Python, the system and the packages that results depend on.',
@@ -235,7 +345,7 @@ def _add_common(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRES
     for *names, text in (('-q', '--quiet', 'no progress, no warnings, no summary'),
                          ('-v', '--verbose', 'say what is done'),
                          ('--debug', 'show the trace of an error'),
-                         ('--json', 'print one JSON document')):
+                         ('--json', 'print one JSON document, also of an error')):
         group.add_argument(*names, action='store_true', help=text, default=default)
 
 
@@ -244,57 +354,138 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
                         help='what the image shows; "" if --like says it all')
 
 
+def _add_service(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('service', metavar='SERVICE', help='address of the service')
+    parser.add_argument('--maxrec', type=_count, metavar='N',
+                        help='rows that the service sends at most')
+
+
+def _add_region(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--region', metavar='POSITION',
+                        help='position to search around (ICRS), such as "10h21m +12d"')
+    parser.add_argument('--radius', metavar='ANGLE', help='radius around it (default: 0.2deg)')
+
+
+def _add_criterion(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument('--criterion', action='append', type=_criterion, default=[],
+                        metavar='NAME=VALUE', help=text)
+
+
 def _add_results(parser: argparse.ArgumentParser) -> None:
     _complete(parser.add_argument(
         'results', nargs='+', metavar='RESULT',
         help='a table, "-" for one from standard input, a folder, or image files'))
+    _add_input_format(parser)
+    _complete(parser.add_argument('--image-dir', metavar='FOLDER',
+                                  help='folder of the images that the table names'))
+    parser.add_argument('--image-column', metavar='NAME',
+                        help='column of the table that names the images, if it is another than '
+                             'the usual ones')
+    _add_plane(parser)
+
+
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    _complete(parser.add_argument('table', metavar='TABLE',
+                                  help='a ranked table, or "-" for standard input'))
+    _add_input_format(parser)
+
+
+def _add_input_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--input-format', choices=tuple(FORMATS), metavar='FORMAT', type=str.lower,
                         help=f'format of the table, if its suffix or its first bytes do not say '
                              f'it: {", ".join(FORMATS)}')
-    _complete(parser.add_argument('--image-dir', metavar='FOLDER',
-                                  help='folder of the images that the table names'))
+
+
+def _add_plane(parser: Any) -> None:
     parser.add_argument('--plane', type=_plane, metavar='PLANE',
                         help='what is drawn of a cube: middle, peak, sum, or the number of a '
                              'plane, counted from 0')
 
 
-def _add_ranking(parser: argparse.ArgumentParser) -> None:
+def _add_rate(parser: argparse.ArgumentParser, text: str, default: float | None = None) -> None:
+    parser.add_argument('--false-alarm-rate', type=_rate, metavar='RATE', default=default,
+                        help=text)
+
+
+def _add_ranking(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """
+    Options of the order; what is ranked again has its examples already.
+    """
     group = parser.add_argument_group('ranking')
-    group.add_argument('--limit', type=_limit, default=20, metavar='N',
-                       help='rows shown and written, or all (default: 20)')
-    group.add_argument('--by', choices=('both', 'image', 'metadata'), default='both',
-                       help="what counts: pictures, the rows' metadata, or both")
+    _add_limit(group)
+    group.add_argument('--by', choices=('both', 'image', 'metadata'),
+                       help="what counts: pictures, the rows' metadata, or both (default: "
+                            + ('as before)' if again else 'both)'))
     group.add_argument('--not', dest='negative', action='append', metavar='TEXT',
                        help='what the image should not show')
-    for name, text in (('--like', 'that it should look like'),
-                       ('--unlike', 'that it should not look like')):
-        _complete(group.add_argument(name, action='append', metavar='IMAGE',
-                                     help=f'file or address of an image {text}'))
+    if not again:
+        for name, text in (('--like', 'that it should look like'),
+                           ('--unlike', 'that it should not look like')):
+            _complete(group.add_argument(name, action='append', metavar='IMAGE',
+                                         help=f'file or address of an image {text}'))
     group.add_argument('--group-by', action='append', metavar='COLUMN',
                        help='show the best of each group first, such as proposal_id')
-    group.add_argument('--fold-duplicates', action='store_true',
+    group.add_argument('--fold-duplicates', action='store_true', default=None,
                        help='show what is nearly the same picture as a better one last')
 
 
-def _add_output(parser: argparse.ArgumentParser, gallery: str | None = None) -> None:
+def _add_limit(parser: Any) -> None:
+    parser.add_argument('-n', '--limit', type=_limit, default=20, metavar='N',
+                        help='rows that are printed and shown in the gallery, or all (default: '
+                             '20); --out writes all')
+
+
+def _add_images(parser: argparse.ArgumentParser, *, plane: bool = True) -> None:
+    group = parser.add_argument_group('images')
+    group.add_argument('--max-images', type=_number, metavar='N',
+                       help='images that are downloaded at most (default: 500); call again to go '
+                            'on')
+    group.add_argument('--colour', action='store_true', default=None,
+                       help='make colour images of FITS files in three filters')
+    group.add_argument('--cutout', type=_cutout, metavar='ANGLE',
+                       help='rank cutouts of this size around each position, where an archive '
+                            'makes them')
+    group.add_argument('--no-cache', action='store_false', default=None, dest='cache',
+                       help='keep no embeddings, and use none that were kept')
+    if plane:
+        _add_plane(group)
+
+
+def _add_output(parser: argparse.ArgumentParser, *, wants_page: bool = False) -> None:
     group = parser.add_argument_group('output')
     _complete(group.add_argument(
         '--out', type=_table_file, metavar='FILE',
-        help='write the table; the suffix says the format, "-" is standard output'))
+        help='write the table with all its rows; the suffix says the format, "-" is standard '
+             'output'))
     group.add_argument('--format', choices=tuple(FORMATS), metavar='FORMAT', type=str.lower,
                        help=f'format of the table, whatever the suffix says: {", ".join(FORMATS)} '
                             '(standard output: ecsv)')
     _complete(group.add_argument(
-        '--gallery', type=_file, metavar='FILE', default=gallery,
-        help='write thumbnails to this HTML file' + (f' (default: {gallery})' if gallery else '')))
+        '--gallery', type=_file, metavar='FILE',
+        help='write thumbnails of the first rows to this HTML file'
+             + (f' {_PAGE}' if wants_page else '')))
+    _add_overwrite(group)
     group.add_argument('--open', action='store_true', help='open the gallery in a browser')
+    parser.set_defaults(wants_page=wants_page)
     _add_model(parser)
+
+
+def _add_overwrite(parser: Any) -> None:
+    parser.add_argument('--overwrite', action='store_true',
+                        help='replace files of these names; an input or an image is never written '
+                             'over')
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('model')
     group.add_argument('--model', help='name, folder or Hugging Face id of another model')
     group.add_argument('--device', choices=('auto', 'cpu', 'cuda'), help='where the model runs')
+    _add_cache_dir(group)
+
+
+def _add_cache_dir(parser: Any, default: Any = None) -> None:
+    _complete(parser.add_argument('--cache-dir', metavar='FOLDER', default=default,
+                                  help='folder in which embeddings are kept'))
 
 
 def _complete(action: argparse.Action) -> None:
@@ -312,9 +503,48 @@ def _limit(text: str) -> int | None:
     if text == 'all':
         return None
     try:
-        return int(text)
+        return _count(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number of at least 1 nor 'all'") from None
+
+
+def _number(text: str, least: int = 0) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number of at least {least}')
+    return int(text)
+
+
+def _count(text: str) -> int:
+    return _number(text, least=1)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor 'all'") from None
+        rate = 0.0
+    if not 0 < rate < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number between 0 and 1')
+    return rate
+
+
+def _ranks(text: str) -> list[int]:
+    try:
+        return [_count(rank.strip()) for rank in text.split(',')]
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f'{text!r} does not look like 1,4') from None
+
+
+def _ranks_or_all(text: str) -> Sequence[int | str]:
+    return [text] if text == 'all' else _ranks(text)
+
+
+def _cutout(text: str) -> tuple[None, str]:
+    """
+    A size, around the position of each row.
+    """
+    return None, text
 
 
 def _plane(text: str) -> str | int:
@@ -332,7 +562,9 @@ def _file(name: str) -> Path:
     folder = path.absolute().parent
     if not folder.is_dir() or path.is_dir():
         raise argparse.ArgumentTypeError(f'{name!r} is not a file in an existing folder')
-    if not os.access(path if path.exists() else folder, os.W_OK):
+    # A file is replaced by one that is made beside it; a device is not.
+    places = ([] if path.exists() and not path.is_file() else [folder]) + [path] * path.exists()
+    if not all(os.access(place, os.W_OK) for place in places):
         raise argparse.ArgumentTypeError(f'{name!r} cannot be written')
     return path
 
@@ -341,13 +573,21 @@ def _table_file(name: str) -> Path | str:
     return name if name == '-' else _file(name)
 
 
+class ArgumentsError(Exception):
+    """
+    Arguments that the parser does not take.
+    """
+
+
 class _Parser(argparse.ArgumentParser):
     """
     Explains an error in one line; the usage of some commands has a dozen.
     """
 
     def error(self, message: str) -> NoReturn:
-        self.exit(WRONG, f'{self.prog}: {message} (see {self.prog} --help)\n')
+        if re.match('unrecognized arguments: [^-]', message):
+            message += '; put a phrase in quotes, and options before or after all else'
+        raise ArgumentsError(f'{self.prog}: {message} (see {self.prog} --help)')
 
 
 class _Formatter(argparse.HelpFormatter):

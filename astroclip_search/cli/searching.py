@@ -7,26 +7,22 @@ import argparse
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..search.arguments import RankOptions
+import numpy as np
+
+from ..exceptions import invalid
+from ..search.arguments import ImageOptions, RankOptions
 from . import output
+from .columns import CLASSIFIED, DESCRIBED, RANKED
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
     from ..search.client import ClipSearchClass
 
-__all__ = ['classify', 'demo', 'describe', 'gallery', 'query', 'rank']
-
-_RANKED = ('clip_rank', 'clip_score', 'clip_false_alarm', 'clip_status', 'target_name', 'filename',
-           'obs_collection', 'instrument_name', 'obs_title')
-
-_DESCRIBED = ('clip_row', 'clip_name', 'clip_phrase', 'clip_score', 'clip_false_alarm',
-              'clip_status')
-
-_CLASSIFIED = ('clip_class', 'clip_probability', 'clip_status', 'target_name', 'filename',
-               'obs_collection', 'instrument_name', 'obs_title')
+__all__ = ['classify', 'demo', 'describe', 'filter_rows', 'gallery', 'query', 'rank', 'refine',
+           'rerun', 'sia', 'suggest', 'tap']
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -35,10 +31,10 @@ def demo(arguments: argparse.Namespace) -> int:
     """
     from .. import sample
 
+    arguments.image_dir = sample.IMAGE_DIR
     search = _search(arguments)
-    best = search.rank(sample.read(), _text(arguments), image_dir=sample.IMAGE_DIR,
-                       **_options(arguments))
-    return output.report(search, best, arguments, _RANKED)
+    best = search.rank(sample.read(), _text(arguments), **_options(arguments, RankOptions))
+    return _report_ranked(search, best, arguments)
 
 
 def query(arguments: argparse.Namespace) -> int:
@@ -48,8 +44,33 @@ def query(arguments: argparse.Namespace) -> int:
     search = _search(arguments)
     best = search.query_text(_text(arguments), coordinates=arguments.region,
                              object_name=arguments.object, radius=arguments.radius,
-                             criteria=dict(arguments.criterion), **_options(arguments))
-    return output.report(search, best, arguments, _RANKED)
+                             criteria=dict(arguments.criterion), limit=None,
+                             **_options(arguments, RankOptions))
+    return _report_ranked(search, best, arguments)
+
+
+def sia(arguments: argparse.Namespace) -> int:
+    """
+    Search an image service of the Virtual Observatory.
+    """
+    search = _search(arguments)
+    best = search.query_sia(_text(arguments), service=arguments.service, pos=arguments.region,
+                            radius=arguments.radius, collection=arguments.collection,
+                            maxrec=arguments.maxrec, version=arguments.sia_version,
+                            criteria=dict(arguments.criterion),
+                            **_options(arguments, RankOptions))
+    return _report_ranked(search, best, arguments)
+
+
+def tap(arguments: argparse.Namespace) -> int:
+    """
+    Rank what a query in ADQL finds.
+    """
+    search = _search(arguments)
+    best = search.query_tap(_text(arguments), arguments.query, service=arguments.service,
+                            maxrec=arguments.maxrec, async_=arguments.as_job,
+                            **_options(arguments, RankOptions))
+    return _report_ranked(search, best, arguments)
 
 
 def rank(arguments: argparse.Namespace) -> int:
@@ -57,9 +78,67 @@ def rank(arguments: argparse.Namespace) -> int:
     Rank a table, a folder or image files.
     """
     search = _search(arguments)
-    best = search.rank(_results(arguments), _text(arguments), image_dir=arguments.image_dir,
-                       **_options(arguments))
-    return output.report(search, best, arguments, _RANKED)
+    best = search.rank(_results(arguments), _text(arguments), **_options(arguments, RankOptions))
+    return _report_ranked(search, best, arguments)
+
+
+def filter_rows(arguments: argparse.Namespace) -> int:
+    """
+    Keep the rows whose image shows something; the exit code is 1 if there is none.
+    """
+    search = _search(arguments)
+    kept = search.filter(_results(arguments), _text(arguments),
+                         false_alarm_rate=arguments.false_alarm_rate,
+                         **_options(arguments, RankOptions))
+    output.report(search, kept, arguments, RANKED, found=(
+        f'{output.counted(len(kept), "row")} with a false alarm of at most '
+        f'{arguments.false_alarm_rate:g}'))
+    return 0 if len(kept) else 1
+
+
+def refine(arguments: argparse.Namespace) -> int:
+    """
+    Rank a ranked table again: more like some rows, less like others.
+    """
+    search = _search(arguments)
+    best = search.refine(_table(arguments), arguments.text, liked=arguments.liked,
+                         disliked=arguments.disliked,
+                         forget='all' if 'all' in arguments.forget else arguments.forget,
+                         **_options(arguments, RankOptions))
+    return _report_ranked(search, best, arguments)
+
+
+def suggest(arguments: argparse.Namespace) -> int:
+    """
+    The rows of which a word would teach most.
+    """
+    search = _search(arguments)
+    rows = search.suggest(_table(arguments), n=arguments.n)
+    output.report(search, rows, arguments, RANKED, found=(
+        f'{output.counted(len(rows), "row")} to look at: tell refine which ranks you like or '
+        'dislike'))
+    return 0 if len(rows) else 1
+
+
+def rerun(arguments: argparse.Namespace) -> int:
+    """
+    Ask a saved search again; the exit code is 1 if there is nothing new.
+    """
+    search, file = _search(arguments), Path(arguments.search).expanduser()
+    rate, options = arguments.false_alarm_rate, _options(arguments, ImageOptions)
+    if arguments.update:
+        found = search.rerun(file, new_only=False, **options)
+        search.save(found, file, overwrite=True)
+        wanted = np.asarray(found['clip_new'], bool) | arguments.all
+        if rate is not None:
+            wanted &= np.ma.filled(found['clip_false_alarm'], np.nan) <= rate
+        found = found[wanted]
+    else:
+        found = search.rerun(file, new_only=not arguments.all, false_alarm_rate=rate, **options)
+    n_new = int(np.asarray(found['clip_new'], bool).sum())
+    output.report(search, found, arguments, RANKED, found=(
+        f'{output.counted(n_new, "new row")} since {_minute(found.meta["clip"].get("since"))}'))
+    return 0 if n_new else 1
 
 
 def describe(arguments: argparse.Namespace) -> int:
@@ -67,9 +146,10 @@ def describe(arguments: argparse.Namespace) -> int:
     Say what images show.
     """
     search = _search(arguments)
-    lines = search.describe(_results(arguments), arguments.phrases, limit=arguments.limit,
-                            image_dir=arguments.image_dir)
-    return output.report(search, lines, arguments, _DESCRIBED)
+    said = search.describe(_results(arguments), arguments.phrases, limit=arguments.n_phrases,
+                           **_options(arguments, ImageOptions))
+    output.report(search, said, arguments, DESCRIBED)
+    return _any_ranked(said)
 
 
 def classify(arguments: argparse.Namespace) -> int:
@@ -81,9 +161,11 @@ def classify(arguments: argparse.Namespace) -> int:
     for said in arguments.classes:
         name, _, phrase = said.partition('=')
         classes.setdefault(name, []).append(phrase or name)
-    classified = search.classify(_results(arguments), classes, image_dir=arguments.image_dir,
-                                 false_alarm_rate=arguments.false_alarm_rate)
-    return output.report(search, classified, arguments, _CLASSIFIED)
+    classified = search.classify(_results(arguments), classes,
+                                 false_alarm_rate=arguments.false_alarm_rate,
+                                 **_options(arguments, ImageOptions))
+    output.report(search, classified, arguments, CLASSIFIED)
+    return _any_ranked(classified)
 
 
 def gallery(arguments: argparse.Namespace) -> int:
@@ -93,15 +175,14 @@ def gallery(arguments: argparse.Namespace) -> int:
     search = _search(arguments, warm_up=arguments.text is not None)
     shown = _results(arguments)
     if arguments.text is not None:
-        shown = search.rank(shown, arguments.text, limit=arguments.limit,
-                            image_dir=arguments.image_dir)
+        shown = search.rank(shown, arguments.text, image_dir=arguments.image_dir)
     page = search.gallery(shown, n=arguments.limit, image_dir=arguments.image_dir)
-    path = output.write_gallery(page, arguments)
+    said, n = output.write_gallery(page, arguments), output.n_pictures(page)
     if arguments.json:
-        output.show({'gallery': str(path), 'n_images': len(page)}, arguments)
-    else:
-        output.note(f'gallery: {path} ({len(page)} images)', arguments)
-    return 0 if len(page) else 1
+        output.show({'gallery': str(arguments.gallery), 'n_images': n}, arguments)
+    for line in said:
+        output.note(line, arguments)
+    return 0 if n else 1
 
 
 def _search(arguments: argparse.Namespace, *, warm_up: bool = True) -> 'ClipSearchClass':
@@ -110,27 +191,63 @@ def _search(arguments: argparse.Namespace, *, warm_up: bool = True) -> 'ClipSear
     """
     from ..search.client import ClipSearchClass
 
-    search = ClipSearchClass(model=arguments.model, device=arguments.device)
+    search = ClipSearchClass(model=arguments.model, device=arguments.device,
+                             cache_dir=arguments.cache_dir)
     if warm_up:
         search.session.warm_up()
     return search
 
 
-def _options(arguments: argparse.Namespace) -> dict:
+def _options(arguments: argparse.Namespace, kind: type) -> dict[str, Any]:
     """
-    All that was said of ranking; each command says itself where images are.
+    All that was said of ranking or of images; ``--limit`` is only for what is shown.
     """
-    known = {field.name for field in fields(RankOptions)} - {'image_dir'}
-    return {name: value for name, value in vars(arguments).items() if name in known}
+    known = {field.name for field in fields(kind)} - {'limit'}
+    return {name: value for name, value in vars(arguments).items()
+            if name in known and value is not None}
 
 
 def _text(arguments: argparse.Namespace) -> str | None:
     return None if arguments.like and not arguments.text else arguments.text
 
 
+def _minute(date: object) -> str:
+    """
+    A date of ``meta['clip']``, which is UTC, without its seconds.
+    """
+    return str(date or 'the search')[:16].replace('T', ' ')
+
+
+def _report_ranked(search: 'ClipSearchClass', best: 'Table', arguments: argparse.Namespace) -> int:
+    output.report(search, best, arguments, RANKED)
+    return _any_ranked(best)
+
+
+def _any_ranked(table: 'Table') -> int:
+    """
+    The exit code, 0 if any row was ranked.
+    """
+    return 0 if table.meta['clip']['n_ranked'] else 1
+
+
+def _table(arguments: argparse.Namespace) -> 'Table':
+    """
+    The one table that a command takes.
+    """
+    from ..archives import table_io
+
+    if arguments.table == '-':
+        return table_io.read(sys.stdin.buffer, arguments.input_format)
+    path = Path(arguments.table).expanduser()
+    if not path.is_file():
+        raise invalid(f'There is no file {arguments.table!r}.')
+    return table_io.read(path, arguments.input_format)
+
+
 def _results(arguments: argparse.Namespace) -> 'Table | str | list[str]':
     """
-    The table of a file or of standard input; the verbs open whatever else is named.
+    The table of standard input, or of a format that is given; the verbs open all else that is
+    named, and remember its name.
     """
     from ..archives import table_io
 
@@ -139,7 +256,6 @@ def _results(arguments: argparse.Namespace) -> 'Table | str | list[str]':
     named, = arguments.results
     if named == '-':
         return table_io.read(sys.stdin.buffer, arguments.input_format)
-    path = Path(named).expanduser()
-    if table_io.holds_table(path) or (arguments.input_format and path.is_file()):
+    if arguments.input_format and (path := Path(named).expanduser()).is_file():
         return table_io.read(path, arguments.input_format)
     return named

@@ -51,7 +51,7 @@ def cache_info(arguments: argparse.Namespace) -> int:
     """
     from ..search.client import ClipSearchClass
 
-    info = ClipSearchClass().cache_info()
+    info = ClipSearchClass(cache_dir=arguments.cache_dir).cache_info()
     if not arguments.json:
         info = {'path': info['path'], 'size': f'{info.pop("bytes") / 1e6:.1f} MB', **info}
     output.show(info, arguments)
@@ -64,7 +64,7 @@ def clear_cache(arguments: argparse.Namespace) -> int:
     """
     from ..search.client import ClipSearchClass
 
-    forgotten = ClipSearchClass().clear_cache()
+    forgotten = ClipSearchClass(cache_dir=arguments.cache_dir).clear_cache()
     if arguments.json:
         output.show({'forgotten': forgotten}, arguments)
     else:

@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS thumbnails (
     key TEXT PRIMARY KEY, created REAL NOT NULL, jpeg BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS links (
     source TEXT PRIMARY KEY, created REAL NOT NULL, address TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS failures (
+    source TEXT PRIMARY KEY, created REAL NOT NULL) WITHOUT ROWID;
 """
 _COUNTS = {'vectors': 'SELECT count(*) FROM vectors',
            'thumbnails': 'SELECT count(*) FROM thumbnails', 'links': 'SELECT count(*) FROM links'}
@@ -103,6 +105,7 @@ class Cache:
         self._spaces: dict[str, Space] = {}
         self._thumbnails: dict[str, bytes] = {}
         self._links: dict[str, str] = {}
+        self._failures: set[str] = set()
         self._said: set[str] = set()
         self._connection = self._open() if self.path else None
         _caches.add(self)
@@ -140,8 +143,9 @@ class Cache:
             if version not in (0, _SCHEMA_VERSION):
                 raise sqlite3.DatabaseError('made by another version')
             connection.execute('PRAGMA synchronous=NORMAL')
-            if version == 0:
-                connection.executescript(_SCHEMA)
+            if version == 0 or not connection.execute(
+                    "SELECT 1 FROM sqlite_master WHERE name = 'failures'").fetchone():
+                connection.executescript(_SCHEMA)  # earlier versions kept no failures
                 connection.execute(f'PRAGMA user_version={_SCHEMA_VERSION}')
                 connection.commit()
         except sqlite3.Error:
@@ -240,6 +244,19 @@ class Cache:
             found = self._execute('SELECT jpeg FROM thumbnails WHERE key = ?', (_storable(key),))
             return found[0][0] if found else None
 
+    def earlier_key(self, source: str, form: str) -> str | None:
+        """
+        Key of the newest thumbnail of a local image, which may have been replaced since, without
+        the ``form`` that it ends with.
+        """
+        first, last = f'{source}|', f'{source}}}'
+        with self._lock:
+            found = [key for key in reversed(self._thumbnails) if key.startswith(first)]
+            found += [_key(key) for key, in self._execute(
+                'SELECT key FROM thumbnails WHERE key BETWEEN ? AND ? ORDER BY created DESC',
+                tuple(map(_storable, (first, last))))]
+        return next((key.removesuffix(form) for key in found if key.endswith(form)), None)
+
     def knows(self, source: str) -> bool:
         """
         Whether a local image was embedded at any time; the disk is not asked for the image.
@@ -274,6 +291,27 @@ class Cache:
                                  for source, address in addresses.items()])):
                 self._links.update(addresses)
 
+    def failures(self, sources: Sequence[str]) -> set[str]:
+        """
+        Those of some images that could not be had when they were last asked for.
+        """
+        with self._lock:
+            found = self._failures.intersection(sources)
+            for rows in self._select('SELECT source FROM failures WHERE created >= ? AND source IN',
+                                     [source for source in sources if source not in found]):
+                found.update(_key(source) for source, in rows)
+            return found
+
+    def put_failures(self, sources: Sequence[str]) -> None:
+        """
+        Keep in mind which images could not be had, so that others come first.
+        """
+        now = time.time()
+        with self._lock:
+            if not self._write(('INSERT OR REPLACE INTO failures VALUES (?, ?)',
+                                [(_storable(source), now) for source in sources])):
+                self._failures.update(sources)
+
     def counts(self) -> dict[str, int]:
         """
         Number of ``vectors``, ``thumbnails`` and ``links``.
@@ -291,14 +329,14 @@ class Cache:
         """
         with self._lock:
             count = sum(len(space) for space in self._spaces.values())
-            for kept in (self._spaces, self._thumbnails, self._links):
+            for kept in (self._spaces, self._thumbnails, self._links, self._failures):
                 kept.clear()
             if self._connection is not None:
                 try:
                     count = self._connection.execute(_COUNTS['vectors']).fetchone()[0]
                     with self._connection:
                         for statement in ('DELETE FROM vectors', 'DELETE FROM thumbnails',
-                                          'DELETE FROM links'):
+                                          'DELETE FROM links', 'DELETE FROM failures'):
                             self._connection.execute(statement)
                     self._connection.execute('VACUUM')
                 except sqlite3.Error as error:

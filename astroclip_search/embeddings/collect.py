@@ -7,7 +7,6 @@ import functools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,7 +17,7 @@ from ..images.refs import ADDRESSES, ImageRefs, image_key, messages, parse, stat
 from ..status import OK, Reason, reason
 from .cache import Cache, Space
 from .pipeline import Pipeline, host_of
-from .progress import Progress
+from .progress import Awaited, Progress
 
 __all__ = ['CollectOptions', 'Outcomes', 'collect', 'follow_links', 'look_up', 'n_workers',
            'positions_of']
@@ -26,6 +25,9 @@ __all__ = ['CollectOptions', 'Outcomes', 'collect', 'follow_links', 'look_up', '
 # Threads that decode local files: each holds an image of some megapixels, and with more of them the
 # interpreter lock is what they wait for.
 _MOST_DECODING = 32
+
+# Reasons of images that were not even tried.
+_UNTRIED = ('stopped', 'interrupted', 'query_timeout')
 
 # Threads that decode while all others download.
 _BESIDE_DOWNLOADS = 2
@@ -108,7 +110,7 @@ class CollectOptions:
     """
 
     max_images: int | None = None
-    metadata: 'Future[tuple[np.ndarray, np.ndarray | None]] | None' = None
+    metadata: 'Awaited | None' = None
     show_progress: bool = False
     best: Callable[[Outcomes], tuple[object, str]] | None = None
     cached_only: bool = False
@@ -210,7 +212,9 @@ def _follow_links(refs: ImageRefs, sources: list[str | None],
             if source is not None and source.startswith('datalink:') and refs.is_open(row)]
     found = follow_links(
         dict.fromkeys(sources[row] for row in rows), pipeline,
-        left_out=lambda unknown: _left_out(sources, rows, unknown, options, limit))
+        left_out=lambda unknown: _left_out(sources, rows, unknown, options, limit, pipeline.cache))
+    pipeline.cache.put_failures([source for source, answer in found.items()
+                                 if isinstance(answer, ImageError)])
     for row in rows:
         answer = found.get(sources[row])
         if answer is None:
@@ -230,7 +234,7 @@ def _embed(refs: ImageRefs, rows: list[int], sources: list[str | None],
     missing = list(dict.fromkeys(sources[row] for row in rows))
     remote = [source for source in missing if source.startswith(ADDRESSES) or not all(
         part in refs.objects or parse(part).kind == 'path' for part in parse(source).parts)]
-    left_out = _left_out(sources, rows, remote, options, limit)
+    left_out = _left_out(sources, rows, remote, options, limit, pipeline.cache)
     missing = [source for source in missing if source not in left_out]
     failures: dict[str, Reason] = {}
     if missing:
@@ -240,6 +244,8 @@ def _embed(refs: ImageRefs, rows: list[int], sources: list[str | None],
             failures = pipeline.embed(missing, refs.objects, n_workers=n_workers(
                 missing, pipeline.fetcher.limits.n_connections, pipeline.n_threads),
                 progress=progress, keys=keys)
+        pipeline.cache.put_failures([source for source in remote if source in failures
+                                     and failures[source].code not in _UNTRIED])
     too_many = reason('too_many_images', limit=limit)
     for row in rows:
         if sources[row] in failures:
@@ -257,20 +263,24 @@ def _embed(refs: ImageRefs, rows: list[int], sources: list[str | None],
 
 
 def _left_out(sources: list[str | None], rows: list[int], remote: list[str],
-              options: CollectOptions, limit: int) -> set[str]:
+              options: CollectOptions, limit: int, cache: Cache) -> set[str]:
     """
-    Images that are too many: those whose metadata fit the query least, or the last.
+    Images that are too many: those that failed before, of the others those whose metadata fit the
+    query least, or the last.
     """
     if len(remote) <= limit:
         return set()
     taken = f'the first {limit}'
     if options.metadata is not None:
         taken = f'the {limit} whose metadata fit best'
-        fit, _ = options.metadata.result()
+        fit, *_ = options.metadata.result()
         best: dict[str | None, float] = {}
         for row, value in zip(rows, np.nan_to_num(fit, nan=-2.0)[rows].tolist(), strict=True):
             best[sources[row]] = max(best.get(sources[row], -2.0), value)
         remote = sorted(remote, key=lambda source: -best[source])
+    # Else the same failures would be tried again by each call.
+    failed = cache.failures(remote)
+    remote = sorted(remote, key=failed.__contains__)
     warn(f'{len(remote)} images would have to be downloaded: only {taken} are. Call again to go '
          'on, or raise max_images.', UnfinishedWarning)
     return set(remote[limit:])

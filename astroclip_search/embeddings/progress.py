@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-How far the images of a query are: a line, and if wanted the best ones so far.
+How far the images or the metadata of a query are: a line, and if wanted the best ones so far.
 """
 
 import sys
@@ -8,11 +8,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextvars import ContextVar
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-__all__ = ['WATCHER', 'Progress']
+__all__ = ['WATCHER', 'Awaited', 'Counts', 'Progress']
 
 WATCHER: 'ContextVar[Callable[[Progress], None] | None]' = ContextVar('watcher', default=None)
 """
@@ -22,10 +24,15 @@ Called with each `Progress` that begins in this context, for programs without a 
 # Seconds between two pictures of the best so far.
 _EVERY = 2.0
 
+# Seconds before a wait is shown, and between two looks at it.
+_SHORT = 0.5
+_OFTEN = 0.2
+
 
 class Progress:
     """
-    Counts images by what has become of them, and shows the counts.
+    Counts images, or rows whose metadata are embedded, by what has become of them, and shows the
+    counts.
 
     A context manager. It is silent unless it is shown, and where the output is neither a terminal
     nor a notebook. With ``show`` it draws a line with counts, rate and the time that is left.
@@ -34,16 +41,17 @@ class Progress:
     ``counts`` has how many were ``'fetched'`` (and decoded), ``'embedded'``, or ``'failed'``.
     """
 
-    def __init__(self, total: int, *, show: bool = False,
+    def __init__(self, total: int, *, show: bool = False, unit: str = 'image',
                  best: Callable[[], tuple[object, str]] | None = None):
         self.total = total
+        self.unit = unit
         self.counts: Counter[str] = Counter()
         self._best = best
         self._lock = threading.Lock()
         self._next = 0.0
         self._name = ''
         self._handle: Any = None
-        self._bar: Any = _bar(total) if show else None
+        self._bar: Any = _bar(total, unit) if show else None
         self._shown = show and not self._bar.disable
         if self._shown and best is not None and _in_notebook():
             from IPython.display import display
@@ -91,22 +99,55 @@ class Progress:
                 self._handle.update(shown)
             self._name = f'; best: {name[:30]}' if name else ''
             self._next = time.monotonic() + _EVERY
-        self._bar.set_postfix_str(
-            f'{self.total - counts["fetched"] - counts["failed"]} queued, '
-            f'{counts["fetched"]} fetched, {counts["embedded"]} embedded, '
-            f'{counts["failed"]} failed{self._name}', refresh=False)
+        if self.unit == 'image':
+            self._bar.set_postfix_str(
+                f'{self.total - counts["fetched"] - counts["failed"]} queued, '
+                f'{counts["fetched"]} fetched, {counts["embedded"]} embedded, '
+                f'{counts["failed"]} failed{self._name}', refresh=False)
         self._bar.update(counts['embedded'] + counts['failed'] - self._bar.n)
 
 
-def _bar(total: int) -> Any:
+@dataclass
+class Counts:
+    """
+    How many rows another thread has to do, and has done.
+    """
+
+    total: int = 0
+    done: int = 0
+
+
+class Awaited:
+    """
+    What another thread finds, row by row; whoever waits for it long is shown how far it is.
+    """
+
+    def __init__(self, future: Future, counts: Counts, *, show: bool = False):
+        self._future, self._counts, self._show = future, counts, show
+        self.done = future.done
+
+    def result(self) -> Any:
+        """
+        What was found, as soon as it is.
+        """
+        if self._show and wait([self._future], timeout=_SHORT).not_done and self._counts.total:
+            with Progress(self._counts.total, show=True, unit='row') as progress:
+                while wait([self._future], timeout=_OFTEN).not_done:
+                    progress.count('embedded', self._counts.done - progress.counts['embedded'])
+                    progress.show()
+                progress.count('embedded', self._counts.done - progress.counts['embedded'])
+        return self._future.result()
+
+
+def _bar(total: int, unit: str) -> Any:
     notebook = _in_notebook()
     if notebook and find_spec('ipywidgets'):
         from tqdm.notebook import tqdm
     else:
         from tqdm import tqdm
     # disable=None is silent where the output is no terminal.
-    return tqdm(total=total, desc='images', unit='image', leave=False,
-                disable=False if notebook else None)
+    return tqdm(total=total, desc={'image': 'images', 'row': 'metadata'}[unit], unit=unit,
+                leave=False, disable=False if notebook else None)
 
 
 def _in_notebook() -> bool:

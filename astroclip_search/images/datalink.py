@@ -24,13 +24,13 @@ from ..status import DENIED, ERROR, NO_IMAGE, SKIPPED, Reason, reason
 from .formats import kind_of_name
 from .refs import link
 
-__all__ = ['BITMAP_TYPES', 'FITS_TYPES', 'Document', 'call', 'choose', 'column_text', 'columns',
-           'fault_status', 'is_datalink', 'media_type', 'read_document', 'services', 'standard']
+__all__ = ['Document', 'call', 'choose', 'column_text', 'columns', 'fault_status', 'is_datalink',
+           'kind_of_format', 'media_type', 'read_document', 'services', 'standard']
 
-BITMAP_TYPES = ('image/jpeg', 'image/jpg', 'image/png', 'image/webp', 'image/tiff', 'image/gif',
-                'image/jp2', 'image/jpx', 'image/avif', 'image/bmp')
-FITS_TYPES = ('image/fits', 'application/fits', 'image/x-fits', 'application/x-fits')
 _UNKNOWN_TYPES = ('', 'application/octet-stream')
+
+# What a browser shows may be at the address of an image, and is none.
+_PAGES = ('text/html', 'application/xhtml+xml', 'application/pdf')
 
 # Best first. Never preview-plot: a plot with axes and labels does not show the sky.
 _PREVIEWS = ('preview-image', 'preview', 'thumbnail')
@@ -227,12 +227,36 @@ def _candidate(row: dict[str, str], document: Document, circle: Sequence[str]) -
     if is_datalink(row.get('content_type', '')):
         address = address or (call(service, row, document.address) if service else '')
         return len(_PREVIEWS) + 2, link(address, circle=circle) if address else ''
-    known = kind in BITMAP_TYPES or kind in _UNKNOWN_TYPES
+    named = kind_of_name(urlsplit(address).path)
+    known = kind_of_format(kind)
     if meaning in _PREVIEWS:
-        return _PREVIEWS.index(meaning), address if known else ''
-    if kind in _UNKNOWN_TYPES:  # the data may be anything
-        known = bool(kind_of_name(urlsplit(address).path))
-    return len(_PREVIEWS) + 1, address if known or kind in FITS_TYPES else ''
+        is_picture = kind in _UNKNOWN_TYPES or 'bitmap' in (known, known is None and named)
+        return _PREVIEWS.index(meaning), address if is_picture else ''
+    # The data may be anything.
+    return len(_PREVIEWS) + 1, address if known or (known is None and named) else ''
+
+
+def kind_of_format(value: str) -> str | None:
+    """
+    What a media type, or a word in its place, says: ``'bitmap'``, ``'link'`` for a DataLink
+    document, ``'fits'``, empty for what is no image; `None` if only the address can tell.
+
+    >>> from astroclip_search.images.datalink import kind_of_format
+    >>> [kind_of_format(value) for value in ('image/pjpeg', 'JPEG', 'FITS image', 'text/plain')]
+    ['bitmap', 'bitmap', 'fits', None]
+    """
+    if is_datalink(value):
+        return 'link'
+    media = media_type(value)
+    if media in _PAGES:
+        return ''
+    words = re.findall('[a-z0-9]+', media.replace('pjpeg', 'jpeg'))
+    kind = next(filter(None, (kind_of_name(f'a.{word}') for word in words)), None)
+    # A table or a spectrum in FITS.
+    if kind == 'fits' and ('table' in media or (
+            '/' in media and words[0] not in ('image', 'application'))):
+        return ''
+    return kind
 
 
 def _cutout(service: Any, row: dict[str, str], base: str, circle: Sequence[str]) -> str:

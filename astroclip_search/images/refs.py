@@ -24,8 +24,8 @@ from typing import Any
 
 from ..status import OK, Reason
 
-__all__ = ['ADDRESSES', 'ImageRefs', 'Ref', 'colour', 'image_key', 'is_path', 'link', 'memory',
-           'messages', 'parse', 'status_of', 'statuses']
+__all__ = ['ADDRESSES', 'ImageRefs', 'Ref', 'colour', 'image_key', 'is_path', 'is_same_file',
+           'link', 'memory', 'messages', 'parse', 'status_of', 'statuses']
 
 ADDRESSES = ('https://', 'http://', 'mast:')
 _LINK, _COLOUR, _MEMORY = 'datalink:', 'rgb:', 'sha256:'
@@ -146,6 +146,15 @@ def image_key(source: str) -> str:
         # cannot. No inode: on some network file systems it is another one after each mount.
         return f'{source}|{state.st_mtime_ns}|{state.st_ctime_ns}|{state.st_size}'
     return source
+
+
+def is_same_file(one: str, other: str) -> bool:
+    """
+    Whether two cache keys of one path are of the same content, as far as size and time tell: the
+    time of a change of name or permissions does not count.
+    """
+    states = [key.split('|')[-3:] for key in (one, other)]
+    return states[0][::2] == states[1][::2]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from ..archives.columns import text_column
-from ..results.cards import cards, doubt, odds
+from ..results.cards import cards, doubt, odds, uncertainty
 from ..status import OK
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ __all__ = ['Description', 'GalleryFile', 'Image', 'Phrase', 'Ranking', 'Row', 'd
 _IDENTITIES = ('obs_id', 'obs_publisher_did', 'filename', 'url')
 
 
+# Some archives put an abstract there.
+_LONGEST_TITLE = 300
+
+
 class Row(BaseModel):
     """A row of a ranking."""
 
@@ -29,6 +33,7 @@ class Row(BaseModel):
     name: str
     id: str | None = None
     instrument: str | None = None
+    observed: str | None = None
     title: str | None = None
     score: float | None = None
     false_alarm: float | None = None
@@ -128,9 +133,10 @@ def _rows(table: 'Table', links: Sequence[str]) -> list[Row]:
     ids, status, message = (text_column(table, name) if name else [''] * len(table)
                             for name in (identity, 'clip_status', 'clip_message'))
     return [Row(rank=card.rank, name=card.name, id=ids[i] or None,
-                instrument=card.instrument or None, title=card.details or None,
+                instrument=card.instrument or None, observed=card.observed or None,
+                title=card.details[:_LONGEST_TITLE] or None,
                 score=_rounded(card.score, 2), false_alarm=_rounded(card.false_alarm, 5),
-                in_words=_words(card.false_alarm), position=_position(card.ra, card.dec),
+                in_words=card.odds or None, position=_position(card.ra, card.dec),
                 ra=_rounded(card.ra, 5), dec=_rounded(card.dec, 5),
                 status=status[i] if status[i] != OK else None, message=message[i] or None,
                 link=card.link or None)
@@ -147,6 +153,8 @@ def _verdict(best: 'Table') -> str:
         return f'{said} Look at the pictures before you say that it is not there.'
     if not best.meta['clip']['n_ranked']:
         return 'No row could be ranked.'
+    if said := uncertainty(best.meta['clip']):
+        return said
     alarms = np.ma.compressed(best['clip_false_alarm'])
     if not len(alarms):
         return ('No row has a false-alarm rate: the first rows are the best of the table, and may '

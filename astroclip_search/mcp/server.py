@@ -65,9 +65,6 @@ _MOST_FILES, _MOST_RANKINGS, _MOST_BYTES = 50_000, 20, 600_000
 
 _EVERY = 1.0  # seconds between two progress reports
 
-# How a gallery begins; no other file is written over.
-_OURS = b'<meta name="generator" content="astroclip-search">'
-
 _Results = Annotated[str | list[str], Field(description=(
     'What to look at: the whole path of a table (ECSV, CSV, VOTable, Parquet, FITS) with image '
     'addresses, of a folder of images, or of one image (JPEG, PNG, TIFF, FITS); a list of such '
@@ -80,6 +77,9 @@ _Text = Annotated[str, Field(max_length=500, description=(
 _Limit = Annotated[int, Field(ge=1, le=50, description='Rows in the answer.')]
 
 _Pictures = Annotated[int, Field(ge=0, le=12, description='Thumbnails in the answer.')]
+
+_Ranks = Annotated[list[int] | None, Field(max_length=100, description=(
+    'Ranks of rows in this ranking.'))]
 
 _ImageDir = Annotated[str | None, Field(description=(
     'Whole path of the folder of the images, if the table has file names and no addresses; by '
@@ -157,6 +157,31 @@ class Tools:
             examples = [self._file(path) for path in like or []] or None
             best = self.search.rank(given, text, negative=negative, like=examples,
                                     group_by=group_by, image_dir=folder, show_progress=False)
+            return self._ranked(best, folder, limit, pictures)
+
+        return await self._answer(context, work)
+
+    async def refine(
+            self, context: Context,
+            results: Annotated[str, Field(description=(
+                'A ranking of an earlier answer, such as "ranking-1".'))],
+            liked: _Ranks = None, disliked: _Ranks = None,
+            text: Annotated[str | None, Field(max_length=500, description=(
+                'Another phrase than that of the ranking.'))] = None,
+            limit: _Limit = 10, pictures: _Pictures = 4,
+    ) -> Annotated[CallToolResult, Ranking]:
+        """
+        Rank an earlier ranking again by what the user says of its rows.
+
+        The rows that are liked come first, those that are disliked last; the others are ordered by
+        how they are like them. Nothing is downloaded. What was said before still counts. Answers as
+        `rank` does, with a new name for the new ranking, which has ranks of its own.
+        """
+        def work() -> tuple[BaseModel, list]:
+            if results not in self.rankings:
+                raise invalid(f'{results!r} is no ranking that is known: rank first.')
+            table, folder = self.rankings[results]
+            best = self.search.refine(table, text, liked=liked or (), disliked=disliked or ())
             return self._ranked(best, folder, limit, pictures)
 
         return await self._answer(context, work)
@@ -285,14 +310,13 @@ class Tools:
         """
         A gallery that the server may write.
         """
+        from ..results.gallery import is_gallery
+
         path = self._path(name)
         if path.suffix.lower() != '.html':
             raise invalid(f'{path} is not written: its name does not end in .html.')
-        if path.exists():
-            with path.open('rb') as file:
-                ours = _OURS in file.read(1000)
-            if not ours:
-                raise invalid(f'{path} exists and is no gallery: choose another name.')
+        if path.exists() and not is_gallery(path):
+            raise invalid(f'{path} exists and is no gallery: choose another name.')
         return path
 
     def _ranked(self, best: 'Table', folder: Path | None, limit: int,
@@ -420,6 +444,7 @@ def serve(folders: Sequence[str | Path] = ()) -> MCPServer:
                        log_level='WARNING')
     for tool, title in ((tools.query_text, 'Search MAST by what images show'),
                         (tools.rank, 'Rank a table, a folder or images by what they show'),
+                        (tools.refine, 'Rank again by what the user says of some rows'),
                         (tools.describe, 'Say what images show'),
                         (tools.gallery, 'Write a gallery')):
         writes = tool == tools.gallery

@@ -12,6 +12,10 @@ from ..exceptions import BundleError, one_line
 
 __all__ = ['Background', 'normalise', 'read_background']
 
+# A label that is as much less similar to a query than the most similar one says another thing:
+# "Saturn" is similar to "Jupiter", and a picture of Saturn does not show Jupiter.
+_ANOTHER = 0.1
+
 
 def normalise(vectors: np.ndarray) -> np.ndarray:
     """
@@ -47,16 +51,22 @@ class Background:
     """
     Cosine between a query and a label from which on the image may show what the query asks for.
     """
+    source: np.ndarray | None = None
+    """
+    Number of the archive of each image, shape (n,), int; `None` where that is not known.
+    """
 
     def cosines(self, queries: np.ndarray) -> np.ndarray:
         """
         Cosines of the images, shape (n,) or (n, q), to queries, shape (d,) or (q, d).
 
-        NaN for images whose label is too similar to the query, unless that were half of all images.
+        NaN for images that may show what is asked: their label is too similar to the query, and
+        about as similar as the most similar one. If that were half of all images, none is left out.
         """
         cosines = self.image @ queries.T
         if self.labels is not None:
-            similar = self.labels @ queries.T >= self.related
+            similarity = self.labels @ queries.T
+            similar = similarity >= np.maximum(self.related, similarity.max(axis=0) - _ANOTHER)
             # The last row is for images of unknown content.
             shown = np.concatenate([similar, np.zeros_like(similar[:1])])[self.label]
             cosines[shown & (shown.mean(axis=0) < 0.5)] = np.nan
@@ -81,6 +91,9 @@ def read_background(path: Path, name: str, dim: int | None) -> Background:
                 if (image is None or label.shape != image.shape[:1]
                         or not -1 <= label.min() <= label.max() < len(labels)):
                     raise ValueError('the labels do not fit the images')
+            source = data['source'].astype(np.intp) if 'source' in data else None
+            if source is not None and (image is None or source.shape != image.shape[:1]):
+                raise ValueError('the sources do not fit the images')
     # A damaged archive raises BadZipFile, zlib.error, ValueError, KeyError and more.
     except Exception as error:
         raise BundleError(f'The background.npz of the model {name!r} cannot be read '
@@ -89,4 +102,4 @@ def read_background(path: Path, name: str, dim: int | None) -> Background:
         if vectors is not None and dim and vectors.shape[1] != dim:
             raise BundleError(f'The model {name!r} is corrupt: the {kind} of background.npz have '
                               f'{vectors.shape[1]} dimensions, not {dim}.')
-    return Background(image, metadata, labels, label, related)
+    return Background(image, metadata, labels, label, related, source)

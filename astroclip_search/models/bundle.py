@@ -19,7 +19,7 @@ from typing import Any
 from ..exceptions import BundleError, one_line
 from ..images.preprocess import Preprocessing
 from .background import Background, read_background
-from .hub import Snapshot, cached_snapshots, external_weights, open_snapshot
+from .hub import PREPROCESSING, Snapshot, cached_snapshots, external_weights, open_snapshot
 
 __all__ = ['Bundle', 'cached_models', 'open_bundle']
 
@@ -32,7 +32,10 @@ _VARIANTS = {'cpu': ('_quantized', '_int8', '', '_fp16'),
 _NAMED = {'fp32': ('',), 'fp16': ('_fp16',), 'int8': ('_quantized', '_int8')}
 
 # Tokens that a text tower reads where its config.json does not give their number.
-_LENGTHS = {'clip': 77, 'siglip': 64}
+_LENGTHS = {'clip': 77, 'siglip': 64, 'siglip2': 64}
+
+# Where a tokenizer_config.json has no limit, transformers writes a number far beyond this.
+_LONGEST = 100_000
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,10 @@ class Bundle:
     ranking_weights: tuple[float, float] | None = None
     """
     Fitted weights of image and metadata, if there are any.
+    """
+    words_above: float | None = None
+    """
+    Standardised cosine above which metadata count; without it all of them count.
     """
     logit_scale: float = 100.0
     """
@@ -244,7 +251,7 @@ def _describe(name: str, path: Path, snapshot: Snapshot | None) -> Bundle:
         for relative in files:
             snapshot.first([relative])
     _verify(path, files, name)
-    config = _read_json(path / 'preprocessor_config.json', name)
+    config = _preprocessing(path, name)
     if not (path / 'tokenizer.json').is_file():
         raise BundleError(f'The model {name!r} has no tokenizer.json.')
     tokens = _read_json(path / 'tokenizer_config.json', name, optional=True)
@@ -252,10 +259,11 @@ def _describe(name: str, path: Path, snapshot: Snapshot | None) -> Bundle:
     text = model.get('text_config') or {}
     kind = str(model.get('model_type', '')).lower()
     # The transformers library does not write defaults into its files.
-    length = (text.get('max_position_embeddings') or _LENGTHS.get(kind)
-              or tokens.get('model_max_length') or 77)
-    if 'model_max_length' in tokens:
-        length = min(length, tokens['model_max_length'])
+    limit = tokens.get('model_max_length')
+    limit = None if limit is None or limit > _LONGEST else limit
+    length = text.get('max_position_embeddings') or _LENGTHS.get(kind) or limit or 77
+    if limit is not None:
+        length = min(length, limit)
     if info.get('files'):
         revision = hashlib.sha256(info_file.read_bytes()).hexdigest()
     else:
@@ -267,8 +275,22 @@ def _describe(name: str, path: Path, snapshot: Snapshot | None) -> Bundle:
                   pad_token=_token(tokens.get('pad_token')), info=info,
                   prompt_templates=tuple(info.get('prompt_templates', ['{}'])),
                   ranking_weights=_weights(info.get('ranking')),
+                  words_above=_above(info.get('ranking')),
                   logit_scale=_scale(info.get('logit_scale', Bundle.logit_scale)),
                   snapshot=snapshot)
+
+
+def _preprocessing(path: Path, name: str) -> dict:
+    """
+    How an image becomes the input; newer files describe the tokenizer beside it.
+    """
+    old, new = PREPROCESSING
+    if (path / old).is_file() or not (path / new).is_file():
+        return _read_json(path / old, name)
+    config = _read_json(path / new, name).get('image_processor')
+    if not isinstance(config, dict):
+        raise BundleError(f'The {new} of the model {name!r} describes no image_processor.')
+    return config
 
 
 def _content(path: Path, config: dict) -> str:
@@ -288,6 +310,15 @@ def _weights(ranking: dict | None) -> tuple[float, float] | None:
     if not ranking:
         return None
     return float(ranking['image_weight']), float(ranking['text_weight'])
+
+
+def _above(ranking: dict | None) -> float | None:
+    if not ranking or 'text_above' not in ranking:
+        return None
+    above = float(ranking['text_above'])
+    if not 0 <= above < float('inf'):
+        raise ValueError(f'text_above {above}')
+    return above
 
 
 def _scale(value: Any) -> float:

@@ -282,10 +282,11 @@ class Encoder:
         except Exception as error:
             raise BundleError(f'The tokenizer.json of the model {bundle.name!r} cannot be read '
                               f'({one_line(error)}).') from error
-        if bundle.padding and tokenizer.normalizer is not None:
+        if bundle.padding:
             # SigLIP was trained on lower case; the first files of its second generation keep case.
-            tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(),
-                                                         tokenizer.normalizer])
+            own = tokenizer.normalizer
+            tokenizer.normalizer = normalizers.Sequence(
+                [normalizers.Lowercase(), *([] if own is None else [own])])
         padding = tokenizer.padding or {}
         token = padding.get('pad_token') or bundle.pad_token or '[PAD]'
         tokenizer.enable_truncation(bundle.context_length)

@@ -10,10 +10,13 @@ from pathlib import Path
 
 from ..exceptions import BundleError
 
-__all__ = ['Snapshot', 'cached_snapshots', 'external_weights', 'open_snapshot']
+__all__ = ['PREPROCESSING', 'Snapshot', 'cached_snapshots', 'external_weights', 'open_snapshot']
 
-# Every model has this file, and it is fetched last: where it is, the other ones are too.
-_SEAL = 'preprocessor_config.json'
+# Every model has one of these files, and it is fetched last: where it is, the others are too.
+PREPROCESSING = 'preprocessor_config.json', 'processor_config.json'
+"""
+Files that say how an image becomes the input: of transformers before version 5, and since.
+"""
 
 # Some megabytes in all; a tower has hundreds.
 _DESCRIPTION = ['config.json', 'tokenizer.json', 'tokenizer_config.json',
@@ -112,7 +115,7 @@ def open_snapshot(name: str, revision: str = '') -> Snapshot:
             f'directory, nor could it be had from the Hugging Face hub ({type(error).__name__}).'
         ) from error
     snapshot = Snapshot(name, path)
-    snapshot.first([_SEAL])
+    snapshot.first(PREPROCESSING)
     return snapshot
 
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from ..embeddings.pipeline import Pipeline, phrase_space
 from ..models.background import normalise
+from .calibration import threshold
 from .query import centroid
 
-__all__ = ['none_logit', 'phrase_vectors', 'probabilities']
+__all__ = ['class_thresholds', 'phrase_vectors', 'probabilities']
 
 
 def phrase_vectors(groups: Sequence[Sequence[str]], pipeline: Pipeline) -> np.ndarray:
@@ -45,15 +46,12 @@ def probabilities(logits: np.ndarray, none: float | None = None) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def none_logit(background: np.ndarray, false_alarm_rate: float) -> float:
+def class_thresholds(background: np.ndarray, rate: float,
+                     source: np.ndarray | None = None) -> np.ndarray:
     """
-    The logit of the class of all that is none of the others.
+    For each class the cosine (m,) that a fraction ``rate`` of the unrelated images exceed.
 
-    It exceeds the logits of the background images (b, m) but for a fraction ``false_alarm_rate`` of
-    them. An image with a NaN, which may show one of the classes, does not count, unless all have.
+    ``background`` has the cosines of the reference images (b, m), NaN where an image may show the
+    class, and ``source`` (b,) their archives. Each class has its own, whatever the others are.
     """
-    known = ~np.isnan(background)
-    unrelated = known.all(axis=1)
-    counted = unrelated if unrelated.any() else known.any(axis=1)
-    best = np.sort(np.fmax.reduce(background[counted], axis=1))
-    return float(best[-1 - int(false_alarm_rate * len(best))])
+    return np.array([threshold(of_class, rate, source) for of_class in background.T])

@@ -13,20 +13,28 @@ from ..embeddings.collect import Outcomes
 from ..embeddings.pipeline import Pipeline
 from ..exceptions import invalid
 from ..status import reason
-from .scores import Scores
+from .scores import Scores, by_words
 
-__all__ = ['DUPLICATE_COSINE', 'N_COMPARED', 'arrange', 'duplicates', 'group_codes', 'order',
-           'take_turns']
+__all__ = ['COPY_COSINE', 'DUPLICATE_COSINE', 'N_COMPARED', 'arrange', 'duplicates',
+           'group_codes', 'order', 'take_turns']
 
 DUPLICATE_COSINE = 0.98
 """
 Cosine above which two pictures count as the same for the embedded model.
 """
 
+COPY_COSINE = 0.99999
+"""
+Cosine above which they are copies: what is left is rounding.
+"""
+
 N_COMPARED = 5000
 """
 Best rows that are compared with one another; the time that it takes grows as its square.
 """
+
+# Best rows among which copies are looked for by default: some pages of a gallery.
+_FIRST_PAGES = 200
 
 _BLOCK = 512
 
@@ -40,31 +48,45 @@ def order(score: np.ndarray) -> np.ndarray:
 
 def arrange(outcomes: Outcomes, scores: Scores, pipeline: Pipeline, *,
             groups: np.ndarray | None = None,
-            cosine: float | None = None) -> tuple[np.ndarray, Outcomes]:
+            cosine: float | None = None,
+            labels: np.ndarray | None = None) -> tuple[np.ndarray, Outcomes]:
     """
-    The order of all rows (n,), those without a score last, and a note on those that repeat others.
+    The order of all rows (n,), those without a score last, and a note on those that repeat others
+    or that are among the first for their metadata alone.
 
     With ``groups``, the number of each row's group, the best row of each group comes first, then
     the second of each, and so on. Of pictures whose cosine reaches ``cosine`` only the best keeps
-    its place; the others come behind all other rows that have a score.
+    its place; the others come behind all other rows that have a score. Copies are looked for among
+    the first rows alone. Rows whose label (n,) is 1 come before all others, and those of which it
+    is 0 behind all others that have a score.
     """
     rows = order(scores.score)
     n_ranked = len(rows) - int(np.isnan(scores.score).sum())
     shown, behind = rows[:n_ranked], rows[n_ranked:]
-    folded = twins = shown[:0]
+    folded = twins = first = last = shown[:0]
+    if labels is not None:
+        first, shown, last = (shown[labels[shown] == label] for label in (1, -1, 0))
     if cosine is not None and n_ranked:
-        best = shown[:N_COMPARED]
+        n_compared = N_COMPARED if cosine < COPY_COSINE else _FIRST_PAGES
+        best = np.concatenate([first, shown[:n_compared]])
         space = pipeline.cache.space(pipeline.space, ())
         positions = space.positions(outcomes.key(row) for row in best.tolist())
         twin = duplicates(space.matrix[positions], cosine)
+        twin[:len(first)] = -1  # they stay where they were put
         folded, twins = best[twin >= 0], best[twin[twin >= 0]]
-        shown = np.concatenate([best[twin < 0], shown[N_COMPARED:]])
+        shown = np.concatenate([best[len(first):][twin[len(first):] < 0], shown[n_compared:]])
     if groups is not None:
         shown = take_turns(shown, groups)
+    carried = by_words(scores, shown)
+    shown = np.concatenate([first, shown])
     place = {row: i for i, row in enumerate(shown.tolist(), 1)} if len(folded) else {}
-    notes = {row: reason('twin', rank=place[twin])
+    notes = {row: reason('copy' if cosine >= COPY_COSINE else 'twin', rank=place[twin])
              for row, twin in zip(folded.tolist(), twins.tolist(), strict=True)}
-    return np.concatenate([shown, folded, behind]), outcomes.noting(notes) if notes else outcomes
+    for name, marked in (('liked', first), ('disliked', last)):
+        notes |= dict.fromkeys(marked.tolist(), reason(name))
+    for several in filter(None, (carried, notes)):
+        outcomes = outcomes.noting(several)
+    return np.concatenate([shown, folded, last, behind]), outcomes
 
 
 def group_codes(table: Table, names: str | Sequence[str]) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..models.background import normalise
 from ..models.encoder import Encoder
+from .learn import LEARN_FROM, learned_direction
 
 __all__ = ['PARTS', 'WEIGHTS', 'Examples', 'Query', 'centroid', 'query_vector']
 
@@ -49,11 +50,19 @@ def query_vector(terms: Sequence[tuple[np.ndarray, float]],
     """
     if len(terms) == 1 and terms[0][1] > 0:
         return terms[0][0]
+    return normalise(_total(terms, background)[None])[0]
+
+
+def _total(terms: Sequence[tuple[np.ndarray, float]],
+           background: np.ndarray | None) -> np.ndarray:
+    """
+    The sum (d,) of vectors with their weights, each in its standard deviations.
+    """
     spreads = [1.0 if background is None else max(float((background @ vector).std()), 1e-6)
                for vector, _ in terms]
-    total = np.sum([weight / spread * vector
-                    for (vector, weight), spread in zip(terms, spreads, strict=True)], axis=0)
-    return normalise(total[None])[0]
+    total: np.ndarray = np.sum([weight / spread * vector for (vector, weight), spread in
+                                zip(terms, spreads, strict=True)], axis=0)
+    return total
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,8 @@ class Query:
 
     def image_vector(self, encoder: Encoder) -> np.ndarray:
         """
-        The unit vector (d,) that pictures are compared with.
+        The unit vector (d,) that pictures are compared with: learned from the examples if there
+        are enough of them, and else their sum.
         """
         terms = []
         texts = self._vectors(encoder.encode_text, encoder.bundle.prompt_templates)
@@ -97,11 +107,19 @@ class Query:
             terms.append((centroid(*texts, self.weight('negative')), self.weight('text')))
         elif self.negatives:
             terms.append((centroid(texts[1]), -self.weight('negative')))
+        background = encoder.bundle.background
+        if background.image is not None and (
+                len(self.like.sources) + len(self.unlike.sources) >= LEARN_FROM):
+            return learned_direction(
+                _total(terms, background.image) if terms else None,
+                self.like.vectors, self.unlike.vectors, background,
+                weights=(self.weight('like') / WEIGHTS['like'],
+                         self.weight('unlike') / WEIGHTS['unlike']))
         for examples, weight in ((self.like, self.weight('like')),
                                  (self.unlike, -self.weight('unlike'))):
             if examples.sources:
                 terms.append((centroid(examples.vectors), weight))
-        return query_vector(terms, encoder.bundle.background.image)
+        return query_vector(terms, background.image)
 
     def metadata_vector(self, encoder: Encoder) -> np.ndarray:
         """

@@ -3,41 +3,51 @@
 Image references and a query -> scores, by way of the cache.
 """
 
-import re
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..archives.columns import RowMetadata
 from ..embeddings.cache import Space
 from ..embeddings.collect import CollectOptions, Outcomes, collect, look_up, positions_of
 from ..embeddings.pipeline import Pipeline, metadata_space
+from ..embeddings.progress import Awaited, Counts
 from ..exceptions import LongPhraseWarning, warn
 from ..images.refs import ImageRefs
 from ..models.encoder import Encoder
-from ..status import OK, reason
-from .calibration import chance, false_alarm_rate, z_score
+from ..status import OK, Reason, reason
+from .calibration import archives_of, chance, false_alarm_rate, left_out_rate, z_score
 from .query import Query
+from .words import NAMED, RowWords, counted, informative, read_words, without_titles
 
-__all__ = ['NO_METADATA', 'Scores', 'combine_scores', 'score', 'warn_of_length']
-
-NO_METADATA = 0.6
-"""
-Standardised cosine that stands for metadata that a row does not have. Those of a row that shows
-what is asked are above it on average, those of other rows below.
-"""
-
-# Standardised cosine above which a name is what is asked for. Below it lies what a name happens to
-# sound like: "NGC 891" like all galaxies, "M 13" like no globular cluster.
-_NAMED = 3.0
-
-_WORDS_OF_A_NAME = 4
+__all__ = ['Scores', 'by_words', 'combine_scores', 'score', 'warn_of_length']
 
 # Metadata are embedded in parts of this size, so that an interruption loses little.
 _PART = 256
+
+# More than any cosine: a row whose target has the name that is asked for is fetched first.
+_NAMED_FIT = 2.0
+
+# Of the first rows it is said what brought them there, if one in ten pictures or more look as much
+# like what is asked.
+_FIRST = 100
+_UNREMARKABLE = 0.1
+
+
+class _Metadata(NamedTuple):
+    """
+    Cosines to the query of the rows' metadata and classes (n,), NaN where there are none, and of
+    the background's metadata (m,); ``fit`` (n,) is what images are fetched by.
+    """
+
+    fit: np.ndarray
+    cosines: np.ndarray
+    classes: np.ndarray | None
+    background: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,13 @@ class Scores:
     chance : float
         How often as many unrelated rows hold scores as high as the best of these; NaN if there is
         nothing to compare with.
+    words : ndarray or None
+        What of the score comes from the metadata, where it is a sum.
+    weights : dict of str to float
+        Its weights, and the threshold of the metadata, ``above``, if they have one.
+    left_out : float
+        How many unrelated images of an archive that is left out pass where one in a hundred should;
+        NaN if that was not tried.
     """
 
     score: np.ndarray
@@ -63,71 +80,108 @@ class Scores:
     metadata: np.ndarray
     false_alarm: np.ndarray
     chance: float = float('nan')
+    words: np.ndarray | None = None
+    weights: dict[str, float] = field(default_factory=dict)
+    left_out: float = float('nan')
 
 
 def combine_scores(image: np.ndarray, metadata: np.ndarray, *, by: str = 'both',
-                   least: np.ndarray | None = None,
-                   weights: tuple[float, float] | None = None,
+                   words: RowWords | None = None, classes: np.ndarray | None = None,
+                   weights: tuple[float, float] | None = None, above: float | None = None,
                    image_background: np.ndarray | None = None,
-                   metadata_background: np.ndarray | None = None) -> Scores:
+                   metadata_background: np.ndarray | None = None,
+                   source: np.ndarray | None = None) -> Scores:
     """
     The score that a table is ordered by, from the cosines of pictures and of metadata (n,).
 
-    With ``by='both'`` it is ``w_image * z_image + w_metadata * z_metadata``, where ``z`` is
-    `~astroclip_search.ranking.calibration.z_score`. A row without metadata has ``NO_METADATA``:
-    neither what metadata that fit give nor what others do; so has one whose ``z_metadata`` is not
-    above ``least`` (n,), which is for rows of which a name alone is known. A row without a picture
-    has no score. A model without fitted weights or background is ranked by cosine alone.
+    With ``by='both'`` it is ``w_image * z_image + w_metadata * a * c``, where ``z`` is
+    `~astroclip_search.ranking.calibration.z_score`, ``c`` what `counted` gives for ``z_metadata``,
+    and ``a`` how `informative` the metadata are, 1 without a threshold ``above``. What has the name
+    that is asked for has ``w_metadata * NAMED`` more. A row without a picture has no score. A model
+    without fitted weights or background is ranked by cosine alone. ``classes`` (n,) are the cosines
+    of the classes alone, ``source`` (m,) is the archive of each image of the background.
     """
     image, metadata = (np.asarray(a, dtype=np.float32) for a in (image, metadata))
     z_image, null_image = _against(image, image_background)
     z_metadata, null_metadata = _against(metadata, metadata_background)
+    if words is None:
+        words = RowWords([''] * len(image), [], np.full(len(image), -np.inf, np.float32),
+                         np.zeros(len(image), bool))
+    named = np.where(words.named, NAMED, 0)
+    term: np.ndarray | None = None
+    used: dict[str, float] = {}
     if by == 'both' and not (weights is None or null_image is None or null_metadata is None):
         w_image, w_metadata = weights
-        least = np.full(len(image), -np.inf) if least is None else least
-        without = np.isnan(metadata)
-        score = w_image * z_image + w_metadata * np.where(
-            without | ~(z_metadata > least), NO_METADATA, z_metadata)
-        kinds = [(null_metadata if value == -np.inf else np.sort(np.where(
-            null_metadata > value, null_metadata, NO_METADATA)),
-            int((~np.isnan(image) & ~without & (least == value)).sum()))
-            for value in (-np.inf, _NAMED, np.inf)]
-        kinds.append((np.array([NO_METADATA]), int((~np.isnan(image) & without).sum())))
-        likely = chance(score, lambda best: np.sum([
-            n_rows * _reached(best, w_image * null_image, w_metadata * null)
-            for null, n_rows in kinds if n_rows], axis=0))
+        least, without = words.least, np.isnan(metadata)
+        counts = counted(z_metadata, least, above)
+        if above is not None:
+            w_metadata *= informative(z_image, z_metadata, words, above)
+            if classes is not None:
+                counts = without_titles(counts, _against(classes, metadata_background)[0], above)
+        named = weights[1] * named
+        term = w_metadata * counts + named
+        score = w_image * z_image + term
+        kinds = [(counted(null_metadata, value, above),
+                  int((~np.isnan(image) & ~without & (least == value)).sum()))
+                 for value in np.unique(least)]
+        kinds.append((counted(np.array([np.nan]), 0, above),
+                      int((~np.isnan(image) & without).sum())))
+        unrelated = [w_image * null_image[rows] + w_metadata * _drawn(kinds, len(rows))
+                     for rows in archives_of(null_image, source)]
+        used = {'image': float(w_image), 'metadata': float(w_metadata)}
+        if above is not None:
+            used['above'] = float(above)
     else:
-        score, null = {'image': (z_image, null_image), 'metadata': (z_metadata, null_metadata),
-                       'both': (image, image_background)}[by]
-        likely = float('nan') if null is None else chance(score, lambda best: (
-            np.isfinite(score).sum() * false_alarm_rate(best, null)))
-    if image_background is None:
-        false_alarm = np.full(len(image), np.nan, dtype=np.float32)
-    else:
-        false_alarm = false_alarm_rate(image, image_background)
-    return Scores(np.asarray(score, dtype=np.float32), image, metadata, false_alarm, likely)
+        score, null, its_source = {'image': (z_image, null_image, source),
+                                   'metadata': (z_metadata + named, null_metadata, None),
+                                   'both': (image, image_background, source)}[by]
+        named = named * (by == 'metadata')
+        unrelated = [] if null is None else [null[rows] for rows in archives_of(null, its_source)]
+    false_alarm, left_out = np.full(len(image), np.nan, dtype=np.float32), float('nan')
+    if image_background is not None:
+        false_alarm = false_alarm_rate(image, image_background, source)
+        if source is not None:
+            left_out = left_out_rate(image_background, source)
+    # No unrelated row has the name that is asked for.
+    likely = 0.0 if (named[~np.isnan(score)] > 0).any() else chance(score, unrelated)
+    return Scores(np.asarray(score, dtype=np.float32), image, metadata, false_alarm, likely, term,
+                  used, left_out)
+
+
+def by_words(scores: Scores, rows: np.ndarray) -> dict[int, Reason]:
+    """
+    A note on those of the first rows that would not be among them for their picture alone.
+
+    ``rows`` (n,) are in order. The first are at most a hundred, and a quarter of those that have a
+    score; the picture of such a row does not stand out either.
+    """
+    n_first = min(_FIRST, int(np.isfinite(scores.score).sum()) // 4)
+    if scores.words is None or not n_first:
+        return {}
+    first = rows[:n_first]
+    carried = ((scores.score - scores.words)[first] < scores.score[first].min()) & (
+        scores.false_alarm[first] > _UNREMARKABLE)
+    return dict.fromkeys(first[carried].tolist(), reason('by_words'))
 
 
 def _against(cosines: np.ndarray,
              background: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
     """
-    Standardised cosines of the rows and, in order, of the background.
+    Standardised cosines of the rows and of the background.
     """
     if background is None:
         return cosines, None
-    known = background[~np.isnan(background)]
-    return z_score(cosines, known), np.sort(z_score(known, known))
+    return z_score(cosines, background), z_score(background, background)
 
 
-def _reached(scores: np.ndarray, image: np.ndarray, metadata: np.ndarray) -> np.ndarray:
+def _drawn(kinds: Sequence[tuple[np.ndarray, int]], size: int) -> np.ndarray:
     """
-    How often an unrelated picture's term and that of unrelated metadata sum to at least as much.
-
-    Every picture is put beside all metadata, as the two are independent where neither is related.
+    What unrelated metadata count, drawn at random; each kind as often as rows of a table are of it.
     """
-    share = np.array([1 - np.searchsorted(metadata, score - image).mean() / len(metadata)
-                      for score in scores])
-    return (share * len(image) + 1) / (len(image) + 1)
+    rng = np.random.default_rng(0)
+    share = np.array([n_rows for _, n_rows in kinds], float)
+    chosen = rng.choice(len(kinds), size, p=share / share.sum() if share.sum() else None)
+    return np.stack([rng.choice(values, size) for values, _ in kinds])[chosen, np.arange(size)]
 
 
 def score(refs: ImageRefs, query: Query, *, by: str, pipeline: Pipeline,
@@ -146,21 +200,24 @@ def score(refs: ImageRefs, query: Query, *, by: str, pipeline: Pipeline,
     warn_of_length(query.phrases + query.negatives, encoder)
     if by == 'both' and not query.phrases:
         by = 'image'
-    weights, stopped = query.ranking_weights(encoder), threading.Event()
-    least = np.array([_least(text, query.phrases) for text in refs.metadata], np.float32)
+    stopped, words = threading.Event(), read_words(refs.metadata, query.phrases)
+    options: dict[str, Any] = {'by': by, 'words': words, 'source': background.source,
+                               'above': encoder.bundle.words_above,
+                               'weights': query.ranking_weights(encoder)}
     # Metadata are embedded while images arrive, and waited for where the order of rows matters.
     with ThreadPoolExecutor(1, thread_name_prefix='astroclip-metadata') as worker:
         try:
-            waiting = worker.submit(_score_metadata, refs, query, by, pipeline, stopped)
+            counts = Counts()
+            waiting = Awaited(worker.submit(_score_metadata, refs, query, words, by, pipeline,
+                                            stopped, counts), counts, show=bool(show_progress))
             if by != 'metadata':
                 vector = query.image_vector(encoder)
                 if background.image is not None:
                     image_background = background.cosines(vector)
 
                 def best(so_far: Outcomes) -> tuple[object, str]:
-                    return draw(_so_far(so_far, vector, waiting, pipeline, by=by, least=least,
-                                        weights=weights, image_background=image_background),
-                                so_far)
+                    return draw(_so_far(so_far, vector, waiting, pipeline,
+                                        image_background=image_background, **options), so_far)
 
                 space, positions, outcomes = collect(refs, pipeline, CollectOptions(
                     max_images, waiting, show_progress, None if draw is None else best,
@@ -169,77 +226,82 @@ def score(refs: ImageRefs, query: Query, *, by: str, pipeline: Pipeline,
             if outcomes.count('stopped'):
                 stopped.set()
             try:
-                metadata, metadata_background = waiting.result()
+                metadata = waiting.result()
             except KeyboardInterrupt:
                 if draw is None:
                     raise
                 stopped.set()
-                metadata, metadata_background = waiting.result()
-            unread = np.isnan(metadata) & stopped.is_set()
+                metadata = waiting.result()
+            unread = np.isnan(metadata.cosines) & stopped.is_set()
         finally:
             stopped.set()
     reasons = dict(outcomes.reasons)
     if by == 'metadata':
-        reasons = dict.fromkeys(np.flatnonzero(np.isnan(metadata)).tolist(),
+        reasons = dict.fromkeys(np.flatnonzero(np.isnan(metadata.cosines)).tolist(),
                                 (reason('no_metadata'),))
     for row in np.flatnonzero(unread).tolist():
         if by != 'image' and refs.metadata[row]:
             status = next((because.status for because in reasons.get(row, ())), OK)
             reasons[row] = (reason('stopped', status=status),)
-    return combine_scores(image, metadata, by=by, least=least, weights=weights,
-                          image_background=image_background,
-                          metadata_background=metadata_background), replace(outcomes,
-                                                                            reasons=reasons)
+    return combine_scores(
+        image, metadata.cosines, classes=metadata.classes, image_background=image_background,
+        metadata_background=metadata.background, **options), replace(outcomes, reasons=reasons)
 
 
-def _least(text: str, phrases: Sequence[str]) -> float:
-    """
-    What the standardised cosine of metadata must exceed to count.
-
-    A name, or several, with neither a title nor a class, says little. To a phrase of one word any
-    short name is similar: only one that has this word counts.
-    """
-    if ', ' in text or any(part.count(' ') >= _WORDS_OF_A_NAME for part in text.split('; ')):
-        return -np.inf
-    words = [phrase.lower().split() for phrase in phrases]
-    if all(len(several) == 1 for several in words):
-        known = set(re.findall(r'\w+', text.lower()))
-        return _NAMED if any(word in known for word, in words) else np.inf
-    return _NAMED
-
-
-def _so_far(outcomes: Outcomes, vector: np.ndarray, waiting: Future, pipeline: Pipeline,
+def _so_far(outcomes: Outcomes, vector: np.ndarray, waiting: Awaited, pipeline: Pipeline,
             **options: Any) -> Scores:
     """
     Scores of the rows whose images are in the cache by now.
     """
     space = pipeline.cache.space(pipeline.space, ())
     image = _cosines(space, positions_of(space, outcomes, range(len(outcomes))), vector)
-    metadata, background = np.full(len(outcomes), np.nan, np.float32), None
-    if waiting.done():
-        metadata, background = waiting.result()
-    return combine_scores(image, metadata, metadata_background=background, **options)
+    metadata = waiting.result() if waiting.done() else _no_metadata(len(outcomes))
+    return combine_scores(image, metadata.cosines, classes=metadata.classes,
+                          metadata_background=metadata.background, **options)
 
 
-def _score_metadata(refs: ImageRefs, query: Query, by: str, pipeline: Pipeline,
-                    stopped: threading.Event) -> tuple[np.ndarray, np.ndarray | None]:
+def _no_metadata(n: int) -> _Metadata:
+    nothing = np.full(n, np.nan, np.float32)
+    return _Metadata(nothing, nothing, None, None)
+
+
+def _score_metadata(refs: ImageRefs, query: Query, words: RowWords, by: str, pipeline: Pipeline,
+                    stopped: threading.Event, counts: Counts) -> _Metadata:
     """
-    Cosines to the query of the rows' metadata and of the background's.
+    Cosines to the query of the rows' metadata and classes, and of the background's.
     """
     if by == 'image':
-        return np.full(len(refs), np.nan, np.float32), None
+        return _no_metadata(len(refs))
     encoder, background = pipeline.encoder, pipeline.encoder.bundle.background.metadata
-    vector, name = query.metadata_vector(encoder), metadata_space(encoder)
-    space, positions, absent = look_up(pipeline.cache, name, refs.metadata)
-    missing = list(dict.fromkeys(refs.metadata[row] for row in absent))
+    vector = query.metadata_vector(encoder)
+    names = (refs.metadata.classes if by == 'both' and encoder.bundle.words_above is not None
+             and isinstance(refs.metadata, RowMetadata) else [])
+    kinds = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    cosines, of_kinds = (_of_texts(texts, vector, pipeline, stopped, counts)
+                         for texts in (words.texts, list(kinds)))
+    classes = of_kinds[[kinds[name] for name in names]] if kinds else None
+    return _Metadata(cosines + _NAMED_FIT * words.named, cosines, classes,
+                     background @ vector if background is not None else None)
+
+
+def _of_texts(texts: Sequence[str], vector: np.ndarray, pipeline: Pipeline,
+              stopped: threading.Event, counts: Counts) -> np.ndarray:
+    """
+    Cosines of texts (n,), which are embedded if they are not in the cache; NaN for empty ones.
+    """
+    encoder = pipeline.encoder
+    name = metadata_space(encoder)
+    space, positions, absent = look_up(pipeline.cache, name, texts)
+    missing = list(dict.fromkeys(texts[row] for row in absent))
+    counts.total += len(missing)
     for start in range(0, len(missing), _PART):
         if stopped.is_set():
             break
         part = missing[start:start + _PART]
         pipeline.cache.put(name, part, encoder.encode_metadata(part))
-    positions[absent] = space.positions(refs.metadata[row] for row in absent)
-    return (_cosines(space, positions, vector),
-            background @ vector if background is not None else None)
+        counts.done += len(part)
+    positions[absent] = space.positions(texts[row] for row in absent)
+    return _cosines(space, positions, vector)
 
 
 def _cosines(space: Space, positions: np.ndarray, query: np.ndarray) -> np.ndarray:

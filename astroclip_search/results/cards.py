@@ -5,27 +5,48 @@ A ranked table -> what is said of each row, for people and for programs that sho
 Nothing here is markup: ``gallery`` and ``plots`` escape what comes from an archive.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from urllib.parse import urlsplit
 
 import numpy as np
 from astropy.table import Table
 
 from ..archives.footprints import positions
+from ..archives.observations import Observation, observations
 from ..ranking.calibration import LIKELY_CHANCE
-from ..status import OK
+from ..status import OK, has_note, without_notes
+from .names import clean, names
 
-__all__ = ['Card', 'cards', 'doubt', 'gathered', 'heading', 'names', 'odds', 'unseen']
+__all__ = ['Card', 'Phrase', 'cards', 'doubt', 'gathered', 'heading', 'odds', 'one_in', 'said_of',
+           'uncertainty', 'unseen']
 
-_NAME_COLUMNS = ('clip_name', 'target_name', 'target', 'object', 'obs_id', 'obsid', 'filename',
-                 'index')
-_INSTRUMENT_COLUMNS = ('obs_collection', 'facility_name', 'instrument_name', 'filters')
-_DETAIL_COLUMNS = ('clip_phrase', 'obs_title', 'title')
+_TITLE_COLUMNS = ('obs_title', 'title')
 
-# Letters of a title: the abstract that some archives put there would hide the picture.
-_LONGEST = 300
+# Letters of a title, where some archives put an abstract.
+_LONGEST = 5000
+
+CHANGED = 'the file has changed since it was ranked'
+"""
+Mark of a card whose picture is not the one that was ranked.
+"""
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """
+    A phrase of a description.
+
+    Attributes
+    ----------
+    text : str
+        The phrase.
+    false_alarm : float or None
+        Share of unrelated images that it fits as well.
+    """
+
+    text: str
+    false_alarm: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +60,29 @@ class Card:
         Its place.
     name : str
         Target, file name, or both.
+    marks : tuple of str
+        What sets it apart in a word or a few: new, liked, disliked, by its words, or that the file
+        has changed.
     instrument : str
-        Collection, instrument and filters.
+        Collection, facility and instrument.
+    observed : str
+        Date, exposure time and filters.
+    identifier : str
+        What the archive calls the observation.
+    proposal : str
+        Its programme, and who leads that.
     details : str
-        Title, and phrases of a description.
+        Title.
+    phrases : tuple of Phrase
+        Those of a description, best first.
     ra, dec : float or None
         Position in degrees (ICRS).
     score : float or None
         ``clip_score`` of the row.
     false_alarm : float or None
         ``clip_false_alarm`` of the row.
+    uncertain : bool
+        Whether that may be far off.
     label : str
         Class and its probability.
     status : str
@@ -56,32 +90,53 @@ class Card:
         ``OK``, or why there is no picture.
     jpeg : bytes or None
         Thumbnail.
-    link : str
-        Address of the image, empty if it has none.
+    link, data, page : str
+        Address of the image, of the data that it was made from, and of the archive's own page of
+        the observation; empty if it has none.
     """
 
     rank: int | None = None
     name: str = ''
+    marks: tuple[str, ...] = ()
     instrument: str = ''
+    observed: str = ''
+    identifier: str = ''
+    proposal: str = ''
     details: str = ''
+    phrases: tuple[Phrase, ...] = ()
     ra: float | None = None
     dec: float | None = None
     score: float | None = None
     false_alarm: float | None = None
+    uncertain: bool = False
     label: str = ''
     status: str = ''
     jpeg: bytes | None = None
     link: str = ''
+    data: str = ''
+    page: str = ''
 
     @property
     def scores(self) -> tuple[str, ...]:
         """
-        Class, score and false alarm in a few words each.
+        Class, score and false alarm, or the phrases of a description, in a few words each.
         """
         return tuple(filter(None, (
             self.label,
             '' if self.score is None else f'score {self.score:.2f}',
-            '' if self.false_alarm is None else f'false alarm {_one_in(self.false_alarm)}')))
+            '' if self.false_alarm is None else
+            f'false alarm {"uncertain" if self.uncertain else one_in(self.false_alarm)}',
+            *(phrase.text for phrase in self.phrases))))
+
+    @property
+    def odds(self) -> str:
+        """
+        The false-alarm rate as a sentence without a full stop, empty if there is none.
+        """
+        if self.false_alarm is None:
+            return ''
+        return ('how many unrelated images score this high is uncertain' if self.uncertain
+                else odds(self.false_alarm))
 
 
 def odds(false_alarm: float) -> str:
@@ -98,10 +153,17 @@ def odds(false_alarm: float) -> str:
         return 'nearly all unrelated images score this high'
     if false_alarm > 0.55:
         return f'{round(10 * false_alarm)} in 10 unrelated images score this high'
-    return f'{_one_in(false_alarm)} unrelated images scores this high'
+    return f'{one_in(false_alarm)} unrelated images scores this high'
 
 
-def _one_in(false_alarm: float) -> str:
+def one_in(false_alarm: float) -> str:
+    """
+    A false-alarm rate in few letters.
+
+    >>> from astroclip_search.results.cards import one_in
+    >>> one_in(0.00053), one_in(0.7)
+    ('1 in 1,900', '70%')
+    """
     if false_alarm > 0.55:
         return f'{false_alarm:.0%}'
     # No more than two figures mean anything.
@@ -110,24 +172,50 @@ def _one_in(false_alarm: float) -> str:
 
 def heading(provenance: object) -> tuple[str, str]:
     """
-    Title (phrases and examples) and note (what was ranked by which model) above the pictures.
+    Title (phrases and examples, or classes) and note (what was ranked by which model) above the
+    pictures.
 
-    ``meta['clip']`` may come from a file, so nothing of it is certain; both are empty for a table
-    that is not ranked.
+    ``meta['clip']`` may come from a file, so nothing of it is certain; what it does not say is left
+    out, and both are empty for a table that is not ranked.
     """
     if not isinstance(provenance, dict):
         return '', ''
-    query = provenance.get('query', [])
+    classes = provenance.get('classes')
+    query = list(classes) if isinstance(classes, dict) else provenance.get('query') or []
     asked = list(map(str, query)) if isinstance(query, list) else [str(query)]
     if len(asked) > 5:  # a vocabulary
         asked[3:] = [f'{len(asked) - 3} more']
     like = provenance.get('like')
-    if isinstance(like, list) and like:
+    if isinstance(like, list) and like and not classes:
         asked.append(f'like {len(like)} image{"s" if len(like) > 1 else ""}')
-    title = ' + '.join(asked)
-    ranked, rows, model, date = (str(provenance.get(name, '?')) for name in
+    is_description = 'vocabulary' in provenance
+    title = (' / ' if classes else ', ' if is_description else ' + ').join(asked)
+    what = 'classified' if classes else 'described' if is_description else 'ranked'
+    return (clean(title) or ('What the pictures show' if is_description else ''),
+            clean(_done(provenance, what)))
+
+
+def _done(provenance: dict, what: str) -> str:
+    """
+    How many rows were ranked, by which model and when, as far as it is known.
+    """
+    ranked, rows, model, date = (provenance.get(name) for name in
                                  ('n_ranked', 'n_rows', 'model', 'date'))
-    return title, f'{ranked} of {rows} rows ranked by {model} ({date[:10]})'
+    parts = [f'{_counted(ranked)} of {_counted(rows)} rows {what}'
+             if None not in (ranked, rows) else '' if model is None else what,
+             f'by {model}' if model is not None else '',
+             f'({str(date)[:10]})' if date is not None else '']
+    if not any(parts[:2]):
+        return ''
+    folded = provenance.get('n_folded')
+    behind = (f'; {folded:,} {"copy comes" if folded == 1 else "copies come"} after the others'
+              if isinstance(folded, int) and folded > 0 else '')
+    note = ' '.join(filter(None, parts)) + behind
+    return note[:1].upper() + note[1:]
+
+
+def _counted(number: object) -> str:
+    return f'{number:,}' if isinstance(number, int) else str(number)
 
 
 def doubt(provenance: object) -> str:
@@ -137,77 +225,113 @@ def doubt(provenance: object) -> str:
     chance = provenance.get('chance') if isinstance(provenance, dict) else None
     if not isinstance(chance, float) or not chance > LIKELY_CHANCE:
         return ''
-    return ('Nothing stands out: rows that have nothing to do with the query would look like '
-            f'these with a probability of {chance:.2f}.')
+    return ('Nothing stands out: rows that do not show what is asked would look like these with a '
+            f'probability of {chance:.2f}.')
+
+
+def uncertainty(provenance: object) -> str:
+    """
+    A sentence if the false-alarm rates of a ranking may be far off, else empty.
+    """
+    if not isinstance(provenance, dict) or provenance.get('calibrated') is not False:
+        return ''
+    return ('False-alarm rates are uncertain for this query: in an archive unlike the reference '
+            'images, far more unrelated pictures may pass.')
 
 
 def gathered(table: Table) -> Table:
     """
-    A description with one line for each image and all its phrases in ``clip_phrase``; any other
-    table as it is.
+    A description with one line for each image, whose phrases `said_of` tells; any other table as it
+    is.
     """
-    if not {'clip_row', 'clip_phrase'} <= set(table.colnames):
+    if not _is_description(table):
         return table
-    rows, first = np.unique(table['clip_row'], return_index=True)
+    _, first = np.unique(table['clip_row'], return_index=True)
     lines = table[np.sort(first)]
-    phrases = [_text(phrase) for phrase in table['clip_phrase']]
-    said: dict[int, list[str]] = {row: [] for row in rows.tolist()}
-    for row, phrase in zip(table['clip_row'].tolist(), phrases, strict=True):
-        said[row].append(phrase)
-    lines['clip_phrase'] = [', '.join(filter(None, said[row])) for row in
-                            lines['clip_row'].tolist()]
-    if 'clip_rank' in lines.colnames:
-        del lines['clip_rank']  # of a phrase, not of the image
+    # All of these are of the first phrase, not of the image.
+    lines.remove_columns([name for name in ('clip_phrase', 'clip_rank', 'clip_score',
+                                            'clip_false_alarm') if name in lines.colnames])
     return lines
 
 
-def names(table: Table) -> list[str]:
+def said_of(table: Table) -> dict[str, tuple[Phrase, ...]]:
     """
-    What the images of a table are called: target, identifier or file name, empty if there is none;
-    in a table of files, where one target may have many, target and file.
+    The phrases of a description by ``clip_row`` in words; empty for any other table.
     """
-    columns = [column for column in _NAME_COLUMNS if column in table.colnames]
-    found = [''] * len(table)
-    for column in columns:
-        found = [name or other for name, other in zip(found, _named(table, column), strict=True)]
-    if 'filename' in columns:
-        found = [name if file in name else f'{name} ({file})'
-                 for name, file in zip(found, _named(table, 'filename'), strict=True)]
-    return found
+    if not _is_description(table):
+        return {}
+    alarms = (table['clip_false_alarm'] if 'clip_false_alarm' in table.colnames
+              else [None] * len(table))
+    said: dict[str, list[Phrase]] = {}
+    for row, phrase, alarm in zip(table['clip_row'], table['clip_phrase'], alarms, strict=True):
+        of_row = said.setdefault(_text(row), [])
+        if text := _text(phrase):
+            of_row.append(Phrase(text, _number(_text(alarm))))
+    return {row: tuple(phrases) for row, phrases in said.items()}
 
 
-def _named(table: Table, column: str) -> list[str]:
-    values = map(_text, table[column])
-    return [PurePath(name).name for name in values] if column == 'filename' else list(values)
+def _is_description(table: Table) -> bool:
+    return {'clip_row', 'clip_phrase'} <= set(table.colnames)
 
 
 def cards(table: Table, jpegs: Sequence[bytes | None], links: Sequence[str],
-          problems: Sequence[str] | None = None) -> list[Card]:
+          problems: Sequence[str] | None = None, *,
+          phrases: Mapping[str, tuple[Phrase, ...]] = {}, changed: Collection[int] = (),
+          address: Callable[[str], str] = str) -> list[Card]:
     """
     The cards of a table's rows, with their thumbnails and the addresses of their images.
 
-    Only ``http`` and ``https`` addresses become links. ``problems`` says why a thumbnail is
-    missing, where the row itself does not.
+    Only ``http`` and ``https`` addresses become links, ``address`` makes such of other references.
+    ``problems`` says why a thumbnail is missing, where the row itself does not, ``phrases`` what
+    `said_of` found in a description, and ``changed`` which rows have another picture now.
     """
     ra, dec = positions(table)
     known = np.isfinite(ra) & (np.abs(dec) <= 90)
+    columns = [name for name in table.colnames
+               if name in _TITLE_COLUMNS or name.startswith('clip_')]
+    uncertain = bool(uncertainty(table.meta.get('clip')))
     made = []
-    for i, (name, jpeg, link) in enumerate(zip(names(table), jpegs, links, strict=True)):
-        row = {column: _text(table[column][i]) for column in table.colnames
-               if column in (*_INSTRUMENT_COLUMNS, *_DETAIL_COLUMNS) or column.startswith('clip_')}
+    for i, (name, seen, jpeg, link) in enumerate(zip(names(table), observations(table), jpegs,
+                                                     links, strict=True)):
+        row = {column: _text(table[column][i]) for column in columns}
         status = (problems[i] if problems is not None else '') or _status(row)
+        rank = _number(row.get('clip_rank'))
         made.append(Card(
-            rank=None if (rank := _number(row.get('clip_rank'))) is None else int(rank),
-            name=name or f'row {i + 1}',
-            instrument=' · '.join(_several(row, _INSTRUMENT_COLUMNS)),
-            details=' · '.join(_several(row, _DETAIL_COLUMNS))[:_LONGEST],
+            rank=None if rank is None else int(rank), name=clean(name) or f'row {i + 1}',
+            marks=_marks(row, i in changed),
+            instrument=_joined(seen.collection, seen.facility, seen.instrument),
+            observed=_joined(seen.date, seen.exposure, seen.filters),
+            identifier=clean(seen.identifier) if seen.identifier != name else '',
+            proposal=_proposal(seen),
+            details=_joined(*(row.get(column, '') for column in _TITLE_COLUMNS))[:_LONGEST],
+            phrases=phrases.get(row.get('clip_row', ''), ()) or _own_phrase(row),
             ra=float(ra[i]) if known[i] else None, dec=float(dec[i]) if known[i] else None,
             score=_number(row.get('clip_score')),
-            false_alarm=_number(row.get('clip_false_alarm')),
+            false_alarm=_number(row.get('clip_false_alarm')), uncertain=uncertain,
             label=f'{row["clip_class"]} {likely:.0%}' if row.get('clip_class') and (
                 likely := _number(row.get('clip_probability'))) is not None else '',
-            status=status, jpeg=jpeg, link=link if _is_web(link) else ''))
+            status=clean(status), jpeg=jpeg, link=_web(link),
+            data=data if (data := _web(address(seen.data))) != link else '',
+            page=_web(seen.page)))
     return made
+
+
+def _marks(row: dict[str, str], has_changed: bool) -> tuple[str, ...]:
+    label = _number(row.get('clip_label'))
+    return tuple(filter(None, (
+        'new' if row.get('clip_new') in ('True', '1') else '',
+        'liked' if label == 1 else 'disliked' if label == 0 else '',
+        'by its words' if has_note(row.get('clip_message', ''), 'by_words') else '',
+        CHANGED if has_changed else '')))
+
+
+def _own_phrase(row: dict[str, str]) -> tuple[Phrase, ...]:
+    return (Phrase(row['clip_phrase']),) if row.get('clip_phrase') else ()
+
+
+def _proposal(seen: Observation) -> str:
+    leader = f'PI {seen.investigator}' if seen.investigator else ''
+    return _joined(f'proposal {seen.proposal}' if seen.proposal else '', leader)
 
 
 def unseen(table: Table) -> list[tuple[str, str]]:
@@ -228,19 +352,20 @@ def _text(value: object) -> str:
     """
     if isinstance(value, bytes):
         value = value.decode('utf-8', 'replace')
-    return '' if value is np.ma.masked or value is None else str(value)
+    return '' if value is np.ma.masked or value is None else clean(str(value))
 
 
 def _status(row: dict[str, str]) -> str:
-    said = row.get('clip_status'), row.get('clip_message')
+    said = (row.get('clip_status'),
+            without_notes(row.get('clip_message', ''), 'liked', 'disliked'))
     return ': '.join(text for text in said if text and text != OK)
 
 
-def _several(row: dict[str, str], columns: Sequence[str]) -> list[str]:
+def _joined(*texts: str) -> str:
     """
-    What some columns say, once.
+    What several columns say, once.
     """
-    return list(dict.fromkeys(filter(None, (row.get(column) for column in columns))))
+    return clean(' · '.join(dict.fromkeys(filter(None, texts))))
 
 
 def _number(text: str | None) -> float | None:
@@ -251,8 +376,12 @@ def _number(text: str | None) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _is_web(link: str) -> bool:
+def _web(link: str) -> str:
+    """
+    An address that may become a link, else nothing.
+    """
     try:
-        return urlsplit(link).scheme in ('http', 'https') and bool(urlsplit(link).hostname)
+        parts = urlsplit(link)
+        return clean(link) if parts.scheme in ('http', 'https') and parts.hostname else ''
     except ValueError:  # of a bracket that is no IPv6 address
-        return False
+        return ''

@@ -23,12 +23,21 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .cards import Card, odds
+from ..archives.table_io import replacing
+from ..exceptions import invalid
+from .cards import Card, odds, one_in
+from .names import clean
 
-__all__ = ['Gallery']
+__all__ = ['Gallery', 'is_gallery']
+
+# How a page of ours begins.
+_GENERATOR = '<meta name="generator" content="astroclip-search">'
 
 # Reasons, and names for each, that are listed for rows without a picture.
 _MOST_REASONS, _MOST_NAMES = 20, 5
+
+# Letters of a title that an enlarged card shows at once; the others are behind "Read on".
+_AT_ONCE = 300
 
 # Enlarged pictures are at most twice as large as their pixels, within these limits on a screen.
 _SMALLEST, _LARGEST = 256, 600
@@ -81,30 +90,40 @@ class Gallery:
         # With both in one answer IPython does not ask for each of them again.
         return {'text/plain': repr(self), 'text/html': self._repr_html_()}
 
-    def write(self, path: str | Path) -> Path:
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """
         Write one self-contained HTML file.
 
         Parameters
         ----------
         path : path-like
-            The file; an existing one is overwritten.
+            The file. One that a gallery was written to is replaced.
+        overwrite : bool
+            Replace any other file, too.
 
         Returns
         -------
         pathlib.Path
             The file.
+
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If there is another file, or no such folder.
         """
         path = Path(path).expanduser()
-        path.write_text(
+        page = (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
             '<meta name="color-scheme" content="light dark">'
-            '<meta name="generator" content="astroclip-search">'
-            f'<title>{escape(self.title) or "Gallery"}</title>'
+            f'{_GENERATOR}<title>{escape(self.title or "Gallery")}</title>'
             f'<style>body{{margin:0}}{_style("gallery", self.cards)}</style></head>'
-            f'<body><main>{self._body("gallery", "", 1)}</main></body></html>\n',
-            encoding='utf-8')
+            f'<body><main>{self._body("gallery", "", 1)}</main></body></html>\n')
+        if path.is_file() and not overwrite and not is_gallery(path):
+            raise invalid(f'There is a file {str(path)!r} that is no gallery: choose another name, '
+                          'or write with overwrite=True.')
+        with replacing(path, overwrite=True) as beside:
+            beside.write_text(clean(page), encoding='utf-8')
         return path
 
     def _body(self, name: str, style: str, level: int) -> str:
@@ -118,12 +137,24 @@ class Gallery:
         shown_cards = ''.join(_card(shown, i, name, full, level + 1) for i in range(len(shown)))
         missing = [(card.name, card.status) for card in self.cards
                    if card.jpeg is None and card.rank is None]
+        title = self.title or ('Gallery' if level == 1 else '')  # a page needs a heading
         # Shortcuts of JupyterLab would take Enter and Escape.
-        return (f'<div class="astroclip-gallery" id="{name}" data-lm-suppress-shortcuts="true">'
-                + style
-                + _element(f'h{level}', 'title', self.title) + _element('p', 'note', self.note)
-                + _element('p', 'doubt', self.doubt)
-                + f'<ol role="list">{shown_cards}</ol>{_missing(missing + self.others)}</div>')
+        return clean(f'<div class="astroclip-gallery" id="{name}"'
+                     ' data-lm-suppress-shortcuts="true">'
+                     + style
+                     + _element(f'h{level}', 'title', title) + _element('p', 'note', self.note)
+                     + _element('p', 'doubt', self.doubt)
+                     + f'<ol role="list">{shown_cards}</ol>{_missing(missing + self.others)}</div>')
+
+
+def is_gallery(path: Path) -> bool:
+    """
+    Whether a file is a page that `Gallery.write` has written.
+    """
+    if not path.is_file():
+        return False
+    with path.open('rb') as file:
+        return _GENERATOR.encode() in file.read(1000)
 
 
 def _style(name: str, cards: Sequence[Card]) -> str:
@@ -165,12 +196,12 @@ def _card(cards: Sequence[Card], i: int, name: str, full: float, level: int) -> 
             for j, kind in ((i - 1, 'previous'), (i, 'close'), (i + 1, 'next'))
             if 0 <= j < len(cards)]
     rank = f'<span class="rank">{card.rank}</span> ' if card.rank is not None else ''
-    lines = [f'<h{level}>{rank}{escape(card.name)}</h{level}>', _bar(card, full)]
-    if card.false_alarm is not None:
-        lines.append(_element('p', 'odds', odds(card.false_alarm)))
-    lines += [_element('p', 'instrument', card.instrument), _element('p', 'details', card.details),
-              _element('p', 'details', card.status if card.jpeg is not None else ''),
-              _position(card), _links(card)]
+    lines = [f'<h{level}>{rank}{escape(card.name)}</h{level}>', _marks(card), _bar(card, full)]
+    if card.odds:
+        lines.append(_element('p', 'odds', card.odds))
+    lines += [_phrases(card), _element('p', 'said', card.status if card.jpeg is not None else ''),
+              _cut(card.instrument), _cut(card.observed), _cut(card.identifier),
+              _cut(card.proposal), _details(card.details), _position(card), _links(card)]
     return (f'<li><button type="button" class="open" hidden="hidden" id="{name}-{i}"'
             f' popovertarget="{name}-{i}-card" aria-label="{_quoted("Enlarge " + said)}"></button>'
             f'<article id="{name}-{i}-card" popover>'
@@ -192,6 +223,50 @@ def _bar(card: Card, full: float) -> str:
             f'</span> score {card.score:.2f}</p>')
 
 
+def _marks(card: Card) -> str:
+    marks = ''.join(_element('span', 'mark', mark) for mark in card.marks)
+    return f'<p class="marks">{marks}</p>' if marks else ''
+
+
+def _phrases(card: Card) -> str:
+    """
+    The phrases of a description, each with its false-alarm rate.
+    """
+    items = []
+    for phrase in card.phrases:
+        alarm = '' if phrase.false_alarm is None else (
+            f' <small title="{_quoted(odds(phrase.false_alarm))}">'
+            f'{one_in(phrase.false_alarm)}</small>')
+        items.append(f'<li>{escape(phrase.text)}{alarm}</li>')
+    if not items:
+        return ''
+    known = any(phrase.false_alarm is not None for phrase in card.phrases)
+    return (f'<ul class="phrases" role="list">{"".join(items)}</ul>'
+            + _element('p', 'details more', 'Beside each phrase: the share of unrelated images '
+                       'that fit it as well.' if known else ''))
+
+
+def _cut(text: str, *kinds: str) -> str:
+    """
+    A line that a small card may cut; a pointer over it, or the enlarged card, shows all.
+    """
+    if not text:
+        return ''
+    return f'<p class="{" ".join(("cut", *kinds))}" title="{_quoted(text)}">{escape(text)}</p>'
+
+
+def _details(text: str) -> str:
+    """
+    The title; of a very long one the rest can be opened in the enlarged card.
+    """
+    if len(text) <= _AT_ONCE:
+        return _cut(text, 'subject')
+    end = text.rfind(' ', _AT_ONCE // 2, _AT_ONCE)
+    end = _AT_ONCE if end < 0 else end
+    return (_cut(f'{text[:end]}…', 'subject') + '<details class="more"><summary>Read on</summary>'
+            f'<p>…{escape(text[end:])}</p></details>')
+
+
 def _position(card: Card) -> str:
     """
     Where it is, in both notations.
@@ -206,14 +281,16 @@ def _position(card: Card) -> str:
 
 def _links(card: Card) -> str:
     """
-    To the image in its archive and to the sky around it; said in full where there is room.
+    To the image, its data and the page of the observation in their archive, and to the sky around
+    it; said in full where there is room.
     """
-    links = []
-    if card.link:
-        links.append(_anchor(_quoted(card.link), 'image', f' at {urlsplit(card.link).hostname}'))
+    links = [_anchor(_quoted(address), text, f'{more} at {urlsplit(address).hostname}')
+             for address, text, more in ((card.link, 'image', ''), (card.data, 'data', ''),
+                                         (card.page, 'archive', ' page of the observation'))
+             if address]
     if card.ra is not None and card.dec is not None:
         links.append(_anchor(_ALADIN.format(card.ra, card.dec), 'sky', ' around it in Aladin'))
-    return f'<p>{" · ".join(links)}</p>' if links else ''
+    return f'<p class="links">{" · ".join(links)}</p>' if links else ''
 
 
 def _missing(rows: Sequence[tuple[str, str]]) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..exceptions import invalid
+from ..ranking import calibration
 from ..ranking.calibration import false_alarm_rate as rate_of
 from ..ranking.calibration import z_score
 from .cards import Card
@@ -49,7 +50,8 @@ def require_matplotlib() -> None:
                           'pip install "astroclip-search[plot]"') from error
 
 
-def threshold(background: np.ndarray, false_alarm_rate: float) -> float:
+def threshold(background: np.ndarray, false_alarm_rate: float,
+              source: np.ndarray | None = None) -> float:
     """
     The cosine above which an image is at or below a false-alarm rate.
     """
@@ -58,15 +60,16 @@ def threshold(background: np.ndarray, false_alarm_rate: float) -> float:
     if least > false_alarm_rate:
         raise invalid(f'The {len(known)} reference images of the model tell no rate below '
                       f'{least:.2g}: give a false_alarm_rate of at least that.')
-    return float(known[rate_of(known, known) > false_alarm_rate].max())
+    return calibration.threshold(background, false_alarm_rate, source)
 
 
 def draw_scores(cosines: np.ndarray, background: np.ndarray, false_alarm_rate: float, *,
-                title: str = '', ax: 'Axes | None' = None) -> 'Axes':
+                source: np.ndarray | None = None, title: str = '',
+                ax: 'Axes | None' = None) -> 'Axes':
     """
     Histograms of rows and of unrelated images.
     """
-    limit = threshold(background, false_alarm_rate)
+    limit = threshold(background, false_alarm_rate, source)
     found = cosines > limit
     unrelated = background[~np.isnan(background)]
     rows, null, line = (z_score(values, unrelated) for values in
@@ -82,9 +85,10 @@ def draw_scores(cosines: np.ndarray, background: np.ndarray, false_alarm_rate: f
     ax.hist([rows[~found], rows[found]], edges, stacked=True, color=[_BELOW, _ABOVE], rwidth=0.6,
             label=[f'rows below the threshold: {n - found.sum():,}',
                    f'rows above it: {found.sum():,} (by chance: {_few(n * false_alarm_rate)})'])
-    # A single row of thousands would be a bar without height.
-    ax.plot(rows[found], np.full(found.sum(), 0.02), '^', color=_ABOVE, markersize=7,
-            markeredgecolor='0.1', transform=ax.get_xaxis_transform())
+    if found.any():  # a single row of thousands would be a bar without height
+        ax.plot(rows[found], np.full(found.sum(), 0.02), '^', color=_ABOVE, markersize=7,
+                markeredgecolor='0.1', transform=ax.get_xaxis_transform(),
+                label='each of these' if found.sum() > 1 else 'this one')
     ax.axvline(line[0], ymax=0.7, color=ax.xaxis.label.get_color(), linestyle='--', linewidth=1.2,
                label=f'threshold: false-alarm rate {false_alarm_rate:g}')
     ax.set_ylim(top=1.55 * ax.get_ylim()[1])  # room for the legend
@@ -158,7 +162,7 @@ def draw_cards(cards: Sequence[Card], *, columns: int, title: str = '',
             picture.text(0.5, 0.5, reason, ha='center', va='center', fontsize=_FONT,
                          transform=picture.transAxes, **_VERBATIM)
         rank = f'{card.rank}. ' if card.rank is not None else ''
-        lines = [rank + card.name, *card.scores][:4]
+        lines = [rank + card.name, ', '.join(card.marks), *card.scores][:4]
         said = '\n'.join(_short(line, letters) for line in lines if line)
         picture.text(0.5, -0.03, said, ha='center', va='top', fontsize=_FONT,
                      transform=picture.transAxes, **_VERBATIM)

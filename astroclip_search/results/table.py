@@ -6,30 +6,38 @@ Scores -> the table that the user gets, what it says of itself, and its warnings
 import copy
 import datetime
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import numpy as np
-from astropy.table import MaskedColumn, Table
+from astropy.table import Table
 
+from ..archives.columns import text_column
+from ..archives.score_columns import form_of, rank_column, score_column
 from ..embeddings.collect import Outcomes
 from ..exceptions import (
     LostEmbeddingsWarning,
     NothingRankedWarning,
     NothingStandsOutWarning,
+    UncalibratedWarning,
     UnfinishedWarning,
     UnreadImagesWarning,
     warn,
 )
 from ..models.encoder import Encoder
-from ..ranking.calibration import LIKELY_CHANCE
+from ..ranking.calibration import LIKELY_CHANCE, STANDARD_RATE, TRUSTED_RATE
 from ..ranking.query import WEIGHTS, Query
 from ..ranking.scores import Scores
 from ..status import DENIED, ERROR, OK
+from .names import short_names
 
-__all__ = ['BEHIND', 'IN_FRONT', 'circumstances', 'masked', 'provenance', 'ranked_table', 'strings',
-           'warn_of_chance', 'warn_of_lost', 'warn_of_none', 'warn_of_rows']
+__all__ = ['BEHIND', 'IN_FRONT', 'circumstances', 'image_sources', 'provenance', 'ranked_table',
+           'strings', 'warn_of_chance', 'warn_of_lost', 'warn_of_none', 'warn_of_rows',
+           'warn_of_trust']
 
-IN_FRONT = ('clip_rank', 'clip_score', 'clip_false_alarm', 'clip_status')
-BEHIND = ('clip_image', 'clip_metadata', 'clip_source', 'clip_message')
+# A terminal leaves out the columns in the middle, and keeps one more in front than behind at most.
+# In 80 letters there is room for rank, score and false alarm, and for status and name behind.
+IN_FRONT = ('clip_rank', 'clip_score', 'clip_false_alarm')
+BEHIND = ('clip_image', 'clip_metadata', 'clip_source', 'clip_message', 'clip_status', 'clip_name')
 
 
 def ranked_table(table: Table, outcomes: Outcomes, scores: Scores, rows: np.ndarray) -> Table:
@@ -40,14 +48,16 @@ def ranked_table(table: Table, outcomes: Outcomes, scores: Scores, rows: np.ndar
     """
     ranked = table[rows]
     ranked.meta = copy.deepcopy(table.meta)
-    ranked.remove_columns([name for name in IN_FRONT + BEHIND if name in ranked.colnames])
+    sources = image_sources(table, outcomes.sources)[rows]
     columns = {
-        'clip_rank': MaskedColumn(np.arange(1, len(rows) + 1), mask=np.isnan(scores.score[rows])),
-        **{f'clip_{name}': masked(getattr(scores, name)[rows])
-           for name in ('score', 'image', 'metadata', 'false_alarm')},
+        'clip_rank': rank_column(np.arange(1, len(rows) + 1), np.isnan(scores.score[rows])),
+        **{name: score_column(getattr(scores, name.removeprefix('clip_'))[rows], form_of(name))
+           for name in ('clip_score', 'clip_image', 'clip_metadata', 'clip_false_alarm')},
         'clip_status': outcomes.statuses()[rows],
-        'clip_source': strings([source or '' for source in outcomes.sources])[rows],
-        'clip_message': outcomes.messages()[rows]}
+        'clip_source': sources,
+        'clip_message': outcomes.messages()[rows],
+        'clip_name': short_names(ranked, sources)}
+    ranked.remove_columns([name for name in columns if name in ranked.colnames])
     for place, name in enumerate(IN_FRONT):
         ranked.add_column(columns[name], name=name, index=place, copy=False)
     for name in BEHIND:
@@ -55,12 +65,13 @@ def ranked_table(table: Table, outcomes: Outcomes, scores: Scores, rows: np.ndar
     return ranked
 
 
-def masked(values: np.ndarray) -> MaskedColumn:
+def image_sources(table: Table, sources: Sequence[str | None]) -> np.ndarray:
     """
-    A column of scores, masked where they are NaN.
+    ``clip_source`` of each row: a file that was not read, as it is not ours, is named as before.
     """
-    values = np.asarray(values, np.float32)
-    return MaskedColumn(np.nan_to_num(values), mask=np.isnan(values), format='.4f')
+    before = text_column(table, 'clip_source') if 'clip_source' in table.colnames else []
+    return strings([source or earlier for source, earlier in
+                    zip_longest(sources, before, fillvalue='')])
 
 
 def strings(values: Sequence[str]) -> np.ndarray:
@@ -77,8 +88,21 @@ def provenance(outcomes: Outcomes, query: Query, scores: Scores, by: str, encode
     """
     return {'query': query.phrases, 'negative': query.negatives, 'like': query.like.sources,
             'unlike': query.unlike.sources, 'weights': {**WEIGHTS, **query.weights}, 'by': by,
+            'score_weights': scores.weights,
             'chance': None if np.isnan(scores.chance) else round(scores.chance, 4),
+            **trust(scores.left_out),
+            'n_folded': outcomes.count('twin', 'copy'),
             **circumstances(outcomes, int(np.isfinite(scores.score).sum()), encoder, plane)}
+
+
+def trust(left_out: float) -> dict:
+    """
+    Whether the false-alarm rates hold for archives unlike the reference images, as plain data for
+    ``meta['clip']``; `None` where it was not tried.
+    """
+    tried = not np.isnan(left_out)
+    return {'calibrated': bool(left_out <= TRUSTED_RATE) if tried else None,
+            'left_out': round(left_out, 4) if tried else None}
 
 
 def circumstances(outcomes: Outcomes, n_ranked: int, encoder: Encoder,
@@ -126,9 +150,10 @@ def warn_of_chance(scores: Scores) -> None:
     One warning if unrelated rows would often be ranked as high as these.
     """
     if scores.chance > LIKELY_CHANCE:  # not if there is nothing to compare with
-        warn(f'Nothing stands out: of {np.isfinite(scores.score).sum()} rows that have nothing to '
-             'do with the query, the best would look like these with a probability of '
-             f'{scores.chance:.2f}. See clip_false_alarm.', NothingStandsOutWarning)
+        warn(f'Nothing stands out: of {np.isfinite(scores.score).sum()} rows that do not show what '
+             'is asked, the best would look like these with a probability of '
+             f'{scores.chance:.2f}. Some may show it all the same: look at the first.',
+             NothingStandsOutWarning)
 
 
 def warn_of_none(chance: float | None, false_alarm_rate: float) -> None:
@@ -138,6 +163,16 @@ def warn_of_none(chance: float | None, false_alarm_rate: float) -> None:
     if chance is not None and chance <= LIKELY_CHANCE:
         warn(f'No picture has a false-alarm rate of {false_alarm_rate:g} or less; the table of '
              'rank has them all.', NothingStandsOutWarning)
+
+
+def warn_of_trust(clip: dict) -> None:
+    """
+    One warning if a rate decides that may be far off.
+    """
+    if clip.get('calibrated') is False:
+        warn('The false-alarm rates of this query are uncertain. Of an archive unlike the '
+             f'reference images, {clip["left_out"]:.0%} of the unrelated pictures or more may pass '
+             f'at {STANDARD_RATE:g}: look at what is kept.', UncalibratedWarning)
 
 
 def warn_of_lost(outcomes: Outcomes, scores: Scores) -> None:

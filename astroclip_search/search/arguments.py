@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 from ..exceptions import invalid
 
-__all__ = ['MAX_CHARACTERS', 'Asked', 'ImageOptions', 'RankOptions', 'check', 'check_count',
-           'check_criteria', 'check_images', 'check_phrases', 'check_rate', 'check_weights',
-           'make_options']
+__all__ = ['MAX_CHARACTERS', 'Asked', 'ImageOptions', 'RankOptions', 'check', 'check_columns',
+           'check_count', 'check_criteria', 'check_images', 'check_phrases', 'check_rate',
+           'check_weights', 'make_options']
 
 MAX_CHARACTERS = 2000
 
@@ -26,6 +26,7 @@ class ImageOptions:
     """
 
     image_dir: str | Path | None = None
+    image_column: str | Sequence[str] | None = None
     cutout: Any = None
     colour: bool = False
     sky_context: str | None = None
@@ -47,7 +48,7 @@ class RankOptions(ImageOptions):
     unlike: Any = None
     weights: dict[str, float] | None = None
     group_by: str | Sequence[str] | None = None
-    fold_duplicates: bool | float = False
+    fold_duplicates: bool | float | None = None
 
 
 # Arguments of single verbs, which a user may have misspelt.
@@ -89,12 +90,14 @@ def check(text: str | Iterable[str] | None, options: RankOptions) -> Asked:
     """
     Whether a query makes sense; of example images only whether there are any is looked at.
     """
-    from ..ranking.order import DUPLICATE_COSINE
+    from ..ranking.order import COPY_COSINE, DUPLICATE_COSINE
 
     given = {'like': options.like is not None, 'unlike': options.unlike is not None}
     if text is None and not given['like']:
         raise invalid('text must be a phrase such as "tidal tail", or a list of phrases; or give '
                       'like, an example image.')
+    if given['like'] and isinstance(text, str) and not text.strip():
+        raise invalid('text is empty: leave it out to rank by the example images alone.')
     phrases = check_phrases(text) if text is not None else []
     negatives = check_phrases(options.negative, 'negative') if options.negative is not None else []
     if options.by not in ('both', 'image', 'metadata'):
@@ -107,6 +110,8 @@ def check(text: str | Iterable[str] | None, options: RankOptions) -> Asked:
     cosine = _check_fraction(options.fold_duplicates, 'fold_duplicates', DUPLICATE_COSINE)
     if cosine is not None and options.by == 'metadata':
         raise invalid("fold_duplicates compares pictures: use by='both' or by='image'.")
+    if options.fold_duplicates is None and options.by != 'metadata':
+        cosine = COPY_COSINE
     check_images(options)
     return Asked(phrases, negatives, weights, cosine)
 
@@ -118,9 +123,21 @@ def check_images(options: ImageOptions) -> None:
     check_count(options.max_images, 'max_images', 'conf.max_images')
     if not isinstance(options.image_dir, str | Path | None):
         raise invalid(f'image_dir must be the path of a folder, not {options.image_dir!r}.')
+    check_columns(options.image_column)
     if options.show_progress not in (None, True, False, 'live'):
         raise invalid("show_progress must be True, False or 'live', not "
                       f'{options.show_progress!r}.')
+
+
+def check_columns(image_column: str | Sequence[str] | None) -> None:
+    """
+    Whether something names columns; whether there are such is said where the table is.
+    """
+    names = [image_column] if isinstance(image_column, str) else image_column
+    if names is not None and not (isinstance(names, list | tuple) and names
+                                  and all(isinstance(name, str) for name in names)):
+        raise invalid(f'image_column must be the name of a column, or a list of names, not '
+                      f'{image_column!r}.')
 
 
 def check_phrases(text: str | Iterable[str], name: str = 'text') -> list[str]:
@@ -191,11 +208,11 @@ def check_weights(weights: dict[str, float] | None,
     return {name: float(value) for name, value in weights.items()}
 
 
-def _check_fraction(value: bool | float, name: str, default: float) -> float | None:
+def _check_fraction(value: bool | float | None, name: str, default: float) -> float | None:
     """
     A switch that may also be a threshold; `None` if it is off.
     """
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return default if value else None
     if not isinstance(value, Real) or not 0 < value <= 1:
         raise invalid(f'{name} must be True, False, or a cosine above 0 and up to 1.')

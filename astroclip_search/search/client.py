@@ -40,8 +40,8 @@ class _Verbs:
         return getattr(import_module(f'.{self.module}', __package__), verb)
 
 
-encode, label, mast, rank, show, vo = map(
-    _Verbs, ('encode', 'label', 'mast', 'rank', 'show', 'vo'))
+encode, label, mast, rank, refine, saved, show, suggest, vo = map(
+    _Verbs, ('encode', 'label', 'mast', 'rank', 'refine', 'saved', 'show', 'suggest', 'vo'))
 
 __doctest_requires__ = {'ClipSearchClass.plot_*': ['matplotlib']}
 
@@ -158,10 +158,12 @@ class ClipSearchClass:
              limit: int | None = None, by: str = 'both',
              negative: str | Sequence[str] | None = None, like: Any = None, unlike: Any = None,
              weights: dict[str, float] | None = None,
-             group_by: str | Sequence[str] | None = None, fold_duplicates: bool | float = False,
-             image_dir: str | Path | None = None, cutout: Any = None, colour: bool = False,
-             sky_context: str | None = None, max_images: int | None = None, cache: bool = True,
-             show_progress: bool | str | None = None) -> 'Table':
+             group_by: str | Sequence[str] | None = None,
+             fold_duplicates: bool | float | None = None,
+             image_dir: str | Path | None = None,
+             image_column: str | Sequence[str] | None = None, cutout: Any = None,
+             colour: bool = False, sky_context: str | None = None, max_images: int | None = None,
+             cache: bool = True, show_progress: bool | str | None = None) -> 'Table':
         """
         Order a result by what its images show.
 
@@ -171,7 +173,8 @@ class ClipSearchClass:
             The user's own result; see `~astroclip_search.archives.open_results`. A table that any
             verb has returned is taken as it is.
         text : str or sequence of str, optional
-            What the image shows; several phrases are averaged. Needed unless ``like`` is given.
+            What the image shows; several phrases are averaged. Needed unless ``like`` is given, or
+            the table was ranked before: then it goes on by its own phrase, marks and ``by``.
         limit : int or None
             Number of rows to return; `None` returns all.
         by : {'both', 'image', 'metadata'}
@@ -183,7 +186,7 @@ class ClipSearchClass:
         like, unlike : path, address, array, HDU, NDData, image, bytes, Row, Table, or a list
             Example images that it should or should not look like: files, ``http``, ``https`` or
             ``mast:`` addresses, images in memory, or rows of a result. Rows of a ranked table are
-            not downloaded again. Several are averaged.
+            not downloaded again. Several are averaged, and from five on learned from.
         weights : dict, optional
             What each part counts: ``text`` (1), ``negative``, ``like`` and ``unlike`` (0.5 each)
             within the score of the picture; ``image`` and ``metadata`` for picture and metadata of
@@ -191,12 +194,17 @@ class ClipSearchClass:
         group_by : str or sequence of str, optional
             Columns such as ``'proposal_id'`` or ``'target_name'``: the best row of each group
             comes first, then the second of each, and so on.
-        fold_duplicates : bool or float
+        fold_duplicates : bool or float, optional
             Move pictures that nearly repeat a better one behind all others that have a score;
-            ``clip_message`` says which one. A number is the cosine from which on two pictures
-            count as the same, 0.98 by default.
+            ``clip_message`` says which one, and ``meta['clip']['n_folded']`` how many were moved.
+            A number is the cosine from which on two pictures count as the same, 0.98 by default.
+            Unless it is `False`, exact copies among the first 200 rows are moved in any case.
         image_dir : path-like, optional
             Folder in which image columns that hold file names are looked up.
+        image_column : str or sequence of str, optional
+            Columns that name the images, if the package does not know them, or in place of those
+            that it knows; of each row the first that has a value counts. Whole paths are read
+            wherever they are, so name no column of a table that you do not trust.
         cutout : tuple, optional
             Position and size of the cutouts that are ranked, where an archive makes cutouts. The
             position is a `~astropy.coordinates.SkyCoord`, a string, or `None` for the centre of
@@ -223,13 +231,15 @@ class ClipSearchClass:
         -------
         `~astropy.table.Table`
             A copy of the input, best rows first. In front are ``clip_rank`` (1 is best),
-            ``clip_score`` (what the order follows), ``clip_false_alarm`` (fraction of unrelated
-            archive images that score at least as high) and ``clip_status`` (``OK``, ``SKIPPED``,
-            ``NO_IMAGE``, ``DENIED`` or ``ERROR``); behind are ``clip_image`` and
-            ``clip_metadata`` (cosines of the picture and of the row's metadata), ``clip_source``
-            and ``clip_message``. Rows that could not be ranked come last. ``meta['clip']`` says
-            what was asked of which model, and as ``chance`` how often unrelated rows would be
-            ranked as high: if often, a warning says that nothing stands out.
+            ``clip_score`` (what the order follows) and ``clip_false_alarm`` (fraction of unrelated
+            archive images that score at least as high); behind are ``clip_image`` and
+            ``clip_metadata`` (cosines of the picture and of the row's metadata), ``clip_source``,
+            ``clip_message``, ``clip_status`` (``OK``, ``SKIPPED``, ``NO_IMAGE``, ``DENIED`` or
+            ``ERROR``) and ``clip_name`` (what the row is called, in few letters), so that
+            ``print`` shows rank, scores, status and name in a narrow terminal. Rows that could not
+            be ranked come last. ``meta['clip']`` says what was asked of which model, and as
+            ``chance`` how often unrelated rows would be ranked as high: if often, a warning says
+            that nothing stands out.
 
         Raises
         ------
@@ -253,15 +263,16 @@ class ClipSearchClass:
         More like the first, each class once before any comes again:
 
         >>> more = ClipSearch.rank(archive, like=best[0], image_dir=sample.IMAGE_DIR, limit=5,
-        ...                        group_by='target_classification')
+        ...                        group_by='target_classification'
+        ...                        )   # doctest: +IGNORE_WARNINGS
         >>> str(more['obs_id'][0]) == best['obs_id'][0]
         True
         """
         return rank.rank(self.session, results, text, RankOptions(
             limit=limit, by=by, negative=negative, like=like, unlike=unlike, weights=weights,
             group_by=group_by, fold_duplicates=fold_duplicates, image_dir=image_dir,
-            cutout=cutout, colour=colour, sky_context=sky_context, max_images=max_images,
-            cache=cache, show_progress=show_progress))
+            image_column=image_column, cutout=cutout, colour=colour, sky_context=sky_context,
+            max_images=max_images, cache=cache, show_progress=show_progress))
 
     def filter(self, results: Any, text: str | Sequence[str] | None = None, *,
                false_alarm_rate: float = 0.01, **options: Any) -> 'Table':
@@ -273,7 +284,9 @@ class ClipSearchClass:
         results : Table, QTable, Row, DALResults, path, glob pattern, array, HDU, image, or a list
             As for `rank`.
         text : str or sequence of str, optional
-            What the image shows. Needed unless ``like`` is given.
+            What the image shows. Needed unless ``like`` is given, or the table was ranked before:
+            then it goes on by its own phrase, keeps what is marked as liked, and leaves out what
+            is marked as disliked.
         false_alarm_rate : float
             Keep rows whose ``clip_false_alarm`` is at most this: of a hundred unrelated images,
             0.01 lets one through.
@@ -302,17 +315,18 @@ class ClipSearchClass:
                            make_options(RankOptions, 'filter', options))
 
     def refine(self, table: 'Table', text: str | Sequence[str] | None = None, *,
-               liked: Any = (), disliked: Any = (), limit: int | None = None,
+               liked: Any = (), disliked: Any = (), forget: Any = (), limit: int | None = None,
                by: str | None = None, negative: str | Sequence[str] | None = None,
                weights: dict[str, float] | None = None,
                group_by: str | Sequence[str] | None = None,
-               fold_duplicates: bool | float = False) -> 'Table':
+               fold_duplicates: bool | float | None = None) -> 'Table':
         """
-        Rank a ranked table again: more like these rows, less like those.
+        Rank a ranked table again by what you say of its rows: these are right, those are wrong.
 
-        Nothing is downloaded and no image is read; the cache has the embeddings. The phrases,
-        likes and dislikes of earlier steps still count, so a search is refined step by step; to
-        undo a step, go on from the table before it.
+        The rows that you like come first and those that you dislike last; the order of all others
+        is learned from both, with the phrase as what is known beforehand. Nothing is downloaded
+        and no image is read; the cache has the embeddings. The table keeps the marks in
+        ``clip_label``, so that a search is refined step by step, saved, and resumed.
 
         Parameters
         ----------
@@ -322,44 +336,181 @@ class ClipSearchClass:
             A phrase instead of the one that the table was ranked by.
         liked, disliked : int, sequence of int or bool, Row, or Table
             Rows that are, or are not, as wanted: their ``clip_rank``, which the gallery shows; or
-            rows themselves; or a mask of the table. Of a row that is named on both sides in turn,
-            the last word counts.
+            rows themselves; or a mask of the table. Rows with the same image are judged together.
+            Of a row that is named on both sides in turn, the last word counts.
+        forget : int, sequence of int or bool, Row, Table, or 'all'
+            Rows whose mark is taken back; ``'all'`` takes back every mark.
         limit : int or None
             Number of rows to return; `None` returns all.
         by : {'both', 'image', 'metadata'}, optional
-            Whether pictures count, the metadata of the rows, or both; as before by default.
+            Whether pictures count, the metadata of the rows, or both; as before by default. With
+            ``'metadata'`` nothing is learned, as marks are about pictures.
         negative : str or sequence of str, optional
             What the image should not show, instead of the earlier ``negative``.
         weights : dict, optional
             As for `rank`; as before by default.
         group_by : str or sequence of str, optional
-            As for `rank`.
+            As for `rank`, among the rows that are not marked.
         fold_duplicates : bool or float
-            As for `rank`.
+            As for `rank`, among the rows that are not marked.
 
         Returns
         -------
         `~astropy.table.Table`
-            As from `rank`. A row whose embedding is not kept any more keeps its status and comes
-            last; its ``clip_message`` says so.
+            As from `rank`, with ``clip_label`` behind the other columns: 1 for liked, 0 for
+            disliked, masked for rows that are not marked. A row whose embedding is not kept any
+            more keeps its status and comes last; its ``clip_message`` says so.
 
         Raises
         ------
         astroquery.exceptions.InvalidQueryError
-            If the table is not ranked, or there is no such row.
+            If the table is not ranked, does not say by which phrase, or there is no such row.
 
         Examples
         --------
         >>> from astroclip_search import ClipSearch, sample
-        >>> best = ClipSearch.rank(sample.read()[34:70], 'galaxy', image_dir=sample.IMAGE_DIR)
+        >>> best = ClipSearch.rank(sample.read()[34:70], 'ring galaxy',
+        ...                        image_dir=sample.IMAGE_DIR)
         >>> better = ClipSearch.refine(best, liked=[1, 3], disliked=2)
-        >>> better = ClipSearch.refine(better, 'ring galaxy')
-        >>> len(better), len(better.meta['clip']['like']), better.meta['clip']['query']
-        (36, 2, ['ring galaxy'])
+        >>> better['clip_label'].tolist()[:3], better['clip_label'].tolist()[-1]
+        ([1, 1, None], 0)
+
+        The marks count in further steps, also with another phrase:
+
+        >>> rings = ClipSearch.refine(better, 'ring galaxy', forget=1)
+        >>> len(rings), len(rings.meta['clip']['like']), rings.meta['clip']['query']
+        (36, 1, ['ring galaxy'])
         """
-        return rank.refine(self.session, table, text, liked, disliked, by, RankOptions(
+        return refine.refine(self.session, table, text, liked, disliked, forget, by, RankOptions(
             limit=limit, negative=negative, weights=weights, group_by=group_by,
             fold_duplicates=fold_duplicates))
+
+    def suggest(self, table: 'Table', n: int = 5, *,
+                text: str | Sequence[str] | None = None) -> 'Table':
+        """
+        Choose the rows to look at next: those whose marks would teach `refine` most.
+
+        They are plausible, not certain, and differ from one another and from the rows that are
+        marked already. Nothing is downloaded and no image is read.
+
+        Parameters
+        ----------
+        table : `~astropy.table.Table`
+            A ranked table.
+        n : int
+            Number of rows.
+        text : str or sequence of str, optional
+            A phrase, needed only where the table has lost the one that it was ranked by.
+
+        Returns
+        -------
+        `~astropy.table.Table`
+            Rows of the table that are not marked, in the order to look at them, with all of its
+            columns. Their ``clip_rank`` is that of the table, so that ``refine(table, liked=...,
+            disliked=...)`` understands it. There are fewer than ``n`` if there are no more.
+
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If the table is not ranked by pictures, or does not say by which phrase.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch, sample
+        >>> best = ClipSearch.rank(sample.read()[34:70], 'ring galaxy',
+        ...                        image_dir=sample.IMAGE_DIR)
+        >>> look = ClipSearch.suggest(best, 3)
+        >>> right, *wrong = look['clip_rank'].tolist()      # what you see there
+        >>> better = ClipSearch.refine(best, liked=right, disliked=wrong)
+        >>> better['clip_label'].tolist()[0], better['clip_label'].tolist()[-2:]
+        (1, [0, 0])
+        """
+        return suggest.suggest(self.session, table, n, text)
+
+    # ---- kept for later --------------------------------------------------------------------
+
+    def save(self, table: 'Table', path: str | Path, *, overwrite: bool = False) -> Path:
+        """
+        Keep a search: its rows, their scores and marks, and what was asked of which archive.
+
+        Parameters
+        ----------
+        table : `~astropy.table.Table`
+            What a verb such as `rank`, `refine` or `query_text` has returned.
+        path : path-like
+            The file. Its suffix says the format: ``.ecsv``, ``.fits``, ``.vot`` or ``.parquet``.
+        overwrite : bool
+            Replace a file that is there.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If the table is no search, the format cannot keep one, or the file is there.
+
+        See Also
+        --------
+        rerun : Ask the same again.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch
+        >>> best = ClipSearch.query_text('ring galaxy')
+        >>> file = ClipSearch.save(best, 'rings.ecsv')   # doctest: +SKIP
+        """
+        return saved.save(table, path, overwrite)
+
+    def rerun(self, search: Any, results: Any = None, *, new_only: bool = True,
+              false_alarm_rate: float | None = None, **options: Any) -> 'Table':
+        """
+        Ask a saved search again, and get what is new since.
+
+        A row is new if the search has not found it before, whether or not it was among the rows
+        that were kept. An observation is known by its identifier (``obsid`` of MAST,
+        ``obs_publisher_did`` of the VO), or else by the address of its image.
+
+        Parameters
+        ----------
+        search : path-like or `~astropy.table.Table`
+            What `save` has written, or what a verb such as `query_text` has returned.
+        results : Table, DALResults, path, or other, optional
+            What is to be ranked now, as for `rank`: needed if a table in memory was ranked.
+        new_only : bool
+            Return the new rows alone, and not all rows that the search finds now.
+        false_alarm_rate : float, optional
+            Return only rows whose ``clip_false_alarm`` is at most this.
+        **options
+            Options of `rank`, such as ``limit``, in place of those of the search.
+
+        Returns
+        -------
+        `~astropy.table.Table`
+            As from the verb that made the search, with ``clip_new`` behind the other columns;
+            ``clip_rank`` counts all rows that were found. Marks of `refine` are kept. Save this
+            table, and the next `rerun` is about what comes later. ``meta['clip']`` says as
+            ``n_new`` how many rows are new, and as ``since`` when the search was made.
+
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If the table does not say what was searched, or that cannot be asked again.
+        astroquery.exceptions.RemoteServiceError
+            If the archive does not answer.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch
+        >>> best = ClipSearch.query_text('ring galaxy')
+        >>> new = ClipSearch.rerun(best)
+        >>> len(new), new.meta['clip']['n_new']
+        (0, 0)
+        """
+        return saved.rerun(self.session, search, results, new_only, false_alarm_rate,
+                           make_options(RankOptions, 'rerun', options))
 
     # ---- MAST ----------------------------------------------------------------------------
 
@@ -763,7 +914,7 @@ class ClipSearchClass:
         limit : int or None
             Number of phrases of each image; `None` returns all.
         **options
-            Options of `rank` for images: ``image_dir``, ``cutout``, ``colour``,
+            Options of `rank` for images: ``image_dir``, ``image_column``, ``cutout``, ``colour``,
             ``sky_context``, ``max_images``, ``cache`` and ``show_progress``.
 
         Returns
@@ -813,10 +964,11 @@ class ClipSearchClass:
         classes : sequence of str, or dict
             A phrase for each class; or its name, and a phrase or several, which are averaged.
         false_alarm_rate : float, optional
-            Add the class ``'none'`` for images that show none of the others: so many unrelated
-            archive images are still taken for one of them, 0.05 for five in a hundred.
+            Add the class ``'none'`` for images that pass the rate of no class. The rate is that of
+            each class alone: 0.05 lets through five in a hundred unrelated images a class, however
+            many classes there are, and of 12 classes together up to 12 times as many.
         **options
-            Options of `rank` for images: ``image_dir``, ``cutout``, ``colour``,
+            Options of `rank` for images: ``image_dir``, ``image_column``, ``cutout``, ``colour``,
             ``sky_context``, ``max_images``, ``cache`` and ``show_progress``.
 
         Returns
@@ -841,8 +993,8 @@ class ClipSearchClass:
         >>> archive = sample.read()[34:46]
         >>> classes = {'ring': 'ring galaxy', 'other': ['spiral galaxy', 'elliptical galaxy']}
         >>> sorted_ = ClipSearch.classify(archive, classes, image_dir=sample.IMAGE_DIR)
-        >>> sorted_.colnames[-7:-3]
-        ['clip_class', 'clip_probability', 'clip_p_ring', 'clip_p_other']
+        >>> sorted_.colnames[:2], sorted_.colnames[-6:-4]
+        (['clip_class', 'clip_probability'], ['clip_p_ring', 'clip_p_other'])
         """
         return label.classify(self.session, results, classes, false_alarm_rate,
                               make_options(ImageOptions, 'classify', options))
@@ -850,7 +1002,8 @@ class ClipSearchClass:
     # ---- pictures and plots ----------------------------------------------------------------
 
     def gallery(self, results: Any, n: int | None = 24, *,
-                image_dir: str | Path | None = None) -> 'Gallery':
+                image_dir: str | Path | None = None,
+                image_column: str | Sequence[str] | None = None) -> 'Gallery':
         """
         Show thumbnails of the first rows.
 
@@ -862,11 +1015,14 @@ class ClipSearchClass:
             Number of rows to show; `None` shows all.
         image_dir : path-like, optional
             Folder in which image columns that hold file names are looked up.
+        image_column : str or sequence of str, optional
+            Columns that name the images, as for `rank`.
 
         Returns
         -------
         Gallery
-            A notebook shows it; its ``write(path)`` makes a self-contained HTML file. A click or
+            A notebook shows it; its ``write(path)`` makes a self-contained HTML file, and
+            replaces only an older gallery unless told to with ``overwrite=True``. A click or
             Enter enlarges a card, from which "Previous" and "Next" lead to those beside it.
 
         Raises
@@ -882,10 +1038,11 @@ class ClipSearchClass:
         >>> ClipSearch.gallery(best, n=6)
         <Gallery of 6 images: 'ring galaxy'>
         """
-        return show.gallery(self.session, results, n, image_dir)
+        return show.gallery(self.session, results, n, image_dir, image_column)
 
     def get_images(self, results: Any, *, limit: int | None = None, size: int = 512,
-                   image_dir: str | Path | None = None) -> 'list[Image | None]':
+                   image_dir: str | Path | None = None,
+                   image_column: str | Sequence[str] | None = None) -> 'list[Image | None]':
         """
         Get the images of the rows.
 
@@ -899,6 +1056,8 @@ class ClipSearchClass:
             Large images are read at reduced resolution, but not below this many pixels a side.
         image_dir : path-like, optional
             Folder in which image columns that hold file names are looked up.
+        image_column : str or sequence of str, optional
+            Columns that name the images, as for `rank`.
 
         Returns
         -------
@@ -917,9 +1076,10 @@ class ClipSearchClass:
         >>> image.mode, image.size
         ('RGB', (256, 256))
         """
-        return show.get_images(self.session, results, limit, size, image_dir)
+        return show.get_images(self.session, results, limit, size, image_dir, image_column)
 
     def get_image_urls(self, results: Any, *, image_dir: str | Path | None = None,
+                       image_column: str | Sequence[str] | None = None,
                        colour: bool = False) -> 'Table':
         """
         Say where the image of each row would come from; nothing is downloaded.
@@ -930,6 +1090,8 @@ class ClipSearchClass:
             A result, ranked or not.
         image_dir : path-like, optional
             Folder in which image columns that hold file names are looked up.
+        image_column : str or sequence of str, optional
+            Columns that name the images, as for `rank`.
         colour : bool
             Compose a colour image of the FITS files of one observation in three filters.
 
@@ -955,10 +1117,11 @@ class ClipSearchClass:
                1
                2    NO_IMAGE the row names no image
         """
-        return show.get_image_urls(self.session, results, image_dir, colour)
+        return show.get_image_urls(self.session, results, image_dir, image_column, colour)
 
     def plot_gallery(self, results: Any, n: int | None = 24, *, columns: int | None = None,
-                     ax: 'Axes | None' = None, image_dir: str | Path | None = None) -> 'Axes':
+                     ax: 'Axes | None' = None, image_dir: str | Path | None = None,
+                     image_column: str | Sequence[str] | None = None) -> 'Axes':
         """
         Draw the thumbnails of the first rows, for a paper or where there is no browser.
 
@@ -974,6 +1137,8 @@ class ClipSearchClass:
             Where to draw; a new figure by default.
         image_dir : path-like, optional
             Folder in which image columns that hold file names are looked up.
+        image_column : str or sequence of str, optional
+            Columns that name the images, as for `rank`.
 
         Returns
         -------
@@ -998,7 +1163,8 @@ class ClipSearchClass:
         6
         >>> ax.figure.savefig('rings.pdf')  # doctest: +SKIP
         """
-        return show.plot_gallery(self.session, results, n, columns, ax, image_dir)
+        return show.plot_gallery(self.session, results, n, columns, ax, image_dir,
+                                 image_column)
 
     def plot_scores(self, table: 'Table', *, false_alarm_rate: float = 0.01,
                     ax: 'Axes | None' = None) -> 'Axes':

@@ -12,7 +12,8 @@ from astropy.table import Table
 from .. import vocabulary
 from ..embeddings.collect import CollectOptions, Outcomes, collect
 from ..exceptions import UncalibratedWarning, invalid, warn
-from ..ranking.labels import none_logit, phrase_vectors, probabilities
+from ..ranking.calibration import TRUSTED_RATE, left_out_rate
+from ..ranking.labels import class_thresholds, phrase_vectors, probabilities
 from ..ranking.scores import warn_of_length
 from ..results.labels import NONE, classified_table, column_name, described_table
 from ..results.table import circumstances, warn_of_rows
@@ -34,10 +35,12 @@ def describe(session: Session, results: Any, phrases: str | Sequence[str] | None
     table, outcomes, cosines, background = _compared(session, results,
                                                      [[phrase] for phrase in chosen], options)
     encoder = session.encoder()
-    lines = described_table(table, outcomes, chosen, cosines, background, limit)
+    source = encoder.bundle.background.source
+    lines = described_table(table, outcomes, chosen, cosines, background, limit, source)
     lines.meta['clip'] = {
         'query': [] if phrases is None else chosen,
         'vocabulary': vocabulary.version() if phrases is None else None,
+        'uncertain': _uncertain(chosen, background, source),
         **circumstances(outcomes, outcomes.status_counts().get('OK', 0), encoder,
                         session.setting('plane'))}
     if background is None:
@@ -61,18 +64,33 @@ def classify(session: Session, results: Any,
                                                      options)
     encoder = session.encoder()
     scale, labels, none = encoder.bundle.logit_scale, list(groups), None
-    if false_alarm_rate is not None:
+    source, uncertain = encoder.bundle.background.source, list[str]()
+    if false_alarm_rate is not None and background is not None:
         labels.append(NONE)
-        none = none_logit(scale * background, false_alarm_rate)
+        # Each class is measured from its own threshold, so that none of them is more than no class.
+        none, cosines = 0.0, cosines - class_thresholds(background, false_alarm_rate, source)
+        uncertain = _uncertain(list(groups), background, source)
     classified = classified_table(table, outcomes, labels, probabilities(scale * cosines, none))
     before = table.meta.get('clip')
     classified.meta['clip'] = {
         **(before if isinstance(before, dict) else {}),
         'classes': groups, 'logit_scale': scale, 'false_alarm_rate': false_alarm_rate,
+        'uncertain': uncertain,
         **circumstances(outcomes, outcomes.status_counts().get('OK', 0), encoder,
                         session.setting('plane'))}
     warn_of_rows(outcomes)
     return classified
+
+
+def _uncertain(names: Sequence[str], background: np.ndarray | None,
+               source: np.ndarray | None) -> list[str]:
+    """
+    Those phrases or classes whose false-alarm rates may be far off for another archive.
+    """
+    if background is None or source is None:
+        return []
+    return [name for name, cosines in zip(names, background.T, strict=True)
+            if left_out_rate(cosines, source) > TRUSTED_RATE]
 
 
 def _check_none(session: Session, groups: Mapping[str, list[str]],

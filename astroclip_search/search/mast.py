@@ -11,9 +11,10 @@ from astropy.table import Table
 
 from ..archives import footprints, mast
 from ..config import conf
-from ..exceptions import invalid
+from ..exceptions import NothingRankedWarning, invalid, warn
 from .arguments import RankOptions, check, check_criteria
 from .rank import rank
+from .recipe import Recipe, recipe
 from .session import Session
 
 __all__ = ['query_around', 'query_criteria', 'query_image', 'query_text', 'rank_selection']
@@ -37,10 +38,14 @@ def query_text(session: Session, text: str | Sequence[str] | None, coordinates: 
     defaults = {'intentType': 'science', 'dataRights': 'PUBLIC',
                 'obs_collection': list(conf.mast_collections),
                 'calib_level': [int(level) for level in conf.mast_calib_levels]}
+    filters = {**defaults, **criteria}
     table, selection = mast.search_words(
-        ' '.join(phrases), {**defaults, **criteria}, observations=session.mast,
+        ' '.join(phrases), filters, observations=session.mast,
         max_rows=min(_MAX_CANDIDATES, int(conf.mast_max_rows)))
-    return rank_selection(session, table, text, selection, options)
+    ranked = rank_selection(session, table, text, selection, options,
+                            recipe('query_text', criteria=criteria))
+    _warn_of_criteria(session, ranked, filters, criteria)
+    return ranked
 
 
 def query_around(session: Session, text: str | Sequence[str] | None, coordinates: Any,
@@ -56,6 +61,8 @@ def query_around(session: Session, text: str | Sequence[str] | None, coordinates
     if twice := criteria.keys() & {'coordinates', 'objectname', 'radius'}:
         raise invalid(f'{min(twice)} is an argument of its own: leave it out of criteria.')
     radius = footprints.search_radius(radius)
+    made = recipe('query_region', coordinates=coordinates, object_name=object_name,
+                  radius=radius, criteria=criteria, resolver=resolver)
     if object_name is not None:
         if not isinstance(object_name, str) or not object_name.strip():
             raise invalid('object_name must be a name such as "M 104".')
@@ -65,10 +72,12 @@ def query_around(session: Session, text: str | Sequence[str] | None, coordinates
         position, where = footprints.position(coordinates), coordinates
         if not isinstance(where, str):
             where = position.to_string('hmsdms', precision=1)
-    table = mast.criteria({**criteria, 'coordinates': position, 'radius': radius},
-                          observations=session.mast, max_rows=conf.mast_max_rows)
-    return rank_selection(session, table, text, f'MAST images within {radius:g} of {where}',
-                          options)
+    filters = {**criteria, 'coordinates': position, 'radius': radius}
+    table = mast.criteria(filters, observations=session.mast, max_rows=conf.mast_max_rows)
+    ranked = rank_selection(session, table, text, f'MAST images within {radius:g} of {where}',
+                            options, made)
+    _warn_of_criteria(session, ranked, filters, criteria)
+    return ranked
 
 
 def query_criteria(session: Session, text: str | Sequence[str] | None,
@@ -80,9 +89,25 @@ def query_criteria(session: Session, text: str | Sequence[str] | None,
     criteria = check_criteria(criteria)
     if not criteria:
         raise invalid('Give at least one criterion, such as criteria={"obs_collection": "HST"}.')
+    if 'radius' in criteria and not criteria.keys() & {'coordinates', 'objectname'}:
+        raise invalid('A radius needs a centre: add coordinates or objectname to criteria, or use '
+                      'query_region.')
     table = mast.criteria(criteria, observations=session.mast, max_rows=conf.mast_max_rows)
     selection = 'MAST rows with ' + ', '.join(f'{k}={v}' for k, v in criteria.items())
-    return rank_selection(session, table, text, selection, options)
+    ranked = rank_selection(session, table, text, selection, options,
+                            recipe('query_criteria', criteria=criteria))
+    _warn_of_criteria(session, ranked, criteria, criteria)
+    return ranked
+
+
+def _warn_of_criteria(session: Session, ranked: Table, filters: dict[str, Any],
+                      named: Mapping[str, Any]) -> None:
+    """
+    If nothing was found, say which values a criterion could have.
+    """
+    if not len(ranked) and (said := mast.existing_values(filters, named,
+                                                         observations=session.mast)):
+        warn(said, NothingRankedWarning)
 
 
 def query_image(session: Session, image: Any, results: Any, text: str | Sequence[str] | None,
@@ -111,10 +136,10 @@ def query_image(session: Session, image: Any, results: Any, text: str | Sequence
 
 
 def rank_selection(session: Session, results: Any, text: str | Sequence[str] | None,
-                   selection: str, options: RankOptions) -> Table:
+                   selection: str, options: RankOptions, made: Recipe) -> Table:
     """
     Rank the answer of an archive, and say in ``meta['clip']`` how it was selected.
     """
-    ranked = rank(session, results, text, options)
+    ranked = rank(session, results, text, options, made)
     ranked.meta['clip']['selection'] = selection
     return ranked

@@ -3,7 +3,7 @@
 The verbs that show pictures, which need no model, and those that plot scores.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,20 +14,29 @@ from astropy.table import Table
 
 from ..archives.columns import TableColumns, text_column
 from ..archives.footprints import positions
-from ..archives.open import open_results
+from ..archives.open import as_table, open_results
+from ..archives.pyvo_results import is_result
 from ..embeddings.collect import follow_links, n_workers
 from ..embeddings.pipeline import Pipeline
 from ..exceptions import ImageError, invalid
 from ..images.preprocess import thumbnail
-from ..images.refs import ImageRefs, image_key, messages, parse, statuses
+from ..images.refs import (
+    ImageRefs,
+    image_key,
+    is_path,
+    is_same_file,
+    messages,
+    parse,
+    statuses,
+)
 from ..ranking.query import Query
-from ..results.cards import cards, doubt, gathered, heading, unseen
+from ..results.cards import cards, doubt, gathered, heading, said_of, uncertainty, unseen
 from ..results.gallery import Gallery
 from ..results.plots import draw_cards, draw_scores, draw_sky, require_matplotlib
-from ..results.table import strings
+from ..results.table import image_sources, strings
 from ..status import OK
-from .arguments import RankOptions, check, check_count, check_rate, check_weights
-from .rank import cached_examples, fullest_cache, plane_of_table
+from .arguments import RankOptions, check, check_columns, check_count, check_rate, check_weights
+from .kept import cached_examples, fullest_cache, plane_of_table
 from .session import Session
 
 if TYPE_CHECKING:
@@ -41,23 +50,29 @@ __all__ = ['gallery', 'get_image_urls', 'get_images', 'plot_gallery', 'plot_scor
 _MOST_PICTURES = 240
 
 
-def gallery(session: Session, results: Any, n: int | None,
-            image_dir: str | Path | None) -> Gallery:
+def gallery(session: Session, results: Any, n: int | None, image_dir: str | Path | None,
+            image_column: str | Sequence[str] | None = None) -> Gallery:
     """
     Thumbnails of the first rows.
     """
+    results = _read(results)
+    phrases = {}
     if isinstance(results, Table):
-        results = gathered(results)
-    table, refs = _shown(session, results, n, image_dir)
+        phrases, results = said_of(results), gathered(results)
+    table, refs = _shown(session, results, n, image_dir, image_column)
     problems = ['' if status == OK else f'{status}: {message}'
                 for status, message in zip(statuses(len(refs), refs.reasons),
                                            messages(len(refs), refs.reasons), strict=True)]
+    changed = set()
 
     def thumbnail(pipeline: Pipeline, source: str) -> bytes | ImageError:
         try:
-            return _thumbnail(session, pipeline, source, refs.objects)
+            jpeg, has_changed = _thumbnail(session, pipeline, source, refs.objects)
         except ImageError as error:
             return error
+        if has_changed:
+            changed.add(source)
+        return jpeg
 
     jpegs = _fetch_each(session, refs, thumbnail, plane_of_table(table))
     for i, found in enumerate(jpegs):
@@ -65,19 +80,26 @@ def gallery(session: Session, results: Any, n: int | None,
             jpegs[i], problems[i] = None, f'{found.status}: {found.reason}'
     asked = table.meta.get('clip')
     title, note = heading(asked)
+    if not isinstance(asked, dict) and 'clip_rank' in table.colnames:
+        note = "The table does not say what it was ranked by: meta['clip'] is lost."
     links = [session.address(source) for source in refs.sources]
     others = unseen(results[len(table):]) if isinstance(results, Table) else []
-    return Gallery(cards(table, jpegs, links, problems), title=title, note=note,
-                   doubt=doubt(asked), others=others)
+    scored = {'clip_score', 'clip_class'} & set(table.colnames)
+    return Gallery(
+        cards(table, jpegs, links, problems, phrases=phrases, address=session.address, changed={
+            row for row, source in enumerate(refs.sources) if scored and source in changed}),
+        title=title, note=note, others=others,
+        doubt=' '.join(filter(None, (doubt(asked), uncertainty(asked)))))
 
 
 def get_images(session: Session, results: Any, limit: int | None, size: int,
-               image_dir: str | Path | None) -> 'list[Image | None]':
+               image_dir: str | Path | None,
+               image_column: str | Sequence[str] | None = None) -> 'list[Image | None]':
     """
     The images of the rows, `None` where there is none.
     """
     check_count(size, 'size', '512 pixels', least=1)
-    table, refs = _shown(session, results, limit, image_dir)
+    table, refs = _shown(session, _read(results), limit, image_dir, image_column)
 
     def image(pipeline: Pipeline, source: str) -> 'Image | None':
         try:
@@ -89,14 +111,15 @@ def get_images(session: Session, results: Any, limit: int | None, size: int,
 
 
 def get_image_urls(session: Session, results: Any, image_dir: str | Path | None,
-                   colour: bool) -> Table:
+                   image_column: str | Sequence[str] | None, colour: bool) -> Table:
     """
     Where the image of each row would come from; nothing is downloaded.
     """
-    table, refs = open_results(results, image_dir=image_dir, colour=colour,
-                               is_ours=session.is_ours)
+    check_columns(image_column)
+    table, refs = open_results(results, image_dir=image_dir, image_column=image_column,
+                               colour=colour, is_ours=session.is_ours)
     session.remember(refs)
-    sources = [source or '' for source in refs.sources]
+    sources = image_sources(table, refs.sources).tolist()
     urls = [' '.join(session.address(part) or part for part in parse(source).parts)
             for source in sources]
     status = statuses(len(refs), refs.reasons)
@@ -107,36 +130,41 @@ def get_image_urls(session: Session, results: Any, image_dir: str | Path | None,
 
 
 def plot_gallery(session: Session, results: Any, n: int | None, columns: int | None,
-                 ax: 'Axes | None', image_dir: str | Path | None) -> 'Axes':
+                 ax: 'Axes | None', image_dir: str | Path | None,
+                 image_column: str | Sequence[str] | None = None) -> 'Axes':
     """
     The thumbnails of the first rows, drawn.
     """
     require_matplotlib()
     check_count(columns, 'columns', '6', least=1)
-    page = gallery(session, results, _MOST_PICTURES + 1 if n is None else n, image_dir)
+    page = gallery(session, results, _MOST_PICTURES + 1 if n is None else n, image_dir,
+                   image_column)
     if not 0 < len(page) <= _MOST_PICTURES:
         raise invalid(f'plot_gallery draws 1 to {_MOST_PICTURES} rows: choose n, or use gallery.')
     return draw_cards(page.cards, columns=min(columns or 6, len(page)), title=page.title, ax=ax)
 
 
-def plot_scores(session: Session, table: Table, false_alarm_rate: float,
+def plot_scores(session: Session, table: Any, false_alarm_rate: float,
                 ax: 'Axes | None') -> 'Axes':
     """
     The rows' cosines against those of unrelated archive images.
     """
     require_matplotlib()
     check_rate(false_alarm_rate)
+    table = as_table(table)
     cosines = _scores(table, 'clip_image', 'plot_scores')
     background = _unrelated(session, table)
     return draw_scores(cosines[cosines == cosines], background, false_alarm_rate,
+                       source=session.encoder().bundle.background.source,
                        title=heading(table.meta['clip'])[0], ax=ax)
 
 
-def plot_sky(table: Table, ax: 'Axes | None') -> 'Axes':
+def plot_sky(table: Any, ax: 'Axes | None') -> 'Axes':
     """
     The rows on the sky, coloured by score.
     """
     require_matplotlib()
+    table = as_table(table)
     scores = _scores(table, 'clip_score', 'plot_sky')
     ra, dec = positions(table)
     known = np.isfinite(ra) & (np.abs(dec) <= 90)
@@ -148,15 +176,28 @@ def plot_sky(table: Table, ax: 'Axes | None') -> 'Axes':
                     title=heading(table.meta.get('clip'))[0], ax=ax)
 
 
+def _read(results: Any) -> Any:
+    """
+    The table of a file, a frame or a list; of a service its whole answer, which says more.
+    """
+    if isinstance(results, Table) or is_result(results):
+        return results
+    table = as_table(results)
+    return results if table is None else table
+
+
 def _shown(session: Session, results: Any, n: int | None,
-           image_dir: str | Path | None) -> tuple[Table, ImageRefs]:
+           image_dir: str | Path | None,
+           image_column: str | Sequence[str] | None) -> tuple[Table, ImageRefs]:
     """
     The first rows and their references; of a ranked table the images that the ranking has found.
     """
     check_count(n, 'the number of rows', 'all rows')
+    check_columns(image_column)
     if isinstance(results, Table):
         results = results[:n]
-    table, refs = open_results(results, image_dir=image_dir, is_ours=session.is_ours)
+    table, refs = open_results(results, image_dir=image_dir, image_column=image_column,
+                               is_ours=session.is_ours)
     session.remember(refs)
     if n is not None and len(table) > n:
         table, refs = table[:n], refs.first(n)
@@ -171,16 +212,21 @@ def _shown(session: Session, results: Any, n: int | None,
 
 
 def _thumbnail(session: Session, pipeline: Pipeline, source: str,
-               objects: Mapping[str, Any]) -> bytes:
+               objects: Mapping[str, Any]) -> tuple[bytes, bool]:
     """
-    Thumbnail from any cache of this session, or made anew.
+    Thumbnail from any cache of this session, or made anew; then also whether a cache knows the file
+    as another one.
     """
+    key = image_key(source)
     for cache in session.caches():
-        jpeg = cache.thumbnail(pipeline.thumbnail_key(image_key(source)))
+        jpeg = cache.thumbnail(pipeline.thumbnail_key(key))
         if jpeg is not None:
-            return jpeg
+            return jpeg, False
     size = pipeline.thumbnail_size
-    return thumbnail(pipeline.image(source, objects, size), size)
+    jpeg = thumbnail(pipeline.image(source, objects, size), size)
+    earlier = [cache.earlier_key(source, pipeline.thumbnail_key(''))
+               for cache in session.caches()] if is_path(source) else []
+    return jpeg, any(other is not None and not is_same_file(other, key) for other in earlier)
 
 
 def _fetch_each(session: Session, refs: ImageRefs, action: Callable,
@@ -212,7 +258,7 @@ def _unrelated(session: Session, table: Table) -> np.ndarray:
     """
     encoder, asked = session.encoder(), table.meta.get('clip')
     bundle = encoder.bundle
-    if not isinstance(asked, dict) or 'query' not in asked:
+    if not isinstance(asked, dict) or not {'query', 'model'} <= set(asked):
         raise invalid("The table does not say what it was ranked by: meta['clip'] is lost, so "
                       'rank again.')
     if (asked.get('model'), asked.get('revision')) != (bundle.name, bundle.revision):

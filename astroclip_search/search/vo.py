@@ -15,8 +15,9 @@ from astropy.units import Quantity
 from ..archives import vo
 from ..archives.footprints import position, search_radius
 from ..exceptions import invalid
-from .arguments import RankOptions, check, check_criteria
+from .arguments import RankOptions, check, check_count, check_criteria
 from .mast import rank_selection
+from .recipe import recipe
 from .session import Session
 
 __all__ = ['query_sia', 'query_tap']
@@ -31,6 +32,8 @@ def query_sia(session: Session, text: str | Sequence[str] | None, service: Any, 
     Rank what an image service has.
     """
     check(text, options)
+    made = recipe('query_sia', service=vo.service_address(service), pos=pos, radius=radius,
+                  version=version, criteria=criteria, **given)
     where, pos, radius = _circle(pos, radius)
     if where is not None and options.cutout is None:
         size = min(2 * radius.to_value('deg'), _LARGEST_CUTOUT)
@@ -38,6 +41,7 @@ def query_sia(session: Session, text: str | Sequence[str] | None, service: Any, 
     given = {name: value for name, value in {**given, **check_criteria(criteria)}.items()
              if value is not None}
     maxrec = given.pop('maxrec', None)
+    check_count(maxrec, 'maxrec', 'the limit of the service')
     results = vo.sia(service, version=version, pos=pos, radius=radius, maxrec=maxrec, **given)
     selection = f'images of {vo.service_address(service)}'
     if where is not None:
@@ -46,7 +50,7 @@ def query_sia(session: Session, text: str | Sequence[str] | None, service: Any, 
         selection += f' in {pos}'
     if given:
         selection += ' with ' + ', '.join(f'{name}={value}' for name, value in given.items())
-    return rank_selection(session, results, text, selection, options)
+    return rank_selection(session, results, text, selection, options, made)
 
 
 def query_tap(session: Session, text: str | Sequence[str] | None, query: str, service: Any,
@@ -55,9 +59,11 @@ def query_tap(session: Session, text: str | Sequence[str] | None, query: str, se
     Rank what a query in ADQL finds.
     """
     check(text, options)
+    check_count(given.get('maxrec'), 'maxrec', 'the limit of the service')
     results = vo.tap(service, query, asynchronous=async_, **given)
     selection = f'rows of {vo.service_address(service)} for {" ".join(query.split())}'
-    return rank_selection(session, results, text, selection, options)
+    return rank_selection(session, results, text, selection, options, recipe(
+        'query_tap', query=query, service=vo.service_address(service), async_=async_, **given))
 
 
 def _circle(pos: Any, radius: Any) -> tuple['SkyCoord | None', Any, 'Quantity | None']:

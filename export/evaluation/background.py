@@ -60,22 +60,25 @@ def background(out, size, *, data, words=None, templates=('{}',)):
     -------
     arrays : dict
         ``image``, ``labels`` and ``words``, int8, each with its ``_scale`` float32; ``label``
-        int16, the row of ``labels`` for each image or -1; ``related`` float32, see `related`.
+        int16, the row of ``labels`` for each image or -1; ``related`` float32, see `related`;
+        ``source`` int16, the archive of each image: 0 is rendered, the others are numbered in the
+        order of their names.
     """
     rng = np.random.default_rng(0)
-    squares, shown = [], []
+    squares, shown, archive = [], [], [0] * SCENES * len(KINDS)
     for i, kind in enumerate(kind for kind in KINDS for _ in range(SCENES)):
         squares.append(real_pairs.to_square(render(SEED + i, kind).image, size))
         shown.append(names(kind))
     titles = [kind.replace('_', ' ') for kind in KINDS]
     if data['real']:
         pairs, held_out = split_folder(data)
-        for source in sorted({pair.source for pair in pairs}):
+        for number, source in enumerate(sorted({pair.source for pair in pairs}), 1):
             rows = np.array([i for i, pair in enumerate(pairs) if pair.source == source])
             order = np.lexsort((rng.random(len(rows)), ~held_out[rows]))
             for i in rows[order[:REFERENCES.get(source, 100)]]:
                 squares.append(real_pairs.to_square(real_pairs.load_pixels(pairs[i].file), size))
                 shown.append(_shown(pairs[i]))
+                archive.append(number)
         titles = [real_pairs.row_metadata(pair) for pair in pairs]
     if words:
         titles = _row_metadata(words)
@@ -87,6 +90,7 @@ def background(out, size, *, data, words=None, templates=('{}',)):
         **_int8('image', _embed_images(out, np.stack(squares))),
         **_int8('labels', np.stack([phrases.mean(label) for label in distinct])),
         'label': np.array([distinct.index(label) if label else -1 for label in shown], np.int16),
+        'source': np.array(archive, np.int16),
         'related': np.float32(related([phrases.vectors(names(kind)) for kind in KINDS])),
         **_int8('words', _embed_texts(out, titles, 'sentence_embeds')),
     }

@@ -20,7 +20,14 @@ from PIL import Image
 from astroclip_search.images.preprocess import resize
 from astroclip_search.models.bundle import open_bundle
 from astroclip_search.models.encoder import open_encoder
-from astroclip_search.ranking.calibration import LIKELY_CHANCE, chance, false_alarm_rate
+from astroclip_search.ranking.calibration import (
+    LIKELY_CHANCE,
+    TRUSTED_RATE,
+    archives_of,
+    chance,
+    false_alarm_rate,
+    left_out_rate,
+)
 from astroclip_search.ranking.query import Query
 from export.data import pairs as real_pairs
 from export.evaluation.background import REFERENCES
@@ -28,8 +35,8 @@ from export.sky import KINDS
 from export.training.batches import read_shard, split_folder
 from export.training.train import read_config
 
-__all__ = ['THRESHOLDS', 'TOLERANCE', 'calibration', 'false_alarms', 'finds', 'main', 'passed',
-           'verdict']
+__all__ = ['SAME', 'SHOWING', 'THRESHOLDS', 'TOLERANCE', 'Model', 'by_phrase', 'calibration',
+           'false_alarms', 'finds', 'main', 'passed', 'queries', 'shown_kinds', 'verdict']
 
 #: Rates that are judged.
 THRESHOLDS = (0.001, 0.01, 0.05, 0.1)
@@ -38,32 +45,32 @@ TOLERANCE = 0.003
 #: Fewest unrelated images of which a rate is measured.
 FEWEST = 20
 #: Rows of the tables in which a find is looked for, and which of them show it in every other table.
-TABLES = (20, 100, 500)
+TABLES = (100, 500)
 SHOWING = 0.05
 
 _QUERIES = Path(__file__).parents[1] / 'configs' / 'queries.toml'
 _COLUMNS = ['source', 'images', 'queries', *(f'{threshold:g}' for threshold in THRESHOLDS),
             'at 0.01', 'that show it']
-# Eight bits move a vector by less than this, another image moves it by more.
-_SAME = 0.9995
+#: Cosine of an image with itself: eight bits move a vector by less, another image moves it by more.
+SAME = 0.9995
 
 
-class _Model:
+class Model:
     """A bundle as the product runs it."""
 
     def __init__(self, path):
         self.bundle = open_bundle(str(path))
-        self._encoder = open_encoder(self.bundle, device='cpu', n_threads=1)
+        self.encoder = open_encoder(self.bundle, device='cpu', n_threads=1)
 
     def images(self, images):
         """Embed RGB arrays."""
-        return np.concatenate([self._encoder.encode_images(np.stack([
+        return np.concatenate([self.encoder.encode_images(np.stack([
             resize(Image.fromarray(image), self.bundle.preprocessing)
             for image in images[start:start + 64]])) for start in range(0, len(images), 64)])
 
     def texts(self, texts):
         """Embed queries of one phrase each."""
-        return np.stack([Query([text]).image_vector(self._encoder) for text in texts])
+        return np.stack([Query([text]).image_vector(self.encoder) for text in texts])
 
 
 def false_alarms(images, phrases, background):
@@ -84,15 +91,16 @@ def false_alarms(images, phrases, background):
     rates : `numpy.ndarray` of float, shape (n, q)
         See `astroclip_search.ranking.calibration.false_alarm_rate`.
     """
-    image, itself = np.nonzero(images @ background.image.T > _SAME)
     cosines, against = images @ phrases.T, background.cosines(phrases)
-    rates = np.empty(cosines.shape)
-    for i, (cosine, reference) in enumerate(zip(cosines.T, against.T, strict=True)):
-        size = np.isfinite(reference).sum() + 1
-        reached, known = (np.bincount(image, counted, len(cosine)) for counted in (
-            reference[itself] >= cosine[image], np.isfinite(reference[itself])))
-        rates[:, i] = (false_alarm_rate(cosine, reference) * size - reached) / (size - known)
-    return rates.clip(0, 1)
+    rates = np.stack([false_alarm_rate(cosine, reference, background.source)
+                      for cosine, reference in zip(cosines.T, against.T, strict=True)], axis=1)
+    same = images @ background.image.T > SAME
+    for row in np.flatnonzero(same.any(1)):
+        others = ~same[row]
+        source = None if background.source is None else background.source[others]
+        rates[row] = [false_alarm_rate(cosine[None], reference, source)[0] for cosine, reference
+                      in zip(cosines[row], against[others].T, strict=True)]
+    return rates
 
 
 def passed(rates, unrelated, *, draws=400, fewest=None):
@@ -135,14 +143,18 @@ def passed(rates, unrelated, *, draws=400, fewest=None):
     return (below.sum(1) / unrelated.sum(0)).mean(1), low, high, count
 
 
-def finds(rates, unrelated, showing, size, *, draws=20):
+def finds(images, phrases, background, unrelated, showing, size, *, draws=2):
     """
     Draw tables of images and count those in which something stands out.
 
     Parameters
     ----------
-    rates : `numpy.ndarray` of float, shape (n, q)
-        False-alarm rates.
+    images : `numpy.ndarray` of float, shape (n, d)
+        Unit vectors.
+    phrases : `numpy.ndarray` of float, shape (q, d)
+        Unit vectors of the queries.
+    background : `astroclip_search.models.background.Background`
+        The reference images. Those that are in a table do not count for it.
     unrelated, showing : `numpy.ndarray` of bool, shape (n, q)
         Which images have nothing to do with which query, and which show it.
     size : int
@@ -158,23 +170,52 @@ def finds(rates, unrelated, showing, size, *, draws=20):
         `astroclip_search.ranking.calibration.LIKELY_CHANCE`; NaN if there are not enough images.
     """
     rng = np.random.default_rng(0)
+    cosines, against = images @ phrases.T, background.cosines(phrases)
+    same = images @ background.image.T > SAME
     alone, among = [], []
-    for rate, others, wanted in zip(rates.T, unrelated.T, showing.T, strict=True):
+    for cosine, reference, others, wanted in zip(cosines.T, against.T, unrelated.T, showing.T,
+                                                 strict=True):
         others, wanted = np.flatnonzero(others), np.flatnonzero(wanted)
         if len(others) < size:
             continue
         for _ in range(draws):
-            table = rate[rng.choice(others, size, replace=False)]
-            alone.append(_stands_out(table))
+            table = rng.choice(others, size, replace=False)
+            alone.append(_stands_out(cosine, reference, same, background.source, table))
             if len(wanted) >= 3:
                 count = max(1, round(SHOWING * size))
-                table[:count] = rate[rng.choice(wanted, count)]
-                among.append(_stands_out(table))
+                table[:count] = rng.choice(wanted, count)
+                among.append(_stands_out(cosine, reference, same, background.source, table))
     return tuple(float(np.mean(found)) if found else np.nan for found in (alone, among))
 
 
-def _stands_out(rates):
-    return chance(-rates, lambda best: -len(rates) * best) <= LIKELY_CHANCE
+def _stands_out(cosine, reference, same, source, table):
+    foreign = np.where(same[table].any(0), np.nan, reference)
+    return chance(cosine[table], [foreign[rows] for rows in archives_of(foreign, source)]
+                  ) <= LIKELY_CHANCE
+
+
+def by_phrase(rates, unrelated):
+    """
+    Measure which fraction of one source's unrelated images is at or below each threshold.
+
+    Parameters
+    ----------
+    rates : `numpy.ndarray` of float, shape (n, q)
+        False-alarm rates.
+    unrelated : `numpy.ndarray` of bool, shape (n, q)
+        Which images have nothing to do with which query.
+
+    Returns
+    -------
+    shares : `numpy.ndarray` of float, shape (q, thresholds)
+        NaN for a query with fewer than `FEWEST` such images.
+    """
+    shares = np.full((rates.shape[1], len(THRESHOLDS)), np.nan)
+    kept = unrelated.sum(0) >= FEWEST
+    for i, threshold in enumerate(THRESHOLDS):
+        below = unrelated & (rates <= threshold + 1e-7)
+        shares[kept, i] = below.sum(0)[kept] / unrelated.sum(0)[kept]
+    return shares
 
 
 def verdict(mean):
@@ -227,30 +268,29 @@ def calibration(model_folder, *, real=None, sky=(), config=None):
     ValueError
         If the bundle has no reference images.
     """
-    model = _Model(model_folder)
+    model = Model(model_folder)
     background = model.bundle.background
     if background.image is None:
         raise ValueError('the bundle has no reference images')
-    content = tomllib.loads(_QUERIES.read_text(encoding='utf-8'))
-    classes = {source: content[source] for source in REFERENCES}
-    kinds_of = {}
-    for table in classes.values():
-        for phrase, *kinds in table.values():
-            kinds_of.setdefault(phrase, set()).update(kinds)
+    classes, kinds_of = queries()
     phrases = model.texts(list(kinds_of))
-    rows, without, found = [], [], []
+    rows, without, found, shares = [], [], [], []
     for name, vectors, shown, judged in _sources(model, classes, real, sky, config):
         showing = np.array([[bool(kinds & query) for query in kinds_of.values()]
                             for kinds in shown])[judged]
         unrelated = np.array([bool(kinds) for kinds in shown])[judged, None] & ~showing
-        foreign = (vectors @ background.image.T).max(0) <= _SAME
+        foreign = (vectors @ background.image.T).max(0) <= SAME
         for kept, table in ((np.ones_like(foreign), rows), (foreign, without)):
             if kept.any():
                 rates = false_alarms(vectors[judged], phrases, _subset(background, kept))
                 table.append(_row(name, rates, unrelated, showing))
-                if table is rows:
-                    found += [[name, size, *_percent(finds(rates, unrelated, showing, size))]
-                              for size in TABLES if unrelated.sum(0).max(initial=0) >= size]
+                left = _subset(background, kept)
+                judged_as = 'as it is' if table is rows else 'source left out'
+                found += [[name, judged_as, size, *_percent(finds(
+                    vectors[judged], phrases, left, unrelated, showing, size))]
+                          for size in TABLES if unrelated.sum(0).max(initial=0) >= size]
+                if table is without:
+                    shares.append(by_phrase(rates, unrelated))
     text = (f'{len(kinds_of)} queries; fraction of unrelated images at or below each false-alarm '
             'rate, mean over queries, with 95 % over images and queries; last the fraction of '
             'images that show it at or below 0.01.')
@@ -259,15 +299,35 @@ def calibration(model_folder, *, real=None, sky=(), config=None):
          'text': f'{len(background.image)} reference images, {text}'},
         {'title': 'The same without reference images of the source', 'columns': _COLUMNS,
          'rows': without, 'text': text},
+        {'title': 'Phrase by phrase, in the source left out that is worst', 'columns': [
+            'query', 'left out', *(f'{threshold:g}' for threshold in THRESHOLDS)],
+         'rows': _phrases(kinds_of, background.cosines(phrases), background.source, shares),
+         'text': 'first the share of a reference archive that passes at 0.01 when it is left out, '
+                 'with a star where the product does not trust the rates '
+                 f'(above {TRUSTED_RATE:g}).'},
         {'title': 'Tables in which something stands out', 'rows': found,
-         'columns': ['source', 'rows', 'none shows it', f'{SHOWING:.0%} show it'],
+         'columns': ['source', 'background', 'rows', 'none shows it', f'{SHOWING:.0%} show it'],
          'text': f'by chance in less than {LIKELY_CHANCE:.0%}, says the product.'},
     ]}
 
 
 def _subset(background, kept):
-    label = background.label[kept] if background.label is not None else None
-    return dataclasses.replace(background, image=background.image[kept], label=label)
+    label, source = (None if of_images is None else of_images[kept]
+                     for of_images in (background.label, background.source))
+    return dataclasses.replace(background, image=background.image[kept], label=label,
+                               source=source)
+
+
+def _phrases(names, against, source, shares):
+    if source is None or not shares:
+        return []
+    worst = np.fmax.reduce(shares)
+    rows = []
+    for name, reference, share in zip(names, against.T, worst, strict=True):
+        passed = left_out_rate(reference, source)
+        rows.append([name, f'{passed:.3f}{"*" if passed > TRUSTED_RATE else ""}',
+                     *('-' if np.isnan(one) else f'{one:.4f}' for one in share)])
+    return rows
 
 
 def _percent(shares):
@@ -291,7 +351,7 @@ def _sources(model, classes, real, sky, config):
             if held_out[rows].any():
                 images = [real_pairs.load_pixels(pairs[i].file) for i in rows]
                 yield (source, model.images(images),
-                       [_kinds(pairs[i].labels, table) for i in rows], held_out[rows])
+                       [shown_kinds(pairs[i].labels, table) for i in rows], held_out[rows])
     shards = [read_shard(path) for folder in sky for path in sorted(Path(folder).glob('sky-*.npz'))]
     if shards:
         kinds = np.concatenate([shard[1] for shard in shards])
@@ -299,8 +359,42 @@ def _sources(model, classes, real, sky, config):
                [{KINDS[kind]} for kind in kinds], np.ones(len(kinds), bool))
 
 
-def _kinds(labels, table):
-    """Return the kinds of all labels that are classes, empty if none is."""
+def queries():
+    """
+    Read the queries of all sources.
+
+    Returns
+    -------
+    classes : dict
+        For each source its labels, with the query and the kinds of each.
+    kinds_of : dict
+        For each query the kinds that show it.
+    """
+    content = tomllib.loads(_QUERIES.read_text(encoding='utf-8'))
+    classes = {source: content[source] for source in REFERENCES}
+    kinds_of = {}
+    for table in classes.values():
+        for phrase, *kinds in table.values():
+            kinds_of.setdefault(phrase, set()).update(kinds)
+    return classes, kinds_of
+
+
+def shown_kinds(labels, table):
+    """
+    Find the kinds that an image shows.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        Its labels.
+    table : dict
+        Labels of its source that are classes, from `queries`.
+
+    Returns
+    -------
+    kinds : set of str
+        Of all labels that are classes, empty if none is.
+    """
     names = {name for label in labels for name in (label, label.split(', ')[0])}
     return {kind for name in names & set(table) for kind in table[name][1:]}
 

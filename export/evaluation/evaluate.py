@@ -8,12 +8,14 @@ fixed in ``configs/queries.toml`` before any result was seen.
 
 import argparse
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from astroclip_search.ranking.calibration import z_score
+from astroclip_search.ranking.words import NAMED, counted, informative, read_words
 from export.data import pairs as real_pairs
 from export.evaluation.collection import Cache, Collection
 from export.evaluation.precision import Exact, real_row, real_table, scenes_table
@@ -52,18 +54,25 @@ READING = (
 
 _COLUMNS = ['mAUC', 'mAP', *METRICS[2:], 'mAUC 95 %', 'mAP 95 %']
 _GRID = np.arange(0, 1.55, 0.05)
+#: Phrases and the mosaics that show them, as a look at each picture says.
+MOSAICS = Path(__file__).parents[1] / 'configs' / 'mosaics.toml'
+#: Standardised cosine above which metadata count. With 1.25 metadata make the first ten of phrases
+#: worse that are about the look of a picture, with 1.75 they find less (EXPERIMENTS 19).
+ABOVE = 1.5
 
 
-def fit_weights(z_image, z_words, positive, *, grid=_GRID):
+def fit_weights(z_image, z_words, positive, *, also=None, grid=_GRID):
     """
     Fit the weight of the picture against that of the words, which is one.
 
     Parameters
     ----------
     z_image, z_words : `numpy.ndarray` of float, shape (n, classes)
-        Standardised scores.
+        Standardised scores of the picture, and what the words count.
     positive : `numpy.ndarray` of bool, shape (n, classes)
         Truth.
+    also : tuple, optional
+        The same three of other rows and queries, which count as much together.
     grid : `numpy.ndarray`, optional
         Weights tried.
 
@@ -74,10 +83,14 @@ def fit_weights(z_image, z_words, positive, *, grid=_GRID):
     left_out : `numpy.ndarray` of float, shape (classes,)
         For each query the best weight for the others.
     """
-    table = np.array([measure(weight * z_image + z_words, positive)[:, 1] for weight in grid])
-    others = [grid[np.nanmean(np.delete(table, query, axis=1), axis=1).argmax()]
+    def precisions(image, words, truth):
+        return np.array([measure(weight * image + words, truth)[:, 1] for weight in grid])
+
+    table = precisions(z_image, z_words, positive)
+    beside = 0 if also is None else np.nanmean(precisions(*also), axis=1)
+    others = [grid[(np.nanmean(np.delete(table, query, axis=1), axis=1) + beside).argmax()]
               for query in range(table.shape[1])] if table.shape[1] > 1 else grid[:1]
-    return float(grid[np.nanmean(table, axis=1).argmax()]), np.array(others)
+    return float(grid[(np.nanmean(table, axis=1) + beside).argmax()]), np.array(others)
 
 
 def control(scores, positive, *, draws=100):
@@ -224,52 +237,102 @@ def _real(task, scored, trained, broken):
     }
 
 
+def _standardised(model, vectors, texts, queries, above=ABOVE):
+    """Deviations of pictures and words for each query, and what the words count above a limit."""
+    found = []
+    metadata, background = model.metadata(texts), model.bundle.background
+    for query, phrase, sentence in zip(queries, model.texts(queries), model.metadata(queries),
+                                       strict=True):
+        z_image = z_score(vectors @ phrase, background.cosines(phrase))
+        z_words = z_score(metadata @ sentence, background.metadata @ sentence)
+        words = read_words(texts, [query])
+        part = 1.0 if above is None else informative(z_image, z_words, words, above)
+        found.append((z_image, z_words,
+                      NAMED * words.named + part * counted(z_words, words.least, above)))
+    return [np.stack(part, axis=1) for part in zip(*found, strict=True)]
+
+
+def _by_eye(model, collection, source):
+    """The mosaics of a manifest that were judged by eye; `None` if it has none of them."""
+    rows = np.array([i for i, pair in enumerate(collection.pairs) if pair.source == source])
+    pairs = [collection.pairs[i] for i in rows]
+    judged = tomllib.loads(MOSAICS.read_text('utf-8'))
+    positive = np.array([[(not set(one.get('labels', ())).isdisjoint(pair.labels)
+                           or pair.file.stem in one.get('also', ()))
+                          and pair.file.stem not in one.get('except', ())
+                          for one in judged.values()] for pair in pairs])
+    seen = {name for one in judged.values() for name in one.get('also', ())}
+    if seen.isdisjoint(pair.file.stem for pair in pairs):
+        return None
+    texts = [real_pairs.row_metadata(pair) for pair in pairs]
+    return list(judged), positive, _standardised(
+        model, collection.vectors(model, np.arange(len(collection.pairs)))[rows], texts,
+        list(judged))
+
+
 def _by_words(model, collection, task, pictures, draws):
-    """Scores from the metadata of rows, alone and with the picture; the table; fitted weights."""
+    """Scores from the metadata of rows, alone and with the picture; tables; fitted weights."""
     words = [real_pairs.row_metadata(collection.pairs[i]) for i in task.rows]
-    sentences = model.metadata(task.queries)
-    cosine = model.metadata(words) @ sentences.T
     encoder = SentenceEncoder()
-    methods = {'words': cosine, 'BM25': bm25(words, task.queries),
+    methods = {'words': model.metadata(words) @ model.metadata(task.queries).T,
+               'BM25': bm25(words, task.queries),
                'MiniLM': encoder.encode(words) @ encoder.encode(task.queries).T}
-    background, ranking, text = model.bundle.background, None, ''
+    background, ranking, text, tables = model.bundle.background, None, '', []
     if background.image is not None and background.metadata is not None:
-        z_image, z_words = (
-            np.stack([z_score(column, reference) for column, reference
-                      in zip(cosines.T, against.T, strict=True)], axis=1)
-            for cosines, against in (
-                (pictures.scores, background.cosines(model.texts(task.queries))),
-                (cosine, background.metadata @ sentences.T))
-        )
-        weight, left_out = fit_weights(z_image, z_words, task.positive)
-        methods['both'] = weight * z_image + z_words
-        methods['picture and words, weight chosen on other queries'] = left_out * z_image + z_words
+        vectors = collection.vectors(model, np.arange(len(collection.pairs)))[task.rows]
+        z_image, _, counts = _standardised(model, vectors, words, task.queries)
+        by_eye = _by_eye(model, collection, task.source)
+        weight, left_out = fit_weights(
+            z_image, counts, task.positive,
+            also=by_eye and (by_eye[2][0], by_eye[2][2], by_eye[1]))
+        methods['both'] = weight * z_image + counts
+        methods['picture and words, weight chosen on other queries'] = left_out * z_image + counts
         if model.bundle.ranking_weights:
             image_weight, text_weight = model.bundle.ranking_weights
+            _, _, own = _standardised(model, vectors, words, task.queries,
+                                      model.bundle.words_above)
             methods['picture and words, weights of this bundle'] = (
-                image_weight * z_image + text_weight * z_words)
+                image_weight * z_image + text_weight * own)
         text = (f' "both" weights the picture with {weight:.2f}, fitted on these rows, and is '
                 'optimistic; so is a bundle whose weights were fitted on them.')
+        if by_eye:
+            tables.append(_eye_table(task.name, weight, *by_eye))
     scored = {'image': pictures,
               **{name: _Scored(scores, task, draws) for name, scores in methods.items()}}
     if 'both' in scored:
         precision = {name: one.macro[1] for name, one in scored.items()}
         held_out = precision['picture and words, weight chosen on other queries']
         ranking = {
-            'image_weight': round(weight, 3), 'text_weight': 1.0,
+            'image_weight': round(weight, 3), 'text_weight': 1.0, 'text_above': ABOVE,
             'fitted': f'highest mAP on {len(task.rows)} held-out rows of {task.name}, '
-                      f'{len(task.queries)} queries; mAP {precision["both"]:.3f}, '
-                      f'{held_out:.3f} cross-validated by query, words alone '
-                      f'{precision["words"]:.3f}',
+                      f'{len(task.queries)} queries'
+                      f'{f", and of {len(by_eye[0])} phrases judged by eye" if by_eye else ""}; '
+                      f'mAP {precision["both"]:.3f}, {held_out:.3f} cross-validated by query, '
+                      f'words alone {precision["words"]:.3f}',
         }
-    table = {
+    tables.insert(0, {
         'title': f'Picture and words: rows of {task.name}', 'columns': ['by', *_COLUMNS],
         'text': f'{len(task.rows)} rows, {len(task.queries)} queries; words are target and title, '
                 f'never the class. "words" is the sentence tower of the bundle.{text}',
         'rows': [*(one.row(name) for name, one in scored.items()),
                  ['random', *_cells(_chance(task))]],
+    })
+    return scored, tables, ranking
+
+
+def _eye_table(name, weight, phrases, positive, parts):
+    """Right of the first ten for each phrase that was judged by eye."""
+    z_image, z_words, counts = parts
+    right = [measure(scores, positive)[:, METRICS.index('P@10')]
+             for scores in (z_image, z_words, weight * z_image + counts)]
+    return {
+        'title': f'Picture and words: {name}, judged by eye',
+        'columns': ['phrase', 'right', 'picture', 'words', 'both'],
+        'text': f'P@10 among all {len(positive)} rows, of which the model was trained on some; '
+                'what a picture shows was judged by eye.',
+        'rows': [[phrase, int(positive[:, i].sum()), *(float(values[i]) for values in right)]
+                 for i, phrase in enumerate(phrases)],
     }
-    return scored, table, ranking
 
 
 def _paraphrases(model, collection, task, pictures, paraphrases, draws):
@@ -423,9 +486,9 @@ def _judge(model, exact, classical, collection, judged, questions, draws, result
             images = [real_pairs.load_pixels(collection.pairs[i].file) for i in task.rows]
             eight_bits.append(real_row(exact, images, task, pictures.scores))
         if task.source and any(collection.pairs[i].obs_title for i in task.rows):
-            by_words, table, ranking = _by_words(model, collection, task, pictures, draws)
+            by_words, tables, ranking = _by_words(model, collection, task, pictures, draws)
             scored.update({name: one for name, one in by_words.items() if name != 'image'})
-            metrics['tables'].append(table)
+            metrics['tables'] += tables
             if ranking:
                 result['ranking'] = ranking
         found = _paraphrases(model, collection, task, pictures, questions[1]['paraphrases'], draws)

@@ -85,9 +85,11 @@ def model_card(description):
     parts += [f"\n## {table['title']}\n{table['text']}\n\n{markdown_table(table)}"
               for table in metrics.get('tables', ())]
     ranking = description['ranking']
+    words = (f"a max(z(words) - {ranking['text_above']:g}, 0), where a is how far the words tell of "
+             'the phrase in a table' if 'text_above' in ranking else 'z(words)')
     parts.append(
         f"\n## Ranking weights\n`clip_score` = {ranking['image_weight']:g} z(picture) + "
-        f"{ranking['text_weight']:g} z(words). Fitted: {ranking['fitted']}.\n"
+        f"{ranking['text_weight']:g} {words}. Fitted: {ranking['fitted']}.\n"
     )
     kinds = ', '.join(kind.replace('_', ' ') for kind in training['kinds'])
     parts.append(f'\n## Concepts of the synthetic sky\n{kinds}.\n')

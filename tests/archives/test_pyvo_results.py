@@ -300,6 +300,20 @@ def test_records_of_a_result():
     assert table.colnames == links.to_table().colnames
 
 
+def test_nulls_of_records_are_masked():
+    table = votable.from_table(Table({
+        'access_url': [JPEG, FITS], 'n': MaskedColumn([5, 0], mask=[False, True]),
+        'exposure': MaskedColumn([1.5, 0.0], mask=[False, True])})).to_xml
+    content = io.BytesIO()
+    table(content, tabledata_format='binary2')
+    results = dal.SIA2Results(votable.parse(io.BytesIO(content.getvalue())),
+                              url='http://service.example/sia')
+    for records in (list(results), [results[0], results[-1]]):
+        found = open_results(records)[0]
+        assert found['n'].tolist() == [5, None]
+        assert found['exposure'].tolist() == [1.5, None]
+
+
 @pytest.mark.parametrize('pair', [False, True])
 def test_images_that_were_discovered(pair):
     table, found = open_results((found_images(), ['a service failed']) if pair else found_images())

@@ -236,3 +236,11 @@ def test_no_file_of_a_stranger_is_ever_open(rows):
         assert refs.is_open(i) or refs.reasons[i][0].status in STATUSES
     assert not refs.has_files
     assert refs.has_links == any(source == LINK for source in refs.sources)
+
+
+def test_a_spectrum_with_a_local_preview_stays_skipped(search, folder):
+    table = Table({'image': ['red.png', 'blue.png'], 'dataproduct_type': ['image', 'spectrum']})
+    best = search.rank(table, 'red', image_dir=folder)
+    again = search.rank(search.rank(best, 'blue'), 'red', image_dir=folder)
+    assert again['clip_status'].tolist() == best['clip_status'].tolist() == ['OK', 'SKIPPED']
+    assert again['clip_message'].tolist() == best['clip_message'].tolist()

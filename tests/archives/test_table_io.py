@@ -5,6 +5,8 @@ Tables in and out, by suffix and through pipes.
 
 import io
 import json
+import os
+import warnings
 from importlib.util import find_spec
 
 import numpy as np
@@ -20,10 +22,10 @@ from astroclip_search.exceptions import TableFormatWarning
 
 CLIP = {'query': ['ring \u03b1'], 'n_rows': 3, 'chance': None, 'status': {'OK': 3},
         'weights': {'image': 0.5}}
-HAS_PARQUET = bool(find_spec('pyarrow') and find_spec('pandas'))
+HAS_PARQUET = bool(find_spec('pyarrow'))
 formats = pytest.mark.parametrize('form', [
     pytest.param(form, marks=pytest.mark.skipif(form == 'parquet' and not HAS_PARQUET,
-                                                reason='pyarrow and pandas are not installed'))
+                                                reason='pyarrow is not installed'))
     for form in FORMATS])
 
 
@@ -48,7 +50,10 @@ def test_round_trip(table, tmp_path, form, stream):
     else:
         path = tmp_path / f'table{FORMATS[form][-1]}'
         path.write_text('an old file')
-        write(table, path)
+        with pytest.raises(InvalidQueryError, match='already: choose another name, or replace'):
+            write(table, path)
+        write(table, path, overwrite=True)
+        assert list(tmp_path.iterdir()) == [path], 'nothing is left beside it'
         assert table_io.holds_table(path)
         found = read(path)
     assert found.colnames == table.colnames
@@ -72,14 +77,138 @@ def test_fits_has_no_other_letters(table, tmp_path):
     assert table['name'][0] == '\u00c9toile \u03b2'
 
 
-def test_what_a_format_cannot_hold_leaves_the_old_file(table, tmp_path):
+def test_what_a_format_cannot_hold_leaves_the_old_file(table, tmp_path, monkeypatch):
     path = tmp_path / 'table.csv'
     write(table, path)
     before = path.read_bytes()
-    table['two'] = np.ones((3, 2))
-    with pytest.raises(InvalidQueryError, match=r'cannot be written as csv .*ECSV holds every'):
-        write(table, path)
+
+    def fail(*args, **options):
+        raise TypeError('no words for it')
+
+    monkeypatch.setattr(Table, 'write', fail)
+    with pytest.raises(InvalidQueryError, match=r'as csv \(no words for it\); ECSV holds every'):
+        write(table, path, overwrite=True)
     assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_old_file(table, tmp_path, monkeypatch):
+    path = tmp_path / 'table.ecsv'
+    path.write_text('an old file')
+
+    def fail(*args, **options):
+        args[1].write('half a')
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(Table, 'write', fail)
+    with pytest.raises(OSError, match='No space left'):
+        write(table, path, overwrite=True)
+    assert path.read_text() == 'an old file'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='permissions and links as POSIX has them')
+def test_permissions_and_links_stay(table, tmp_path):
+    path, link = tmp_path / 'table.ecsv', tmp_path / 'link.ecsv'
+    write(table, path)
+    path.chmod(0o640)
+    link.symlink_to(path)
+    write(table[:1], link, overwrite=True)
+    assert link.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert len(read(path)) == 1
+
+
+def test_where_no_table_can_be_written(table, tmp_path):
+    with pytest.raises(InvalidQueryError, match='There is no folder'):
+        write(table, tmp_path / 'none' / 'table.ecsv')
+    with pytest.raises(InvalidQueryError, match='is a folder: give the name of a file in it'):
+        write(table, tmp_path, 'csv')
+
+
+# ---- whatever is in it ---------------------------------------------------------------------
+
+
+LINE_ENDS = '\x00\x0b\x0c\r\x1c\x1d\x1e\x85\u2028\u2029'
+
+
+@formats
+@pytest.mark.filterwarnings('ignore:.*Implicitly generating an ID')  # of names with spaces
+@pytest.mark.parametrize('character', [*LINE_ENDS, '\udce9'])
+def test_text_that_no_file_holds_is_replaced_and_told(tmp_path, form, character):
+    path = tmp_path / f'table{FORMATS[form][0]}'
+    table = Table({'name': [f'a{character}b', 'c'], f'x{character}': ['d', 'e'], 'last': [1, 2]},
+                  meta={'said': f'a{character}b', 'clip': {'like': [f'/a{character}b']}})
+    with pytest.warns(TableFormatWarning, match='letters of name, x. were replaced') as caught:
+        write(table, path)
+    assert [one.category for one in caught].count(TableFormatWarning) == 1
+    found = read(path)
+    replaced = (('?' if form == 'fits' else '\ufffd') if character == '\udce9' else ' ')
+    assert found['name'].tolist() == [f'a{replaced}b', 'c']
+    assert found['last'].tolist() == [1, 2]
+    assert table['name'][0] == f'a{character}b'
+
+
+@formats
+def test_columns_that_a_format_does_not_have_are_text(tmp_path, form):
+    path = tmp_path / f'table{FORMATS[form][0]}'
+    objects = np.empty(2, object)
+    objects[:] = [{'a': [1, 2.5]}, None]
+    table = Table({
+        'polygon': [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], 'names': [['a', 'b'], ['c', 'd']],
+        'object': objects, 'when': Time(['2020-01-01T00:00:00.123456', '2021-01-01']),
+        'moment': np.array(['2020-01-01', 'NaT'], 'M8[ns]'), 'small': np.array([-1, 1], 'i1'),
+        'large': np.array([2**63 + 5, 1], 'u8'), 'half': np.array([1.5, 2], 'f2'),
+        'long': np.array([1.5, 2], np.longdouble), 'u2': np.array([2**16 - 1, 0], 'u2'),
+        'mixed': np.array([1, 'a'], object), 'bytes': [b'\xe9', b'a']})
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', TableFormatWarning)
+        write(table, path)
+        warnings.filterwarnings('ignore', 'OverflowError')  # of astropy, of large numbers in CSV
+        found = read(path)
+    assert found.colnames == table.colnames
+    assert np.array(found['small']).tolist() == [-1, 1]
+    assert [int(value) for value in found['large']] == [2**63 + 5, 1]
+    assert found['half'].tolist() == found['long'].tolist() == [1.5, 2]
+    assert found['u2'].tolist() == [2**16 - 1, 0]
+    assert str(found['when'][0]).endswith('00:00:00.123456') or form in ('ecsv', 'parquet')
+    if form == 'csv':
+        assert json.loads(found['polygon'][0]) == [1, 2, 3]
+        assert json.loads(found['names'][1]) == ['c', 'd']
+    else:
+        assert found['polygon'].tolist() == [[1, 2, 3], [4, 5, 6]]
+    if form not in ('ecsv', 'parquet'):
+        assert json.loads(found['object'][0]) == {'a': [1, 2.5]}
+    else:
+        assert found['object'][0] == {'a': [1, 2.5]}
+
+
+def test_what_is_written_as_text_is_told_once(tmp_path):
+    table = Table({'a': [[1, 2]], 'b': [[3, 4]]})
+    with pytest.warns(TableFormatWarning, match='a, b are written as JSON text') as caught:
+        write(table, tmp_path / 'a.csv')
+    assert len(caught) == 1
+
+
+@formats
+def test_digits_of_scores_are_kept(tmp_path, form):
+    """However few of them are printed."""
+    score = np.array([0.12345678, 1.2e-6], 'f4')
+    column = MaskedColumn(score, format='.4f')
+    path = tmp_path / f'table{FORMATS[form][0]}'
+    write(Table({'clip_score': column, 'clip_p_ring': column}), path)
+    assert np.array_equal(read(path)['clip_score'].astype('f4'), score)
+    assert column.format == '.4f'
+
+
+@pytest.mark.parametrize('form', ['ecsv', 'parquet'])
+def test_meta_of_any_kind(tmp_path, form):
+    if form == 'parquet':
+        pytest.importorskip('pyarrow', reason='writes Parquet')
+    path = tmp_path / f'a.{form}'
+    write(Table({'a': [1]}, meta={'object': object(), 'good': {'x': (1, 'b')}}), path)
+    assert read(path).meta['good'] == {'x': [1, 'b']}
+    assert read(path).meta['object'].startswith('<object')
 
 
 @pytest.mark.parametrize('content', [
@@ -114,3 +243,11 @@ def test_as_json(table):
         'filter': 'F2', 'when': '60001.0', 'two': [1.0, None], 'bytes': '\ufffd'}
     assert document['units'] == {'exposure': 's'}
     assert document['meta']['clip'] == CLIP
+
+
+@formats
+@pytest.mark.filterwarnings('ignore:.*Implicitly generating an ID')
+def test_names_of_columns_are_kept(tmp_path, form):
+    names = ['source name', 'RA', 'ra', '2mass-id', 'a.b', 'f_\u03b1' if form != 'fits' else 'f']
+    write(Table({name: [1] for name in names}), tmp_path / f'a{FORMATS[form][0]}')
+    assert read(tmp_path / f'a{FORMATS[form][0]}').colnames == names

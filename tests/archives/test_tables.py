@@ -323,7 +323,7 @@ def test_columns_are_found_by_ucd():
         name=(['A plate'], 'VOX:Image_Title', ''), what=(['star'], 'src.class', None),
         did=(['ivo://a/b.jpg'], 'meta.ref.url;meta.curation', ''), who=(['M 8'], 'meta.id;src', 3))
     found = TableColumns(table).roles
-    assert found == {'access': ['where'], 'file': ['about'], 'format': ['kind'],
+    assert found == {'access': ['where'], 'file': ['about'], 'format': ['kind'], 'data': ['where'],
                      'target': ['who'], 'title': ['name'], 'class': ['what']}
     assert image_refs(table).sources == ['https://a.example/get?1']
     assert row_metadata(table) == ['M 8, A plate, star']

@@ -268,7 +268,7 @@ def test_thirty_thousand_rows(rank):
                    'obs_title': np.char.add('Field ', (np.arange(n) % 500).astype(str)),
                    'flux': MaskedColumn(np.ones(n), mask=np.arange(n) % 2 == 0, unit='Jy')})
     started = time.monotonic()
-    ranked = rank(table)
+    ranked = rank(table, fold_duplicates=False)
     assert time.monotonic() - started < 60
     assert set(ranked['image'][:n // 3]) == {'red.png'}
     assert np.array_equal(np.sort(ranked['n']), table['n'])

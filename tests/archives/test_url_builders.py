@@ -80,11 +80,15 @@ def recorded(path):
     return parse_single_table(io.BytesIO(answer), verify='ignore').to_table()
 
 
+OF_CARDS = ('collection', 'facility', 'instrument', 'filters', 'observation', 'proposal',
+            'investigator', 'start', 'exposure', 'page', 'data')
+
+
 def recognised(table):
-    """Names of the columns of which anything is understood."""
+    """Names of the columns that decide over image and metadata, beyond what cards show."""
     known = addresses(TableColumns(table))
-    return {name for names in TableColumns(table).roles.values() for name in names} | set(
-        known[0] if known else ())
+    return {name for role, names in TableColumns(table).roles.items() for name in names
+            if role not in OF_CARDS} | set(known[0] if known else ())
 
 
 def test_guide_is_a_table_of_five_columns():

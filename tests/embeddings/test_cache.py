@@ -318,3 +318,34 @@ def test_no_message_without_reason(open_cache, caplog):
         found(cache, KEYS)
         cache.clear()
     assert not caplog.records
+
+
+@pytest.mark.parametrize('on_disk', [True, False])
+def test_failures(tmp_path, on_disk):
+    path = tmp_path / 'cache.sqlite' if on_disk else None
+    cache = Cache(path)
+    assert cache.failures(['https://a.example/1']) == set()
+    cache.put_failures(['https://a.example/1', 'caf\udce9'])
+    cache.put_failures(['https://a.example/1'])
+    known = {'https://a.example/1', 'caf\udce9'}
+    assert cache.failures([*known, 'https://a.example/2']) == known
+    if on_disk:
+        cache.close()
+        assert Cache(path).failures(list(known)) == known, 'another process'
+    cache = Cache(path)
+    cache.clear()
+    assert not cache.failures(list(known))
+
+
+def test_a_file_of_an_earlier_version_keeps_failures_too(tmp_path):
+    path = tmp_path / 'cache.sqlite'
+    cache = Cache(path)
+    cache.put('space', ['key'], np.ones((1, 4), np.float32))
+    cache.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute('DROP TABLE failures')
+    connection.close()
+    cache = Cache(path)
+    cache.put_failures(['a'])
+    assert cache.failures(['a']) == {'a'}
+    assert cache.counts()['vectors'] == 1, 'and nothing is lost'

@@ -7,7 +7,7 @@ import io
 import sys
 import threading
 import types
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from astroquery.exceptions import InvalidQueryError
 
 from astroclip_search import conf
 from astroclip_search.embeddings import progress
-from astroclip_search.embeddings.progress import Progress
+from astroclip_search.embeddings.progress import Awaited, Counts, Progress
 from astroclip_search.exceptions import UnfinishedWarning
 from astroclip_search.ranking import scores
 from astroclip_search.results.cards import Card
@@ -189,7 +189,7 @@ def test_an_interruption_is_one_unless_asked(pictures, search, tmp_path, encoder
 
 def test_metadata_are_stopped_too(search, monkeypatch, encoder):
     monkeypatch.setattr(scores, '_PART', 1)
-    encode, result = encoder.encode_metadata, Future.result
+    encode, result = encoder.encode_metadata, Awaited.result
     asked, second, told = [], threading.Event(), threading.Event()
 
     def slow(texts):
@@ -199,17 +199,17 @@ def test_metadata_are_stopped_too(search, monkeypatch, encoder):
             assert told.wait(30)
         return encode(texts)
 
-    def interrupted(future, *args):
-        monkeypatch.setattr(Future, 'result', waited_for)
+    def interrupted(awaited):
+        monkeypatch.setattr(Awaited, 'result', waited_for)
         assert second.wait(30)
         raise KeyboardInterrupt
 
-    def waited_for(future, *args):
+    def waited_for(awaited):
         told.set()  # to stop, before they are waited for again
-        return result(future, *args)
+        return result(awaited)
 
     monkeypatch.setattr(encoder, 'encode_metadata', slow)
-    monkeypatch.setattr(Future, 'result', interrupted)
+    monkeypatch.setattr(Awaited, 'result', interrupted)
     table = Table({'target_name': ['red', 'blue', 'green', ''], 'preview': [''] * 4})
     with pytest.warns(UnfinishedWarning, match='Stopped before 1 of 4 rows were read'):
         best = search.rank(table, 'red', by='metadata', show_progress='live')
@@ -221,3 +221,33 @@ def test_metadata_are_stopped_too(search, monkeypatch, encoder):
 def test_other_ways_to_show_it(search, pictures, value):
     with pytest.raises(InvalidQueryError, match="show_progress must be True, False or 'live'"):
         search.rank(pictures, 'red', show_progress=value)
+
+
+def test_whoever_waits_for_metadata_sees_how_far_they_are(terminal, monkeypatch):
+    monkeypatch.setattr(progress, '_SHORT', 0.01)
+    monkeypatch.setattr(progress, '_OFTEN', 0.01)
+    screen, counts, go_on = terminal(), Counts(total=700), threading.Event()
+
+    def work():
+        counts.done = 256
+        assert go_on.wait(30)
+        return 'found'
+
+    class Seen(Progress):
+        def show(self):
+            super().show()
+            go_on.set()
+
+    monkeypatch.setattr(progress, 'Progress', Seen)
+    with ThreadPoolExecutor(1) as worker:
+        assert Awaited(worker.submit(work), counts, show=True).result() == 'found'
+    assert 'metadata' in screen.getvalue()
+    assert '700' in screen.getvalue()
+    assert 'queued' not in screen.getvalue(), 'nothing is downloaded'
+
+
+def test_a_short_wait_is_not_shown(terminal):
+    screen = terminal()
+    with ThreadPoolExecutor(1) as worker:
+        assert Awaited(worker.submit(int, '7'), Counts(total=700), show=True).result() == 7
+    assert not screen.getvalue()

@@ -102,7 +102,10 @@ def test_of_equals_the_first():
     ({'semantics': '#this', 'content_type': 'application/x-tar'}, False),
     ({'semantics': '#this'}, False),  # may be anything
     ({'semantics': '#this', 'access_url': 'http://a/b.fits.gz?x'}, True),
-    ({'semantics': '#this', 'access_url': 'http://a/b.fits', 'content_type': 'text/plain'}, False),
+    ({'semantics': '#this', 'access_url': 'http://a/b.fits', 'content_type': 'text/html'}, False),
+    # As servers say of what they do not know.
+    ({'semantics': '#this', 'access_url': 'http://a/b.fits', 'content_type': 'text/plain'}, True),
+    ({'semantics': '#this', 'access_url': 'http://a/b.txt', 'content_type': 'text/plain'}, False),
     ({'semantics': '#this', 'content_length': str(LIMIT), **FITS}, True),
     ({'semantics': '#auxiliary', **FITS}, False),
     ({'semantics': '', **JPEG}, False),

@@ -119,7 +119,7 @@ def tools():
 
 def test_tools(tools):
     tools, instructions = tools
-    assert set(tools) == {'query_text', 'rank', 'describe', 'gallery'}
+    assert set(tools) == {'query_text', 'rank', 'refine', 'describe', 'gallery'}
     assert 'false_alarm' in instructions
     for name, tool in tools.items():
         assert tool.title
@@ -229,6 +229,17 @@ def test_ranking_is_ranked_described_and_shown_by_its_name(ask, folder, tmp_path
     assert (written['path'], written['n_pictures'], written['title']) == (str(page), 2, 'red')
     assert written['n_bytes'] == len(page.read_bytes())
     assert ask('gallery', results='ranking-2', path=str(page)).is_error is False  # over its own
+
+
+def test_what_the_user_says_of_a_ranking(ask, folder):
+    ask('rank', results=str(folder), text='red green', pictures=0)
+    refined = answer(ask('refine', results='ranking-1', liked=[3], disliked=[1], pictures=0))
+    assert refined['ranking'] == 'ranking-2'
+    assert refined['rows'][0]['name'] == 'blue.png'
+    again = answer(ask('refine', results='ranking-2', text='green', pictures=0))
+    assert (again['query'], again['rows'][0]['name']) == ('green', 'blue.png')  # still liked
+    assert 'no ranking that is known' in error(ask('refine', results=str(folder), liked=[1]))
+    assert 'rank 9' in error(ask('refine', results='ranking-1', liked=[9]))
 
 
 def test_describe_the_first_of_a_folder(ask, folder, encoder):
@@ -378,7 +389,7 @@ def test_folders_are_a_limit(folder, tmp_path):
 
 @pytest.mark.parametrize(('name', 'said'), [
     ('page.txt', 'does not end in .html'), ('theirs.html', 'is no gallery'),
-    ('none/page.html', 'There is no folder'), ('folder.html', 'a directory')])
+    ('none/page.html', 'There is no folder'), ('folder.html', 'is no gallery')])
 def test_what_is_not_written(ask, folder, name, said):
     (folder / 'theirs.html').write_text('<p>mine</p>')
     (folder / 'folder.html').mkdir()

@@ -52,12 +52,27 @@ def labelled(path, **changes):
 def test_reference_images_that_show_what_is_asked_do_not_count(path):
     labelled(path)
     background = open_bundle(str(path)).background
-    queries = np.array([[1, 0, 0], [0.8, 0, 0.6], [0, 1, 0]], np.float32)
+    queries = np.array([[1, 0, 0], [0.72, 0, 0.69], [0, 1, 0]], np.float32)
     found = background.cosines(queries)
     # Two of three are related to the second: too many to leave out.
     np.testing.assert_array_equal(np.isnan(found), [[True, False, False], [False] * 3, [False] * 3])
     np.testing.assert_allclose(found[1:], (background.image @ queries.T)[1:])
     np.testing.assert_allclose(background.cosines(queries[0]), found[:, 0])
+
+
+def test_a_label_that_is_less_similar_than_another_says_another_thing(path):
+    """A picture of Saturn does not show Jupiter, although their names are similar."""
+    labelled(path)
+    background = open_bundle(str(path)).background
+    np.testing.assert_array_equal(np.isnan(background.cosines(np.float32([0.8, 0, 0.6]))),
+                                  [True, False, False])
+
+
+def test_the_archives_of_the_reference_images(path):
+    assert open_bundle(str(path)).background.source is None
+    labelled(path, source=np.array([1, 0, 1], np.int16))
+    open_bundle.cache_clear()
+    assert open_bundle(str(path)).background.source.tolist() == [1, 0, 1]
 
 
 def test_without_labels_all_reference_images_count(path):
@@ -68,7 +83,8 @@ def test_without_labels_all_reference_images_count(path):
 
 @pytest.mark.parametrize('wrong', [
     {'label': np.array([0, 2, -1])}, {'label': np.array([0, -2, -1])}, {'label': np.array([0, 1])},
-    {'related': 'often'}, {'labels': np.zeros((2, 4), np.int8)}])
+    {'related': 'often'}, {'source': np.array([0, 1])},
+    {'source': np.array(['a', 'b', 'c'])}, {'labels': np.zeros((2, 4), np.int8)}])
 def test_labels_of_the_wrong_form(path, wrong):
     labelled(path, **wrong)
     refused(path)

@@ -55,9 +55,16 @@ def test_a_good_bundle_says_all_that_is_needed(path):
     assert bundle.context_length == 6  # transformers writes 1e30 for "no limit" into the tokenizer
     assert bundle.prompt_templates == ('{}', 'a {}')
     assert bundle.ranking_weights == (0.75, 0.5)
+    assert bundle.words_above is None
     assert bundle.preprocessing == Preprocessing((8, 8), None, 3, (0.5,) * 3, (0.5,) * 3)
     assert bundle.onnx_file('vision', 'cpu') == path / 'onnx' / 'vision_model.onnx'
     assert open_bundle(str(path)) is bundle
+
+
+def test_a_bundle_may_say_from_where_on_metadata_count(path):
+    change(path / 'astroclip.json',
+           ranking={'image_weight': 0.75, 'text_weight': 0.5, 'text_above': 1.5})
+    assert open_bundle(str(path)).words_above == 1.5
 
 
 def test_a_bundle_may_say_its_logit_scale(path):
@@ -224,6 +231,9 @@ def test_files_outside_the_bundle_are_not_read(path, file):
     {'files': ['config.json']}, {'files': None}, {'files': {'config.json': None}},
     {'files': {'null\0character': ''}}, {'ranking': {'image_weight': 1}},
     {'ranking': {'image_weight': 'much', 'text_weight': 1}}, {'prompt_templates': 3},
+    {'ranking': {'image_weight': 1, 'text_weight': 1, 'text_above': -1}},
+    {'ranking': {'image_weight': 1, 'text_weight': 1, 'text_above': float('nan')}},
+    {'ranking': {'image_weight': 1, 'text_weight': 1, 'text_above': None}},
     {'logit_scale': 0}, {'logit_scale': 'much'}, {'logit_scale': None},
     {'logit_scale': float('nan')}, {'logit_scale': float('inf')}])
 def test_a_description_of_the_wrong_form(path, info):
@@ -366,3 +376,39 @@ def scene(shape):
     y, x = np.mgrid[:shape[0], :shape[1]]
     return np.stack([127 + 120 * np.sin(x / 17 + phase) * np.cos(y / 23) for phase in range(3)],
                     axis=-1).astype(np.uint8)
+
+
+# ---- repositories as transformers 5 and users of SigLIP write them -------------------------
+
+
+def unsealed(path):
+    (path / 'astroclip.json').unlink()
+    return json.loads((path / 'preprocessor_config.json').read_text())
+
+
+def test_transformers_5_has_one_file_for_both_processors(path):
+    config = unsealed(path)
+    before = open_bundle(str(path)).preprocessing
+    open_bundle.cache_clear()
+    (path / 'preprocessor_config.json').unlink()
+    (path / 'processor_config.json').write_text(json.dumps(
+        {'processor_class': 'CLIPProcessor', 'image_processor': config}))
+    assert open_bundle(str(path)).preprocessing == before
+
+
+def test_a_processor_without_images(path):
+    unsealed(path)
+    (path / 'preprocessor_config.json').unlink()
+    (path / 'processor_config.json').write_text('{"processor_class": "BertProcessor"}')
+    refused(path, r'processor_config\.json of the model .* describes no image_processor')
+
+
+@pytest.mark.parametrize(('kind', 'limit', 'expected'), [
+    ('siglip2', 1e30, 64), ('siglip2', None, 64), ('siglip', 16, 16), ('clip', 1e30, 77),
+    ('unknown', 1e30, 77), ('unknown', 32, 32), ('', None, 77)])
+def test_tokens_of_a_model_that_does_not_say_how_many(path, kind, limit, expected):
+    unsealed(path)
+    (path / 'config.json').write_text(json.dumps({'model_type': kind, 'text_config': {}}))
+    (path / 'tokenizer_config.json').write_text(json.dumps(
+        {} if limit is None else {'model_max_length': limit}))
+    assert open_bundle(str(path)).context_length == expected

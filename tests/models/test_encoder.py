@@ -3,6 +3,7 @@
 The towers give what the files say, whatever form of input and output the model was exported with.
 """
 
+import json
 import logging
 import multiprocessing
 import os
@@ -244,6 +245,20 @@ def test_siglip_pads_every_text_to_the_full_length(model, tmp_path):
     assert len(siglip._opened('tokenizer').encode('red').ids) == 16
     assert len(encoder._opened('tokenizer').encode('red').ids) == 3
     assert siglip.n_tokens('red') == encoder.n_tokens('red') == 3
+
+
+@pytest.mark.parametrize('has_normaliser', [True, False])
+def test_siglip_reads_lower_case_whatever_its_tokenizer_says(tmp_path, has_normaliser):
+    path = tiny.write_bundle(tmp_path / 'model', text={'inputs': ('input_ids',)})
+    tiny.write_json(path / 'config.json', {'model_type': 'siglip'})
+    tokenizer = json.loads((path / 'tokenizer.json').read_text())
+    tokenizer['normalizer'] = {'type': 'NFC'} if has_normaliser else None
+    tiny.write_json(path / 'tokenizer.json', tokenizer)
+    tiny.seal(path)
+    siglip = Encoder(open_bundle(str(path)), device='cpu')
+    shouted, said = siglip.encode_text(['A RED Galaxy', 'a red galaxy'])
+    np.testing.assert_array_equal(shouted, said)
+    assert siglip.encode_text(['blue'])[0].tolist() != said.tolist()
 
 
 def test_no_texts(model):

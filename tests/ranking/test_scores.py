@@ -12,13 +12,13 @@ from hypothesis.extra.numpy import arrays
 from astroclip_search.models.background import normalise
 from astroclip_search.ranking.calibration import (
     LIKELY_CHANCE,
-    chance,
     false_alarm_rate,
     z_score,
 )
 from astroclip_search.ranking.order import order
 from astroclip_search.ranking.query import centroid
-from astroclip_search.ranking.scores import NO_METADATA, combine_scores
+from astroclip_search.ranking.scores import combine_scores
+from astroclip_search.ranking.words import NO_METADATA, RowWords
 
 cosine = st.floats(-1, 1, width=32)
 cosines = arrays(np.float32, st.integers(0, 30), elements=cosine | st.just(np.nan))
@@ -129,12 +129,15 @@ def test_a_name_counts_where_it_is_what_is_asked_for():
     """
     Of what it sounds like nothing follows; alone, it still has its order.
     """
+    def names(*least):
+        return RowWords([''] * 4, [], np.array(least, np.float32), np.zeros(4, bool))
+
     # Deviations of 4 and 2.
-    scores = combined('both', least=np.array([3, -np.inf, -np.inf, 3]),
+    scores = combined('both', words=names(3, -np.inf, -np.inf, 3),
                       metadata=np.array([1.5, np.nan, 1.0, 1.0]))
     np.testing.assert_allclose(scores.score, [2 * 2 + 0.5 * 4, 0.5 * NO_METADATA, np.nan,
                                               2 * 1 + 0.5 * NO_METADATA], atol=1e-5)
-    alone = combined('metadata', least=np.full(4, np.inf))
+    alone = combined('metadata', words=names(*[np.inf] * 4))
     np.testing.assert_allclose(alone.score, [0, np.nan, 2, -2], atol=1e-5)
 
 
@@ -185,7 +188,8 @@ def in_tables(n_rows, *, shift=0.0, n_shifted=0, n_tables=300, by='image'):
 @pytest.mark.parametrize('by', ['image', 'metadata', 'both'])
 @pytest.mark.parametrize('n_rows', [1, 12, 100, 1500])
 def test_unrelated_rows_seldom_look_like_a_find(n_rows, by):
-    assert in_tables(n_rows, by=by) <= LEVEL
+    # The probability is exact, and the number of tables has a standard deviation.
+    assert in_tables(n_rows, by=by) <= LEVEL + 3 * (LEVEL * (1 - LEVEL) / 300)**0.5
 
 
 @pytest.mark.parametrize('by', ['image', 'both'])
@@ -210,18 +214,6 @@ def test_metadata_that_fit_are_a_find_too():
     options = {'weights': (1.0, 1.0), **backgrounds}
     assert combine_scores(image, metadata, by='both', **options).chance < LEVEL < LIKELY_CHANCE
     assert combine_scores(image, metadata, by='image', **options).chance > 0.5
-
-
-def test_the_chance_of_one_row_is_that_of_a_poisson_variable():
-    rate = 0.02
-    found = chance(np.array([1.0, np.nan, 0.0]), lambda best: 2 * np.full(len(best), rate))
-    assert found == pytest.approx(1 - np.exp(-2 * 2 * rate))
-
-
-@given(scores, st.floats(0, 1e6))
-def test_the_chance_is_a_probability(score, expected):
-    found = chance(score, lambda best: np.full(len(best), expected))
-    assert np.isnan(found) if np.isnan(score).all() else 0 <= found <= 1
 
 
 def test_without_a_background_nothing_is_said_of_chance():

@@ -5,6 +5,7 @@ Thumbnails as HTML: complete, self-contained, and harmless whatever an archive s
 
 import base64
 import io
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,11 +14,24 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table
+from astroquery.exceptions import InvalidQueryError
 
 from astroclip_search import ClipSearch
-from astroclip_search.exceptions import UnreadImagesWarning
-from astroclip_search.results.cards import Card, cards, doubt, heading, odds, unseen
+from astroclip_search.exceptions import UncalibratedWarning, UnreadImagesWarning
+from astroclip_search.results.cards import (
+    Card,
+    Phrase,
+    cards,
+    doubt,
+    gathered,
+    heading,
+    odds,
+    said_of,
+    uncertainty,
+    unseen,
+)
 from astroclip_search.results.gallery import Gallery
+from astroclip_search.status import REASONS
 from tests.colours import ColourEncoder, content, picture
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror="alert(2)"> \' & </title>'
@@ -121,6 +135,9 @@ def test_nothing_of_an_archive_becomes_markup(ranked, tmp_path):
     search, table = ranked
     table['target_name'] = [HOSTILE] * 3
     table['clip_message'] = [HOSTILE] * 3
+    for name in ('obs_id', 'proposal_id', 'proposal_pi', 'filters', 'date-obs', 'facility_name',
+                 'access_url', 'dataURL', 'preview_html', 'dp_id', 'member_ous_uid'):
+        table[name] = [HOSTILE] * 3
     table.meta['clip']['query'] = [HOSTILE]
     table.meta['clip']['model'] = HOSTILE
     gallery = search.gallery(table)
@@ -202,12 +219,24 @@ def test_names(columns, name):
 
 def test_mixin_columns():
     only, = cards(Table({'target': SkyCoord([1], [2], unit='deg')}), [None], [''])
-    assert 'SkyCoord' in only.name
+    assert (only.name, only.ra) == ('row 1', 1)
 
 
-def test_long_details_are_cut():
-    only, = cards(Table({'obs_title': ['x' * 1000]}), [None], [''])
-    assert len(only.details) == 300
+def test_text_that_a_card_cuts_is_there_in_full():
+    """For a pointer in the tooltip, for keyboard and touch in the enlarged card."""
+    title = 'A word ' * 30
+    html = Gallery(cards(Table({'obs_title': [title]}), [b'jpeg'], ['']))._repr_html_()
+    assert (title.strip(), f'<p class="cut subject" title="{title}">{title}</p>' in html) == (
+        title.strip(), True)
+
+
+def test_rest_of_an_abstract_can_be_opened():
+    abstract = 'word ' * 1000
+    html = Gallery(cards(Table({'obs_title': [abstract]}), [b'jpeg'], ['']))._repr_html_()
+    first, rest = re.search(r'<p class="cut subject" title="([^"]*)…">.*?<summary>Read on</summary>'
+                            r'<p>…(.*?)</p></details>', html).groups()
+    assert (first + rest, len(first) <= 300) == (abstract, True)
+    assert len(cards(Table({'obs_title': ['x' * 100_000]}), [b''], [''])[0].details) == 5000
 
 
 def test_false_alarm_is_shown():
@@ -270,12 +299,31 @@ def test_unseen():
 
 
 @pytest.mark.parametrize(('provenance', 'doubted'), [
-    ({'chance': 0.77}, True), ({'chance': 0.5}, False), ({'chance': None}, False), ({}, False),
+    ({'chance': 0.77}, True), ({'chance': 0.2}, False), ({'chance': None}, False), ({}, False),
     (None, False), ({'chance': 'x'}, False), ({'chance': float('nan')}, False)])
 def test_doubt(provenance, doubted):
     said = doubt(provenance)
     assert said.startswith('Nothing stands out') == doubted
     assert (said in Page(Gallery([card()], doubt=said)._repr_html_()).text)
+
+
+@pytest.mark.parametrize(('calibrated', 'shown', 'odds_shown'), [
+    (True, 'false alarm 1 in 1,900', '1 in 1,900 unrelated images scores this high'),
+    (None, 'false alarm 1 in 1,900', '1 in 1,900 unrelated images scores this high'),
+    (False, 'false alarm uncertain', 'how many unrelated images score this high is uncertain')])
+def test_an_uncertain_rate_has_no_odds(calibrated, shown, odds_shown):
+    table = Table({'clip_rank': [1], 'clip_false_alarm': [0.00053]},
+                  meta={'clip': {'calibrated': calibrated}})
+    made, = cards(table, [b'jpeg'], [''])
+    assert shown in made.scores
+    assert made.odds == odds_shown
+    assert odds_shown in Page(Gallery([made])._repr_html_()).text
+    assert bool(uncertainty(table.meta['clip'])) == (calibrated is False)
+
+
+@pytest.mark.parametrize('provenance', [None, {}, {'calibrated': 'no'}, {'calibrated': 0}, 3])
+def test_nothing_is_said_of_rates_where_nothing_is_known(provenance):
+    assert uncertainty(provenance) == ''
 
 
 def test_every_picture_is_described_and_enlarged_by_its_own_button():
@@ -366,14 +414,24 @@ def test_style_is_for_the_gallery_alone():
 
 
 @pytest.mark.parametrize(('provenance', 'expected'), [
-    (None, ('', '')), ('text', ('', '')), ({}, ('', '? of ? rows ranked by ? (?)')),
-    ({'query': 5, 'n_rows': None, 'date': 20261121},
-     ('5', '? of None rows ranked by ? (20261121)')),
+    (None, ('', '')), ('text', ('', '')), ({}, ('', '')), ({'query': None}, ('', '')),
+    ({'query': 5, 'n_rows': None, 'date': 20261121}, ('5', '')),
+    ({'query': ['a'], 'model': 'm'}, ('a', 'Ranked by m')),
+    ({'query': ['a'], 'n_rows': 1409, 'n_ranked': 1000}, ('a', '1,000 of 1,409 rows ranked')),
+    ({'n_rows': [1], 'n_ranked': {}, 'date': None}, ('', '{} of [1] rows ranked')),
+    ({'query': [], 'vocabulary': 'v1', 'model': 'm'}, ('What the pictures show', 'Described by m')),
+    ({'query': ['a', 'b'], 'vocabulary': None}, ('a, b', '')),
+    ({'query': ['old'], 'classes': {'spiral': ['a'], 'disk': ['b']}, 'n_rows': 2, 'n_ranked': 2},
+     ('spiral / disk', '2 of 2 rows classified')),
+    ({'n_rows': 3, 'n_ranked': 3, 'n_folded': 1},
+     ('', '3 of 3 rows ranked; 1 copy comes after the others')),
+    ({'n_rows': 3, 'n_ranked': 3, 'n_folded': 2},
+     ('', '3 of 3 rows ranked; 2 copies come after the others')),
     ({'query': ['a', 'b'], 'n_rows': 2, 'n_ranked': 1, 'model': 'm', 'date': '2026-11-21T00:00'},
      ('a + b', '1 of 2 rows ranked by m (2026-11-21)')),
-    ({'query': ['a'], 'like': ['x', 'y']}, ('a + like 2 images', '? of ? rows ranked by ? (?)')),
-    ({'query': [], 'like': ['x']}, ('like 1 image', '? of ? rows ranked by ? (?)')),
-    ({'query': ['a'], 'like': 5}, ('a', '? of ? rows ranked by ? (?)'))])
+    ({'query': ['a'], 'like': ['x', 'y']}, ('a + like 2 images', '')),
+    ({'query': [], 'like': ['x']}, ('like 1 image', '')),
+    ({'query': ['a'], 'like': 5}, ('a', ''))])
 def test_heading(provenance, expected):
     assert heading(provenance) == expected
 
@@ -387,7 +445,6 @@ def test_missing_image_shows_its_status():
 def test_write(tmp_path, monkeypatch):
     gallery = Gallery([card(name='naïve 螺旋')], title='Größe', note='n')
     path = tmp_path / 'gallery.html'
-    path.write_text('old')
     assert gallery.write(str(path)) == path
     page = Page(path.read_text(encoding='utf-8'))
     assert 'naïve 螺旋' in page.text
@@ -395,6 +452,147 @@ def test_write(tmp_path, monkeypatch):
     assert ('charset', 'utf-8') in page.attributes
     monkeypatch.setenv('HOME', str(tmp_path))
     assert gallery.write('~/home.html') == Path(tmp_path, 'home.html')
+
+
+def test_only_a_gallery_is_written_over(tmp_path):
+    path = Gallery([card()], title='first').write(tmp_path / 'g.html')
+    assert 'second' in Gallery([card()], title='second').write(path).read_text()
+    for name, held in (('a.fits', b'SIMPLE  =' + b' ' * 3000), ('empty', b''),
+                       ('other.html', b'<!doctype html>')):
+        other = tmp_path / name
+        other.write_bytes(held)
+        with pytest.raises(InvalidQueryError, match=f'{name}.* is no gallery.*overwrite=True'):
+            Gallery([card()]).write(other)
+        assert other.read_bytes() == held
+    assert 'generator' in Gallery([card()]).write(other, overwrite=True).read_text()
+    with pytest.raises(InvalidQueryError, match='no folder'):
+        Gallery([card()]).write(tmp_path / 'none' / 'g.html')
+
+
+def test_page_that_cannot_be_written_leaves_the_older_one(tmp_path, monkeypatch):
+    path = Gallery([card()], title='first').write(tmp_path / 'g.html')
+    monkeypatch.setattr(Path, 'write_text', lambda *_args, **_options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Gallery([card()], title='second').write(path)
+    assert 'first' in path.read_text()
+    assert os.listdir(tmp_path) == ['g.html']
+
+
+def test_names_that_are_no_utf_8_do_not_prevent_a_page(tmp_path):
+    """Bytes of a file name that are no text are halves of a surrogate pair, which no page has."""
+    made = cards(Table({'filename': ['gal\udce9xie.fits'], 'obs_title': ['\ud800'],
+                        'clip_message': ['\udce9']}), [b'jpeg'], ['https://a.example/\udce9'])
+    gallery = Gallery([*made, card(name='\udce9')], title='\udce9', others=[('\udce9', '\udce9')])
+    gallery.write(tmp_path / 'g.html')
+    assert made[0].name == 'gal\ufffdxie.fits'
+    gallery._repr_html_().encode()
+
+
+def test_a_page_has_a_heading(tmp_path):
+    page = Page(Gallery([card()]).write(tmp_path / 'g.html').read_text())
+    assert 'h1' in page.tags
+
+
+OBSERVED = {'target_name': ['M 8'], 'obs_id': ['jw02731'], 'obsid': [87601],
+            'proposal_id': ['2731'], 'proposal_pi': ['Pontoppidan'], 'obs_collection': ['JWST'],
+            'instrument_name': ['NIRCAM'], 'filters': ['F090W'], 't_min': [59733.5],
+            't_exptime': [1256.2], 'dataURL': ['mast:JWST/product/a_i2d.fits']}
+
+
+def test_observation_is_on_its_card():
+    made, = cards(Table(OBSERVED), [b'jpeg'], ['https://a.example/a.jpg'],
+                  address=lambda source: source.replace('mast:', 'https://mast.example/?uri=mast:'))
+    assert (made.identifier, made.proposal, made.observed) == (
+        'jw02731', 'proposal 2731 · PI Pontoppidan', '2022-06-03 · 1,256 s · F090W')
+    page = Page(Gallery([made])._repr_html_())
+    for text in ('JWST · NIRCAM', made.identifier, made.proposal, made.observed,
+                 'image at a.example', 'data at mast.example',
+                 'archive page of the observation at mast.stsci.edu'):
+        assert text in page.text
+    image, data, archive = page.values('href')
+    assert (image, data) == ('https://a.example/a.jpg',
+                             'https://mast.example/?uri=mast:JWST/product/a_i2d.fits')
+    assert 'jw02731' in archive
+
+
+def test_address_of_the_data_is_a_link_only_once_and_only_of_the_web():
+    address = 'https://a.example/a.jpg'
+    for data, link, taken in ((address, address, ''), (address, '', address),
+                              ('javascript:alert(1)', '', ''), ('/etc/passwd', '', '')):
+        made, = cards(Table({'access_url': [data]}), [b'jpeg'], [link])
+        assert made.data == taken
+
+
+def test_marks():
+    words = REASONS['by_words'][1].format(score=0)
+    table = Table({'target': list('abcd'), 'clip_new': [True, False, True, False],
+                   'clip_label': MaskedColumn([1, 0, 5, 0], mask=[0, 0, 0, 1]),
+                   'clip_message': [f'colour of a; {words}', 'marked as disliked', '', '']})
+    made = cards(table, [b'jpeg'] * 4, [''] * 4)
+    assert [one.marks for one in made] == [('new', 'liked', 'by its words'), ('disliked',),
+                                           ('new',), ()]
+    page = Page(Gallery(made)._repr_html_())
+    assert 'by its words' in page.text
+    assert words in page.text  # it is explained
+    assert 'marked as disliked' not in page.text
+
+
+@pytest.mark.parametrize('value', ['True', True, 1])
+def test_new_rows_from_any_file(value):
+    assert cards(Table({'clip_new': [value]}), [b''], [''])[0].marks == ('new',)
+
+
+def test_phrases_of_a_description_are_all_there(ranked, tmp_path):
+    search, table = ranked
+    phrases = [f'a phrase of many words that no card has room for in one line, {i}'
+               for i in range(12)] + ['red']
+    with pytest.warns((UnreadImagesWarning, UncalibratedWarning)):
+        lines = search.describe(table, phrases, limit=None, image_dir=tmp_path)
+    gallery = search.gallery(lines)
+    assert [len(one.phrases) for one in gallery.cards] == [13, 13, 0]
+    first = gallery.cards[0]
+    assert (first.score, first.false_alarm, first.rank) == (None, None, None)
+    html = gallery._repr_html_()
+    assert all(html.count(f'<li>{phrase}</li>') == 2 for phrase in phrases)
+    assert 'class="cut"' not in html
+
+
+def test_phrase_has_its_own_false_alarm():
+    table = Table({'clip_row': [0, 0, 1],
+                   'clip_phrase': MaskedColumn(['a', 'b', ''], mask=[0, 0, 1]),
+                   'clip_false_alarm': MaskedColumn([0.001, 0.5, 0], mask=[0, 0, 1]),
+                   'clip_name': ['x', 'x', 'y']})
+    assert said_of(table) == {'0': (Phrase('a', 0.001), Phrase('b', 0.5)), '1': ()}
+    made = cards(gathered(table), [b'jpeg'] * 2, [''] * 2, phrases=said_of(table))
+    assert [one.name for one in made] == ['x', 'y']
+    page = Page(Gallery(made)._repr_html_())
+    assert 'a 1 in 1,000' in page.text
+    assert '1 in 1,000 unrelated images scores this high' in page.values('title')
+
+
+def test_picture_that_was_replaced_says_so(ranked, tmp_path):
+    search, table = ranked
+    assert [one.marks for one in search.gallery(table).cards] == [(), (), ()]
+    (tmp_path / 'red.png').write_bytes(content('blue', 'JPEG'))
+    again = ClipSearch(encoder=ColourEncoder(), cache_dir=tmp_path / 'cache')
+    red, _, _ = again.gallery(table).cards
+    assert red.marks == ('the file has changed since it was ranked',)
+    assert red.jpeg
+    again.rank(table[:1], 'red', by='image', image_dir=tmp_path)
+    assert again.gallery(tmp_path / 'red.png').cards[0].marks == ()
+
+
+def test_permissions_are_no_change_of_a_picture(ranked, tmp_path):
+    search, table = ranked
+    (tmp_path / 'red.png').chmod(0o600)
+    assert search.gallery(table).cards[0].marks == ()
+
+
+def test_lost_provenance_is_said(ranked):
+    search, table = ranked
+    del table.meta['clip']
+    assert search.gallery(table).note == (
+        "The table does not say what it was ranked by: meta['clip'] is lost.")
 
 
 def test_empty_gallery():

@@ -131,7 +131,8 @@ def test_scores_say_what_they_are(search, rank):
     n = int((best['clip_false_alarm'].filled(2) <= 0.05).sum())
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
         'unrelated images: 500, scaled to 39', f'rows below the threshold: {39 - n}',
-        f'rows above it: {n} (by chance: 2)', 'threshold: false-alarm rate 0.05']
+        f'rows above it: {n} (by chance: 2)', 'each of these' if n > 1 else 'this one',
+        'threshold: false-alarm rate 0.05']
     assert ax.get_title() == 'red + blue'
     assert 'standard deviations' in ax.get_xlabel()
     assert ax.get_ylabel()

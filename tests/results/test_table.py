@@ -45,13 +45,14 @@ def test_ranked_table_of_other_lengths():
     assert ranked['clip_source'].tolist() == ['z', 'x', '']
     assert ranked['clip_message'].tolist() == ['', '', 'why']
     assert ranked['clip_status'].tolist() == ['OK', 'OK', 'ERROR']
-    assert ranked['clip_score'].format == '.4f'
+    assert (ranked['clip_score'].format, ranked['clip_false_alarm'].format) == ('.4f', '.2g')
     assert tuple(ranked.colnames) == (*IN_FRONT, 'a', *BEHIND)
 
 
 def test_what_leads_is_in_front_and_what_explains_is_behind():
-    assert IN_FRONT == ('clip_rank', 'clip_score', 'clip_false_alarm', 'clip_status')
-    assert BEHIND == ('clip_image', 'clip_metadata', 'clip_source', 'clip_message')
+    assert IN_FRONT == ('clip_rank', 'clip_score', 'clip_false_alarm')
+    assert BEHIND == ('clip_image', 'clip_metadata', 'clip_source', 'clip_message', 'clip_status',
+                      'clip_name')
 
 
 @pytest.mark.parametrize('values', [[], ['a'], ['a', 'bcd']])

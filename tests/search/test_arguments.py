@@ -83,8 +83,10 @@ def test_examples_instead_of_a_phrase():
     assert asked(None, like='a.jpg', negative='b') == ([], ['b'])
     with pytest.raises(InvalidQueryError, match='text must be a phrase'):
         asked(None, unlike='a.jpg')
-    with pytest.raises(InvalidQueryError, match='text has no word'):
+    with pytest.raises(InvalidQueryError, match='text is empty: leave it out'):
         asked('', like='a.jpg')
+    with pytest.raises(InvalidQueryError, match='text has no word'):
+        asked('?', like='a.jpg')
 
 
 @pytest.mark.parametrize(('value', 'cosine'), [(True, DUPLICATE_COSINE), (False, None), (0.5, 0.5),

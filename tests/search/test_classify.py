@@ -4,6 +4,7 @@ Classes by phrases: ``classify`` and its probabilities.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -18,14 +19,16 @@ from PIL import Image
 from astroclip_search import ClipSearch
 from astroclip_search.exceptions import NothingRankedWarning, UnreadImagesWarning
 from astroclip_search.models.background import Background, normalise
-from astroclip_search.ranking.labels import none_logit, probabilities
+from astroclip_search.ranking.calibration import false_alarm_rate
+from astroclip_search.ranking.labels import class_thresholds, probabilities
 from tests import tiny
 from tests.colours import picture, serve_colours, shaded
 from tests.search.test_rank import ReferenceEncoder
 
 COLOURS = ['red', 'green', 'blue']
-OURS = ['clip_class', 'clip_probability', 'clip_p_red', 'clip_p_green', 'clip_p_blue',
-        'clip_status', 'clip_source', 'clip_message']
+IN_FRONT = ['clip_class', 'clip_probability']
+BEHIND = ['clip_p_red', 'clip_p_green', 'clip_p_blue', 'clip_source', 'clip_message', 'clip_status',
+          'clip_name']
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def total(table):
 
 def test_each_image_is_in_its_class(search, folder):
     table = search.classify(folder, COLOURS)
-    assert table.colnames == ['filename', *OURS]
+    assert table.colnames == [*IN_FRONT, 'filename', *BEHIND]
     assert table['clip_class'].tolist() == ['blue', 'green', 'red'], 'in the order of the input'
     np.testing.assert_allclose(total(table), 1, atol=1e-6)
     assert (table['clip_probability'] == [table['clip_p_blue'][0], table['clip_p_green'][1],
@@ -89,7 +92,7 @@ def test_nothing_of_the_table_is_lost(search, folder):
                     'name': ['a', 'b', 'c']}, meta={'origin': ['here']})
     classified = search.classify(table, COLOURS, image_dir=folder)
     assert isinstance(classified, QTable)
-    assert classified.colnames == ['image', 'flux', 'name', *OURS]
+    assert classified.colnames == [*IN_FRONT, 'image', 'flux', 'name', *BEHIND]
     assert (classified['flux'] == table['flux']).all()
     assert table.colnames == ['image', 'flux', 'name'], 'the input is not changed'
     classified.meta['origin'].append('there')
@@ -103,7 +106,7 @@ def test_rows_without_an_image_are_masked(search, folder):
         classified = search.classify(table, COLOURS, image_dir=folder)
     assert said[0].filename == __file__
     assert classified['clip_status'].tolist() == ['NO_IMAGE', 'OK', 'ERROR']
-    for name in OURS[:5]:
+    for name in IN_FRONT + BEHIND[:3]:
         assert classified[name].mask.tolist() == [True, False, True], name
     assert classified['clip_class'][1] == 'red'
     clip = classified.meta['clip']
@@ -117,7 +120,7 @@ def test_no_image_at_all(search, folder):
     assert table['clip_class'].mask.all()
     with pytest.warns(NothingRankedWarning):
         table = search.classify(Table({'jpegURL': np.array([], str)}), COLOURS)
-    assert table.colnames == ['jpegURL', *OURS]
+    assert table.colnames == [*IN_FRONT, 'jpegURL', *BEHIND]
 
 
 def test_after_and_before_a_ranking(search, serve):
@@ -175,13 +178,38 @@ def test_one_class_and_all_else(reference, folder):
     assert table['clip_class'].tolist() == ['none', 'none', 'red']
 
 
-@pytest.mark.parametrize('rate', [0.01, 0.05, 0.5])
-def test_the_rate_holds_for_the_reference_images(reference, rate):
+@pytest.mark.parametrize('rate', [0.02, 0.05, 0.5])
+def test_the_rate_is_that_of_each_class(reference, rate):
     background = reference.session.encoder().bundle.background.image
-    texts = reference.encode_text(COLOURS)
-    logits = 100 * background @ texts.T
-    none = none_logit(logits, rate)
-    assert (logits.max(axis=1) > none).mean() == pytest.approx(rate)
+    cosines = background @ reference.encode_text(COLOURS).T
+    passed = cosines > class_thresholds(cosines, rate)
+    # The image itself counts with the references: one less of a hundred.
+    np.testing.assert_allclose(passed.mean(axis=0), rate - 0.01, atol=0.011)
+    for own, of_class in zip(passed.T, cosines.T, strict=True):
+        rates = false_alarm_rate(of_class, of_class)
+        np.testing.assert_array_equal(own, rates <= rate)
+
+
+def test_further_classes_take_no_image_away(reference, folder):
+    Image.fromarray(shaded((140, 120, 120))).save(folder / 'reddish.png')
+    kept = [(reference.classify(folder, COLOURS[:n], false_alarm_rate=0.05)['clip_class']
+             != 'none').tolist() for n in (1, 2, 3)]
+    assert sum(kept[0]) >= 1
+    for fewer, more in itertools.pairwise(kept):
+        assert all(later for first, later in zip(fewer, more, strict=True) if first)
+
+
+def test_an_image_that_passes_the_rate_of_no_class_is_none():
+    """Whatever the number of classes: of unrelated images each class lets through its share."""
+    rng = np.random.default_rng(0)
+    background, images = rng.normal(size=(2, 4000, 12))
+    for n in (1, 2, 12):
+        thresholds = class_thresholds(background[:, :n], 0.05)
+        chances = probabilities(images[:, :n] - thresholds, 0.0)
+        found = chances.argmax(axis=1)
+        np.testing.assert_array_equal(found == n, (images[:, :n] <= thresholds).all(axis=1))
+        passed = (images[:, :n] > thresholds).mean(axis=0)
+        np.testing.assert_allclose(passed, 0.05, atol=0.015)
 
 
 def test_reference_images_that_show_a_class_do_not_count(folder, tmp_path):
@@ -203,10 +231,9 @@ def test_reference_images_that_show_a_class_do_not_count(folder, tmp_path):
     assert found[1][1] == pytest.approx(1 / 101)
 
 
-def test_all_reference_images_may_show_a_class():
-    logits = np.array([[1.0, np.nan], [np.nan, 2.0], [3.0, np.nan], [np.nan, 4.0]])
-    assert none_logit(logits, 0.25) == 3
-    assert none_logit(np.vstack([logits, [[0.5, 0.0]]]), 0.25) == 0.5
+def test_reference_images_that_may_show_one_class_still_count_for_another():
+    cosines = np.array([[1.0, np.nan], [np.nan, 2.0], [3.0, 0.5], [np.nan, 4.0]])
+    assert class_thresholds(cosines, 0.7).tolist() == [1, 2]
 
 
 def test_a_model_without_reference_images_has_no_none(search, folder):
@@ -217,8 +244,9 @@ def test_a_model_without_reference_images_has_no_none(search, folder):
 @given(arrays(np.float64, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40),
               elements=st.floats(-1e4, 1e4)), st.floats(1e-3, 0.999))
 def test_probabilities_of_anything(logits, rate):
-    none = none_logit(logits, rate)
-    assert (logits.max(axis=1) > none).mean() <= rate + 1e-12
+    thresholds = class_thresholds(logits, rate)
+    assert ((logits > thresholds).mean(axis=0) <= rate + 1e-12).all()
+    logits, none = logits - thresholds, 0.0
     found = probabilities(logits, none)
     assert found.shape == (len(logits), logits.shape[1] + 1)
     assert ((found >= 0) & (found <= 1)).all()

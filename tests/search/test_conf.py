@@ -34,6 +34,16 @@ def test_defaults():
         pass
 
 
+@pytest.mark.parametrize(('name', 'value'), [
+    ('thumbnail_size', 0), ('thumbnail_size', -5), ('timeout', 0), ('n_connections', 0),
+    ('max_images', -1), ('retries', 1.5), ('mast_max_rows', 0), ('batch_size', -1)])
+def test_numbers_that_make_no_sense_are_refused(name, value):
+    before = getattr(conf, name)
+    with pytest.raises(TypeError, match=name), conf.set_temp(name, value):
+        pass
+    assert getattr(conf, name) == before
+
+
 @pytest.fixture
 def search(tmp_path):
     (tmp_path / 'red.png').write_bytes(content('red'))

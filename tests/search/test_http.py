@@ -72,7 +72,7 @@ def test_same_preview_is_fetched_once(search, serve, encoder):
     mast, obs = serve_colours(serve, ['red', 'green'])
     from astropy.table import vstack
 
-    ranked = search.rank(vstack([obs] * 5), 'red')
+    ranked = search.rank(vstack([obs] * 5), 'red', fold_duplicates=False)
     assert len(ranked) == 10
     assert len(mast.downloads()) == 2
     assert encoder.n_images == 2
@@ -135,6 +135,27 @@ def test_max_images_takes_those_whose_metadata_fit_and_goes_on(search, serve):
     ranked = search.rank(obs, 'red', max_images=2)  # the rest, hence no warning
     assert Counter(ranked[STATUS]) == {'OK': 6}
     assert len(mast.downloads()) == 6
+
+
+@pytest.mark.filterwarnings('ignore::astroclip_search.exceptions.UnfinishedWarning',
+                            'ignore::astroclip_search.exceptions.UnreadImagesWarning',
+                            'ignore::astroclip_search.exceptions.NothingRankedWarning')
+@pytest.mark.parametrize('words', [None, ['red'] * 3 + ['blue'] * 3])
+@pytest.mark.parametrize('cache', [True, False])
+def test_what_failed_gives_way_to_what_was_not_tried(search, serve, words, cache):
+    mast, obs = serve_colours(serve, ['red'] * 6, words=words)
+    broken = obs['jpegURL'][:3].tolist()
+    mast.faults.update(dict.fromkeys(broken, 'status:404'))
+
+    def rank():
+        return search.rank(obs, 'red', max_images=3, cache=cache)
+
+    assert Counter(rank()[STATUS]) == {'ERROR': 3, 'SKIPPED': 3}
+    assert Counter(rank()[STATUS]) == {'OK': 3, 'SKIPPED': 3}
+    assert mast.downloads().count(broken[0]) == 1
+    # Nothing else is left: they are tried again, and have been mended.
+    mast.faults.clear()
+    assert Counter(rank()[STATUS]) == {'OK': 6}
 
 
 def test_max_images_does_not_count_files_or_arrays(search, folder):

@@ -54,7 +54,7 @@ def test_query_text_settings_and_criteria(search, sky):
 
 
 def test_query_text_several_phrases_and_limit(search, sky):
-    best = search.query_text(['red tidal tail', 'red disk'], limit=2)
+    best = search.query_text(['red tidal tail', 'red disk'], limit=2, fold_duplicates=False)
     assert len(best) == 2
     assert best.meta['clip']['n_rows'] == 3
     assert all('red' in url for url in best['jpegURL'])
@@ -254,7 +254,7 @@ def test_real_rows(search, jwst_mast):
 def test_image_like_rows_of_a_table(search, sky):
     table = Observations.query_criteria(proposal_id='1234', dataproduct_type='image')
     sky.clear()
-    best = search.query_image(picture('green'), table, limit=2)
+    best = search.query_image(picture('green'), table, limit=2, fold_duplicates=False)
     assert sorted(best['obs_id']) == ['p1', 'p3']
     assert sky.queries == []
     assert 'selection' not in best.meta['clip']
@@ -301,7 +301,7 @@ def test_verbs_take_examples_in_place_of_a_phrase(search, sky):
     ({'radius': 0.1}, 'A radius needs coordinates or object_name'),
     ({'results': Table({'jpegURL': ['mast:a.jpg']}), 'criteria': HST}, 'criteria is for a search'),
     ({'results': Table({'jpegURL': ['mast:a.jpg']}), 'object_name': 'M42'}, 'object_name'),
-    ({'text': '', 'criteria': HST}, 'text has no word'),
+    ({'text': '', 'criteria': HST}, 'text is empty: leave it out'),
     ({'criteria': {'hue': 'red'}}, 'hue'), ({'hue': 'red'}, "no option 'hue'"),
 ])
 def test_image_without_a_place_to_look(search, sky, options, message):
@@ -318,3 +318,19 @@ def test_neither_phrase_nor_example(search, sky, call):
     with pytest.raises(InvalidQueryError, match='text'):
         call(search)
     assert sky.log == []
+
+
+@pytest.mark.filterwarnings('ignore::astroquery.exceptions.NoResultsWarning')
+@pytest.mark.parametrize(('criteria', 'said'), [
+    ({'instrument_name': 'WFC'}, r"it has 'ACS/WFC', 'WFC3'\. '\*WFC\*' finds all of these"),
+    ({'instrument_name': 'WFPC9'}, r"no .* 'WFPC9' where all else fits: it has .*'WFC3'"),
+])
+def test_values_of_a_criterion_that_finds_nothing(search, sky, criteria, said):
+    with pytest.warns(NothingRankedWarning, match='table is empty'), pytest.warns(
+            NothingRankedWarning, match=said):
+        assert not len(search.query_criteria('star', criteria=criteria))
+
+
+def test_a_radius_alone(search, sky):
+    with pytest.raises(InvalidQueryError, match='A radius needs a centre'):
+        search.query_criteria('star', criteria={'radius': '1 deg'})

@@ -32,6 +32,7 @@ from astroclip_search.exceptions import (
     UnreadImagesWarning,
 )
 from astroclip_search.models.background import Background, normalise
+from astroclip_search.ranking import order
 from astroclip_search.results.table import BEHIND, IN_FRONT
 from tests.colours import ColourEncoder, best_colour, content, picture, serve_colours, shaded
 
@@ -150,8 +151,36 @@ def test_row(search, table, folder):
 
 def test_ties_keep_their_order(search, folder):
     table = Table({'image': ['red.png', 'blue.png'] * 20, 'n': np.arange(40)})
-    ranked = search.rank(table, 'red', by='image', image_dir=folder)
+    ranked = search.rank(table, 'red', by='image', image_dir=folder, fold_duplicates=False)
     assert ranked['n'].tolist() == [*range(0, 40, 2), *range(1, 40, 2)]
+
+
+def test_copies_leave_the_first_page(search, folder):
+    table = Table({'image': ['red.png', 'red.png', 'green.png', 'red.png', 'blue.png'],
+                   'n': np.arange(5)})
+    ranked = search.rank(table, 'red', by='image', image_dir=folder)
+    assert sorted(ranked['n'][:3]) == [0, 2, 4]
+    assert ranked['n'][[0, 3, 4]].tolist() == [0, 1, 3]
+    assert ranked['clip_message'].tolist() == ['', '', '', *['the same picture as rank 1'] * 2]
+    assert set(ranked['clip_status']) == {'OK'}
+    assert ranked['clip_score'][3] == ranked['clip_score'][0]
+    assert ranked.meta['clip']['n_folded'] == 2
+    # Nothing is left of an earlier note.
+    again = search.rank(ranked, 'red', by='image', fold_duplicates=False)
+    assert again['n'].tolist()[:3] == [0, 1, 3]
+    assert not any(again['clip_message'])
+    assert again.meta['clip']['n_folded'] == 0
+
+
+def test_copies_farther_down_stay_where_they_are(search, folder, monkeypatch):
+    monkeypatch.setattr(order, '_FIRST_PAGES', 2)
+    table = Table({'image': ['red.png', 'green.png', 'blue.png', 'blue.png'], 'n': np.arange(4)})
+    ranked = search.rank(table, ['red', 'green'], by='image', image_dir=folder)
+    assert ranked.meta['clip']['n_folded'] == 0
+    # Words alone know nothing of pictures.
+    table['target_name'] = ['red', 'red', 'red', 'blue']
+    ranked = search.rank(table, 'red', by='metadata', image_dir=folder)
+    assert ranked.meta['clip']['n_folded'] == 0
 
 
 def test_rows_without_a_score_come_last_in_their_order(search, folder):

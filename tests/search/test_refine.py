@@ -229,7 +229,7 @@ def test_the_same_image_twice_is_a_duplicate(search, folder):
 def test_filter_groups_and_limits_what_is_kept(reference, folder):
     table = Table({'image': ['red.png', 'red.png', 'blue.png', 'red.png'],
                    'p': ['a', 'a', 'c', 'b'], 'n': np.arange(4)})
-    options = {'image_dir': folder, 'group_by': 'p'}
+    options = {'image_dir': folder, 'group_by': 'p', 'fold_duplicates': False}
     assert reference.filter(table, 'red', **options)['n'].tolist() == [0, 3, 1]
     # Blue, third in turn, is not kept and takes no place of the three.
     assert reference.filter(table, 'red', limit=3, **options)['n'].tolist() == [0, 3, 1]
@@ -249,7 +249,7 @@ def ranked(search, serve, encoder):
     """Rank over the network; afterwards the server is gone and the model sees no image."""
     mast, obs = serve_colours(serve, ['red', 'blue', 'green', 'red'],
                               words=['a', 'b', 'c', 'd'])
-    table = search.rank(obs, 'red', by='image')
+    table = search.rank(obs, 'red', by='image', fold_duplicates=False)
     table.server = mast
     mast.faults = {'p0': 'status:503'}
     encoder.encode_images = None
@@ -266,11 +266,12 @@ def test_refine_without_a_download(search, ranked):
     again = search.refine(ranked, liked=4, disliked=[1], weights={'like': 3})
     assert order(again)[0] == 'green'
     assert len(ranked.server.downloads()) == n
-    assert again.colnames == ranked.colnames
+    assert set(again.colnames) == {*ranked.colnames, 'clip_label'}
     assert again['clip_rank'].tolist() == [1, 2, 3, 4]
     assert again.meta['clip']['query'] == ['red']
     assert again.meta['clip']['like'] == [ranked['clip_source'][3]]
-    assert again.meta['clip']['unlike'] == [ranked['clip_source'][0]]
+    # The same picture under two names is judged once.
+    assert sorted(again.meta['clip']['unlike']) == sorted(ranked['clip_source'][:2])
     assert ranked.meta['clip']['like'] == []
 
 
@@ -284,15 +285,22 @@ def test_ways_to_point_at_rows(search, ranked, point):
 
 
 def test_refining_again_adds_and_takes_back(search, ranked):
+    blue, green = ranked['clip_source'][2], ranked['clip_source'][3]
     first = search.refine(ranked, liked=3)
-    assert order(first)[0] == 'red'
-    second = search.refine(first, liked=first[3], disliked=ranked[2])
-    assert second.meta['clip']['like'] == [ranked['clip_source'][3]]
-    assert second.meta['clip']['unlike'] == [ranked['clip_source'][2]]
-    assert search.refine(second, 'green').meta['clip']['like'] == [ranked['clip_source'][3]]
+    assert order(first) == ['blue', 'red', 'green', 'red']  # of the reds one is a copy
+    second = search.refine(first, liked=first[2], disliked=ranked[2])
+    assert second.meta['clip']['like'] == [green]
+    assert second.meta['clip']['unlike'] == [blue]
+    assert order(second)[:1] + order(second)[-1:] == ['green', 'blue']
+    assert search.refine(second, 'green').meta['clip']['like'] == [green]
     third = search.refine(second, liked=ranked[2])
-    assert third.meta['clip']['like'] == [ranked['clip_source'][3], ranked['clip_source'][2]]
+    assert third.meta['clip']['like'] == [green, blue]
     assert third.meta['clip']['unlike'] == []
+    assert search.refine(third, forget=third[0]).meta['clip']['like'] == [
+        {'blue': green, 'green': blue}[order(third)[0]]]
+    none = search.refine(third, forget='all')
+    assert none['clip_label'].mask.all()
+    assert none.meta['clip']['like'] == none.meta['clip']['liked'] == []
 
 
 def test_refine_by_another_phrase_and_options(search, ranked):
@@ -300,11 +308,12 @@ def test_refine_by_another_phrase_and_options(search, ranked):
     assert order(search.refine(ranked, ['red', 'blue'], negative='red'))[0] == 'blue'
     assert len(search.refine(ranked, 'green', limit=2)) == 2
     assert order(search.refine(ranked, fold_duplicates=True)) == ['red', 'blue', 'green', 'red']
-    back = search.refine(search.refine(ranked, fold_duplicates=True))
+    back = search.refine(search.refine(ranked, fold_duplicates=True), fold_duplicates=False)
     assert order(back) == ['red', 'red', 'blue', 'green']
     assert not any(back['clip_message'])
     ranked['p'] = ['x', 'x', 'y', 'y']
-    assert order(search.refine(ranked, group_by='p')) == ['red', 'blue', 'red', 'green']
+    assert order(search.refine(ranked, group_by='p', fold_duplicates=False)) == [
+        'red', 'blue', 'red', 'green']
 
 
 def test_refine_a_table_from_a_file(search, ranked, tmp_path):

@@ -37,7 +37,7 @@ from astroclip_search.images.refs import ImageRefs, colour
 from astroclip_search.search.session import Session
 from tests import tiny
 from tests.colours import ColourEncoder, content, picture, serve_colours
-from tests.loopback.vo import Dataset, Vo
+from tests.loopback.vo import Dataset, Vo, votable
 from tests.search.test_rank import ReferenceEncoder
 
 ROOT = Path(__file__).parents[2]
@@ -497,12 +497,19 @@ def unfinished_description(search, folder, serve, _):
     search.describe(rows, ['red', 'blue'], max_images=1)
 
 
+def cut_short(vo, path):
+    rows = [vo.obscore(item) for item in vo.datasets]
+    vo.faults = {path: (200, {}, votable(rows, list(rows[0]), status='OVERFLOW'))}
+
+
 def incomplete(search, folder, _, vo):
-    search.query_tap('red', 'SELECT * FROM ivoa.obscore', service=f'{vo.url}/tap', maxrec=2)
+    cut_short(vo, '/tap/sync')
+    search.query_tap('red', 'SELECT * FROM ivoa.obscore', service=f'{vo.url}/tap')
 
 
 def incomplete_sia(search, folder, _, vo):
-    search.query_sia('red', service=f'{vo.url}/sia2', maxrec=2)
+    cut_short(vo, '/sia2/query')
+    search.query_sia('red', service=f'{vo.url}/sia2')
 
 
 def incomplete_mast(search, folder, serve, _):

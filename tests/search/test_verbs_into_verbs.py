@@ -8,6 +8,7 @@ Each kind of result has three pictures of one colour; the model knows what it se
 import contextlib
 import io
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from PIL import Image
 from pyvo.dal import TAPService
 
 from astroclip_search import ClipSearch, conf
+from astroclip_search.archives import table_io
+from astroclip_search.archives.open import as_table
 from astroclip_search.exceptions import ImageError, NothingRankedWarning, UnreadImagesWarning
 from tests.colours import COLOURS, content, picture, serve_colours
 from tests.loopback import point_astroquery_at
@@ -172,7 +175,8 @@ def shown(image):
 
 
 def into_rank(search, results, colours, kind):
-    ranked = search.rank(results, colours[-1])
+    # Of a description each picture is there twice.
+    ranked = search.rank(results, colours[-1], fold_duplicates=False)
     n_right = colours.count(colours[-1])
     assert set(ranked['clip_status']) == {'OK'}
     assert seen(search, ranked)[:n_right] == [colours[-1]] * n_right
@@ -295,12 +299,167 @@ def test_a_row_and_a_list_of_rows(origin, into):
         CONSUMERS[into](origin.search, results, of_these, origin.kind)
 
 
-# ---- by way of a file ----------------------------------------------------------------------
+# ---- by way of a file, or of another library -----------------------------------------------
 
 
 def written(table, path):
     table.write(path / 'ranked.ecsv')
     return path / 'ranked.ecsv'
+
+
+def ours(suffix, how=lambda path: path):
+    """A file that we have written, read by us, or otherwise."""
+    def carry(table, folder):
+        path = folder / f'table{suffix}'
+        table_io.write(table, path)
+        return how(path)
+    return carry
+
+
+def theirs(suffix, form, how=lambda path: path):
+    """A file that astropy has written, which drops what it cannot hold."""
+    def carry(table, folder):
+        path = folder / f'table{suffix}'
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            table.write(path, format=form)
+        return how(path)
+    return carry
+
+
+def pandas():
+    return pytest.importorskip('pandas', reason='carries tables with pandas')
+
+
+def pyarrow():
+    return pytest.importorskip('pyarrow', reason='carries tables with pyarrow')
+
+
+def by_pandas_parquet(table, folder):
+    pyarrow()
+    frame = by_frame(table, folder)
+    frame.to_parquet(folder / 'table.parquet')
+    return folder / 'table.parquet'
+
+
+def by_frame(table, folder):
+    """A data frame; this way back has no room for columns of arrays."""
+    pandas()
+    return table[[name for name in table.colnames if table[name].ndim == 1]].to_pandas()
+
+
+def by_arrow(table, folder):
+    return pyarrow().Table.from_pandas(by_frame(table, folder))
+
+
+def by_arrow_parquet(table, folder):
+    from pyarrow import parquet
+
+    parquet.write_table(by_arrow(table, folder), folder / 'table.parquet')
+    return folder / 'table.parquet'
+
+
+def by_our_parquet(how=lambda path: path):
+    def carry(table, folder):
+        pyarrow()
+        return ours('.parquet', how)(table, folder)
+    return carry
+
+
+def by_pandas_csv(table, folder):
+    return pandas().read_csv(ours('.csv')(table, folder))
+
+
+def read_parquet(path):
+    return pandas().read_parquet(path)
+
+
+WAYS = {'ECSV': ours('.ecsv'), 'ECSV, Table.read': ours('.ecsv', Table.read),
+        'FITS': ours('.fits'), 'FITS, Table.read': ours('.fits', Table.read),
+        'VOTable': ours('.vot'), 'VOTable, Table.read': ours('.vot', Table.read),
+        'CSV': ours('.csv'), 'CSV, pandas': by_pandas_csv,
+        'Parquet': by_our_parquet(), 'Parquet, pandas': by_our_parquet(read_parquet),
+        'Parquet, Table.read': by_our_parquet(Table.read),
+        'Parquet of pandas': by_pandas_parquet, 'Parquet of pyarrow': by_arrow_parquet,
+        'DataFrame': by_frame, 'pyarrow.Table': by_arrow,
+        'ECSV of astropy': theirs('.ecsv', 'ascii.ecsv'),
+        'FITS of astropy': theirs('.fits', 'fits'),
+        'VOTable of astropy': theirs('.vot', 'votable', Table.read),
+        'list': lambda table, folder: [table[:1], table[1:]],
+        'rows': lambda table, folder: list(table),
+        'dictionary': lambda table, folder: {'first': table[:1], 'others': table[1:]}}
+
+# astropy's own ways lose meta['clip'], on which what a verb says of the phrase depends.
+_NO_META = ('CSV', 'CSV, pandas', 'DataFrame', 'pyarrow.Table', 'Parquet of pandas',
+            'Parquet of pyarrow', 'Parquet, pandas', 'FITS of astropy', 'VOTable of astropy',
+            'VOTable, Table.read')
+
+
+EVERY = ('rank', 'filter', 'refine', 'describe', 'classify', 'gallery', 'get_images',
+         'get_image_urls', 'encode_images')
+SOME = 'rank', 'refine', 'classify', 'gallery'
+
+
+# A filtered and a refined table are ranked tables.
+@pytest.mark.parametrize(('origin', 'verb'), [
+    ('table', 'rank'), ('MAST', 'rank'), ('MAST', 'describe'), ('MAST', 'classify'),
+    ('MAST', 'get_image_urls')], indirect=['origin'])
+@pytest.mark.parametrize('way', WAYS)
+def test_every_way_into_every_verb(origin, tmp_path, verb, way):
+    table, colours = origin.made(verb)
+    for into in EVERY if (origin.kind, verb) == ('MAST', 'rank') else SOME:
+        folder = tmp_path / into
+        folder.mkdir()
+        carried = WAYS[way](table, folder)
+        if into == 'refine':
+            into_refine_from_anywhere(origin.search, carried, colours, verb)
+        elif into == 'gallery' and verb == 'describe':
+            cards = origin.search.gallery(carried).cards
+            assert [shown(Image.open(io.BytesIO(card.jpeg))) for card in cards] == colours[::2]
+        else:
+            CONSUMERS[into](origin.search, carried, colours, origin.kind)
+
+
+def into_refine_from_anywhere(search, carried, colours, verb):
+    if verb in ('describe', 'classify', 'get_image_urls') or isinstance(carried, list | dict):
+        return
+    refined = search.refine(carried, colours[-1], by='image')
+    assert seen(search, refined)[0] == colours[-1]
+    assert set(refined['clip_status']) == {'OK'}
+
+
+@pytest.mark.parametrize('origin', ['MAST'], indirect=True)
+@pytest.mark.parametrize('way', WAYS)
+def test_what_is_asked_is_kept_where_a_way_has_room_for_it(origin, tmp_path, way):
+    if way in _NO_META or way in ('list', 'rows', 'dictionary'):
+        return
+    ranked, _ = origin.made('rank')
+    carried = WAYS[way](ranked, tmp_path)
+    again = origin.search.refine(carried)
+    assert again.meta['clip']['query'] == ranked.meta['clip']['query'] == ['red']
+    assert again['clip_source'].tolist() == ranked['clip_source'].tolist()
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_rows_without_a_value_pass_no_comparison(folder, tmp_path, way):
+    """In memory, and after every file; of what other libraries make, after one of our verbs."""
+    (folder / 'broken.png').write_bytes(b'broken')
+    search = another_search(tmp_path / 'cache')
+    for verb, asked in (('rank', 'red'), ('describe', NAMES), ('classify', NAMES)):
+        with pytest.warns(UnreadImagesWarning):
+            table = getattr(search, verb)(folder, asked)
+        place = tmp_path / verb
+        place.mkdir()
+        carried = WAYS[way](table, place)
+        found = carried if isinstance(carried, Table) and 'CSV' not in way else as_table(carried)
+        for made in (table, found):
+            n_bad = sum(status == 'ERROR' for status in made['clip_status'].tolist())
+            assert n_bad == 1
+            for column in ('clip_rank', 'clip_false_alarm', 'clip_score', 'clip_probability'):
+                if column in made.colnames:
+                    chosen = made[made[column] <= 1e6]
+                    assert 'ERROR' not in chosen['clip_status'].tolist(), (way, column)
+                    assert len(chosen) == len(made) - 1 or column == 'clip_false_alarm'
 
 
 @pytest.mark.parametrize('read', [Table.read, lambda path: path], ids=['table', 'path'])

@@ -7,8 +7,9 @@ import pytest
 
 pytest.importorskip('torch', reason='export/ needs torch: install the extra [export]')
 
+from astroclip_search.models.background import Background
 from export.evaluation import feedback as module
-from export.evaluation.feedback import SETTINGS, alike, choose, feedback, main
+from export.evaluation.feedback import SETTINGS, WAYS, alike, choose, feedback, main, marked
 from export.evaluation.tasks import Task
 from export.release.bundle import main as make_bundle
 
@@ -70,3 +71,34 @@ def test_the_step_runs_on_a_bundle(checkpoint, towers, manifest, tmp_path, capsy
     source = next(iter(result['alike']))
     assert len(result['feedback'][source]['rows']) in (0, len(SETTINGS))
     assert source in capsys.readouterr().out
+
+
+def test_marks_help_where_the_phrase_is_half_right():
+    rng = np.random.default_rng(1)
+    kind = rng.integers(0, 3, 300)
+    vectors = rng.normal(size=(300, 24)) / 5
+    vectors[:, 2] += 1.5
+    vectors[kind == 0, 0] += 1
+    vectors[kind == 1, 1] += 1  # which the phrase means as well
+    other = rng.normal(size=(150, 24)) / 5
+    other[:, 2] += 1.5
+    phrase = unit((np.eye(24)[0] + np.eye(24)[1])[None])
+    positive = np.stack([kind == 0, np.arange(300) < 20], axis=1)
+    task = task_of(positive)
+    queries, values = marked(unit(vectors), task, np.repeat(phrase, 2, axis=0),
+                             Background(unit(other)), tables=4)
+    assert queries == ['b'], 'of the other there are too few'
+    assert values.shape == (1, len(WAYS), 4)
+    before, page, rest, learned = values[0, list(WAYS).index('learned')]
+    assert page > before + 0.15
+    assert learned > rest + 0.15
+    assert values.min() >= 0
+    assert values.max() <= 1
+
+
+def test_precision_is_out_of_what_is_left():
+    scores = np.arange(30.0)
+    assert module._precision(scores, scores > 19) == 1
+    assert module._precision(scores, scores > 26) == 1
+    assert module._precision(scores, scores < 3) == 0
+    assert module._precision(scores, scores > 99) == 0

@@ -157,6 +157,8 @@ def test_evaluation_stands_beside_chance_and_baseline(made, shards, config, mani
                  '--metrics', str(metrics)])
     bundle = open_bundle(str(tmp_path / 'final'))
     assert bundle.ranking_weights == (result['ranking']['image_weight'], 1.0)
+    assert bundle.words_above == result['ranking']['text_above'] == 1.5
+    assert 'max(z(words) - 1.5, 0)' in (tmp_path / 'final' / 'README.md').read_text('utf-8')
     assert '| classical baseline |' in (tmp_path / 'final' / 'README.md').read_text('utf-8')
 
 
@@ -167,3 +169,6 @@ def test_weights_follow_what_helps():
     noise = rng.normal(0, 1, truth.shape)
     assert fit_weights(noise, words, truth)[0] < 0.3
     assert fit_weights(truth + noise, words, truth)[0] > 0.5
+    # Other rows and queries count as much together.
+    also = truth + noise, rng.normal(0, 1, truth.shape), truth
+    assert fit_weights(noise, words, truth, also=also)[0] > fit_weights(noise, words, truth)[0]

@@ -1,0 +1,238 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The verbs that keep a search, and that ask it again later.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from astropy.table import Table
+
+from ..archives import table_io
+from ..archives.columns import text_column
+from ..archives.vo import service_address
+from ..config import conf
+from ..exceptions import invalid, one_line
+from ..images.guard import is_private
+from ..images.refs import ADDRESSES, parse
+from . import mast, vo
+from .arguments import RankOptions, check_rate
+from .marks import Marks
+from .rank import rank
+from .recipe import decoded, encoded, fingerprints, lively
+from .refine import refine
+from .session import Session
+
+__all__ = ['rerun', 'save']
+
+_KEPT_IN = 'a file that ends in .ecsv, .fits, .vot or .parquet'
+
+
+def save(table: Table, path: str | Path, overwrite: bool) -> Path:
+    """
+    Write a ranked table with all that is needed to go on from it.
+    """
+    if not isinstance(table, Table) or not isinstance(table.meta.get('clip'), dict):
+        raise invalid('save takes a table that a verb such as rank or query_text has returned.')
+    target = Path(path).expanduser()
+    form = table_io.format_of(target)
+    if form in (None, 'csv'):
+        raise invalid(f'{target.name!r} cannot keep what was searched: give {_KEPT_IN}.')
+    table_io.write(table, target, overwrite=overwrite)
+    return target
+
+
+def rerun(session: Session, saved: Any, results: Any, new_only: bool,
+          false_alarm_rate: float | None, options: RankOptions) -> Table:
+    """
+    Ask a saved search again, and say which rows are new.
+    """
+    if false_alarm_rate is not None:
+        check_rate(false_alarm_rate)
+    before, asked = _read(saved)
+    made = asked.get('search')
+    if results is None and not isinstance(made, dict):
+        raise invalid('This search was of a table in memory, which cannot be asked for again: '
+                      'give results, the table as it is now.')
+    made = made if isinstance(made, dict) else {}
+    marks = Marks.of(before, asked)
+    limit, options = options.limit, replace(_options(asked, made, marks, options), limit=None)
+    if results is not None:
+        again = rank(session, results, _text(asked), options, made or None)
+    else:
+        again = _ask(session, made, _text(asked), options)
+    if marks.judged:
+        again.meta['clip'] |= marks.provenance()
+        again = refine(session, again, None, (), (), (), None, RankOptions(
+            group_by=options.group_by, fold_duplicates=options.fold_duplicates))
+    sources = text_column(again, 'clip_source')
+    now, known = fingerprints(again, sources), _known(before, asked)
+    is_new = np.array([row not in known for row in now], dtype=bool)
+    again['clip_new'] = is_new
+    rows = np.flatnonzero(is_new) if new_only else np.arange(len(again))
+    if false_alarm_rate is not None:
+        passed = np.ma.filled(again['clip_false_alarm'].astype(float), np.nan) <= false_alarm_rate
+        rows = rows[passed[rows]]
+    clip = {**again.meta['clip'], 'n_new': int(is_new.sum()), 'since': asked.get('date')}
+    rows = rows[:limit]
+    shown = set(rows.tolist())
+    others = known.union(row for i, row in enumerate(now) if i not in shown)
+    clip['seen'] = encoded(others)
+    found = again[rows]
+    found.meta['clip'] = clip
+    return found
+
+
+def _read(saved: Any) -> tuple[Table, dict[str, Any]]:
+    """
+    The table of a saved search, and what it says of itself.
+    """
+    if isinstance(saved, str | Path):
+        path = Path(saved).expanduser()
+        if not path.is_file():
+            raise invalid(f'There is no file {str(saved)!r}.')
+        saved = table_io.read(path)
+    asked = saved.meta.get('clip') if isinstance(saved, Table) else None
+    if not isinstance(asked, dict) or 'query' not in asked:
+        raise invalid('This table does not say what was searched: rerun takes what a verb such as '
+                      f'query_text has returned, or {_KEPT_IN} that save has written.')
+    return saved, asked
+
+
+def _text(asked: Mapping[str, Any]) -> list[str] | None:
+    phrases = asked.get('query')
+    return [str(phrase) for phrase in phrases] if isinstance(phrases, list) and phrases else None
+
+
+def _options(asked: Mapping[str, Any], made: Mapping[str, Any], marks: Marks,
+             options: RankOptions) -> RankOptions:
+    """
+    The options of the search, under those that are given now.
+    """
+    said = made.get('options')
+    known = {field.name for field in fields(RankOptions)}
+    before = {name: _alive(value, name) for name, value in
+              (said.items() if isinstance(said, dict) else ()) if name in known}
+    for name, sources in (('like', marks.like), ('unlike', marks.unlike)):
+        if sources and getattr(options, name) is None:
+            before[name] = _examples(sources, name)
+    before['negative'] = asked.get('negative') or None
+    weights = asked.get('weights')
+    before['weights'] = weights if isinstance(weights, dict) else None
+    before['by'] = asked.get('by', 'both')
+    usual = RankOptions()
+    given = {name: value for name in known
+             if (value := getattr(options, name)) is not getattr(usual, name)}
+    return RankOptions(**{**before, **given})
+
+
+def _examples(sources: list[str], name: str) -> Table:
+    """
+    Example images as rows that were ranked: of these neither hosts nor files are trusted.
+    """
+    if any(parse(source).kind == 'memory' for source in sources):
+        raise invalid(f'An example of {name} was an image in memory: give {name} again.')
+    return Table({'clip_source': sources, 'clip_status': [''] * len(sources)})
+
+
+def _alive(value: Any, name: str) -> Any:
+    try:
+        return lively(value)
+    # Anyone may have written the file.
+    except Exception as error:
+        raise invalid(f'The saved search has no valid {name} ({one_line(error)}).') from error
+
+
+def _ask(session: Session, made: Mapping[str, Any], text: list[str] | None,
+         options: RankOptions) -> Table:
+    """
+    Ask an archive, or look into a folder, as before.
+    """
+    if isinstance(made.get('lost'), str):
+        raise invalid(f'This search cannot be asked again, as its {made["lost"]} was an object of '
+                      'Python: ask it anew, or give results.')
+    arguments = made.get('arguments')
+    ask = _VERBS.get(str(made.get('verb')))
+    if ask is None or not isinstance(arguments, dict):
+        raise invalid('The saved search does not say what was asked of which archive.')
+    given = {name: _alive(value, name) for name, value in arguments.items()}
+    return ask(session, text, given, options)
+
+
+def _query_text(session: Session, text: Any, given: dict[str, Any], options: RankOptions) -> Table:
+    return mast.query_text(session, text, None, None, None, given.get('criteria'), options)
+
+
+def _query_region(session: Session, text: Any, given: dict[str, Any],
+                  options: RankOptions) -> Table:
+    return mast.query_around(session, text, given.get('coordinates'), given.get('object_name'),
+                             given.get('radius'), given.get('criteria'), options,
+                             given.get('resolver'))
+
+
+def _query_criteria(session: Session, text: Any, given: dict[str, Any],
+                    options: RankOptions) -> Table:
+    return mast.query_criteria(session, text, given.get('criteria'), options)
+
+
+def _query_sia(session: Session, text: Any, given: dict[str, Any], options: RankOptions) -> Table:
+    named = {name: given.pop(name, None) for name in ('pos', 'radius', 'criteria')}
+    return vo.query_sia(session, text, _service(given.pop('service', None)), named['pos'],
+                        named['radius'], given.pop('version', 2), named['criteria'], options,
+                        **{name: given.get(name) for name in (
+                            'band', 'time', 'collection', 'maxrec')})
+
+
+def _query_tap(session: Session, text: Any, given: dict[str, Any], options: RankOptions) -> Table:
+    return vo.query_tap(session, text, given.get('query', ''), _service(given.get('service')),
+                        bool(given.get('async_')), options, uploads=None,
+                        maxrec=given.get('maxrec'), language=str(given.get('language', 'ADQL')))
+
+
+def _rank(session: Session, text: Any, given: dict[str, Any], options: RankOptions) -> Table:
+    results = given.get('results')
+    items = results if isinstance(results, list) else [results]
+    if not items or not all(isinstance(item, str) for item in items):
+        raise invalid('The saved search does not say what was ranked.')
+    # Hosts are trusted that the user has typed, and not those of a file.
+    return rank(session, results, text, options,
+                trusted=not any(item.startswith(ADDRESSES) for item in items))
+
+
+_VERBS: dict[str, Callable[[Session, Any, dict[str, Any], RankOptions], Table]] = {
+    'query_text': _query_text, 'query_region': _query_region, 'query_criteria': _query_criteria,
+    'query_sia': _query_sia, 'query_tap': _query_tap, 'rank': _rank}
+
+
+def _service(address: Any) -> str:
+    """
+    The address of a service that a file names: none on a private network, unless it is the user's.
+    """
+    address = service_address(address)
+    parts = urlsplit(address)
+    host, port = parts.hostname or '', parts.port
+    names = {host, f'{host}:{port or (443 if parts.scheme == "https" else 80)}'}
+    if names.isdisjoint(conf.private_hosts):
+        try:
+            found = {info[4][0] for info in socket.getaddrinfo(host, port or 80)}
+        except OSError:  # the query itself says so
+            found = set()
+        if any(is_private(str(ipaddress.ip_address(str(one).partition('%')[0]))) for one in found):
+            raise invalid(f'The saved search asks {host}, which is on a private network: add '
+                          f'{max(names, key=len)!r} to conf.private_hosts if it is yours.')
+    return address
+
+
+def _known(before: Table, asked: Mapping[str, Any]) -> set[bytes]:
+    """
+    Fingerprints of the rows that the search has found so far.
+    """
+    sources = (text_column(before, 'clip_source') if 'clip_source' in before.colnames
+               else [''] * len(before))
+    return decoded(asked.get('seen')).union(fingerprints(before, sources))
