@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ..archives import table_io
 from ..archives.columns import text_column
 from ..exceptions import invalid, one_line
+from ..results.cards import uncertainty
 from ..status import OK
 from .columns import fitted, lines, printable
 from .targets import DEFAULT_PAGE, check_targets
@@ -97,7 +98,8 @@ def _summary(table: 'Table', n_shown: int, clip: dict,
     if n_shown < len(table) and arguments.out != '-':
         said += f', {n_shown:,} shown'
     model = ' '.join(str(clip[name]) for name in ('model', 'revision') if clip.get(name))
-    return [said, *_reasons(table), f'model: {model}' if model else '', clip.get('selection', '')]
+    return [said, *_reasons(table), uncertainty(clip), f'model: {model}' if model else '',
+            clip.get('selection', '')]
 
 
 def _reasons(table: 'Table') -> list[str]:

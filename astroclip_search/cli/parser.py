@@ -351,7 +351,8 @@ def _add_common(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRES
 
 def _add_text(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('text', metavar='TEXT',
-                        help='what the image shows; "" if --like says it all')
+                        help='what the image shows; "" if --like says it all, or to go on by what '
+                             'a table was ranked by')
 
 
 def _add_service(parser: argparse.ArgumentParser) -> None:

@@ -127,17 +127,22 @@ def rerun(arguments: argparse.Namespace) -> int:
     search, file = _search(arguments), Path(arguments.search).expanduser()
     rate, options = arguments.false_alarm_rate, _options(arguments, ImageOptions)
     if arguments.update:
-        found = search.rerun(file, new_only=False, **options)
-        search.save(found, file, overwrite=True)
-        wanted = np.asarray(found['clip_new'], bool) | arguments.all
-        if rate is not None:
-            wanted &= np.ma.filled(found['clip_false_alarm'], np.nan) <= rate
-        found = found[wanted]
+        everything = search.rerun(file, new_only=False, **options)
+        is_new = np.asarray(everything['clip_new'], bool)
+        rates = np.ma.filled(everything['clip_false_alarm'].astype(float), np.nan)
+        found = everything[(is_new | arguments.all) & (True if rate is None else rates <= rate)]
+        if rate is not None:  # what could not be read is new again when it can
+            everything = everything[~(is_new & np.isnan(rates))]
     else:
         found = search.rerun(file, new_only=not arguments.all, false_alarm_rate=rate, **options)
     n_new = int(np.asarray(found['clip_new'], bool).sum())
     output.report(search, found, arguments, RANKED, found=(
         f'{output.counted(n_new, "new row")} since {_minute(found.meta["clip"].get("since"))}'))
+    # Last: what could not be told is new again the next time.
+    if arguments.update:
+        if not everything.meta['clip']['n_ranked']:
+            raise invalid(f'Nothing could be ranked, so {file} stays as it is.')
+        search.save(everything, file, overwrite=True)
     return 0 if n_new else 1
 
 
@@ -208,7 +213,7 @@ def _options(arguments: argparse.Namespace, kind: type) -> dict[str, Any]:
 
 
 def _text(arguments: argparse.Namespace) -> str | None:
-    return None if arguments.like and not arguments.text else arguments.text
+    return arguments.text if arguments.text.strip() else None
 
 
 def _minute(date: object) -> str:

@@ -105,7 +105,7 @@ class Cache:
         self._spaces: dict[str, Space] = {}
         self._thumbnails: dict[str, bytes] = {}
         self._links: dict[str, str] = {}
-        self._failures: set[str] = set()
+        self._failures: dict[str, float] = {}
         self._said: set[str] = set()
         self._connection = self._open() if self.path else None
         _caches.add(self)
@@ -291,15 +291,17 @@ class Cache:
                                  for source, address in addresses.items()])):
                 self._links.update(addresses)
 
-    def failures(self, sources: Sequence[str]) -> set[str]:
+    def failures(self, sources: Sequence[str]) -> dict[str, float]:
         """
-        Those of some images that could not be had when they were last asked for.
+        Those of some images that could not be had when they were last asked for, and when.
         """
         with self._lock:
-            found = self._failures.intersection(sources)
-            for rows in self._select('SELECT source FROM failures WHERE created >= ? AND source IN',
+            found = {source: self._failures[source] for source in sources
+                     if source in self._failures}
+            for rows in self._select('SELECT source, created FROM failures WHERE created >= ? AND '
+                                     'source IN',
                                      [source for source in sources if source not in found]):
-                found.update(_key(source) for source, in rows)
+                found.update((_key(source), created) for source, created in rows)
             return found
 
     def put_failures(self, sources: Sequence[str]) -> None:
@@ -310,7 +312,7 @@ class Cache:
         with self._lock:
             if not self._write(('INSERT OR REPLACE INTO failures VALUES (?, ?)',
                                 [(_storable(source), now) for source in sources])):
-                self._failures.update(sources)
+                self._failures.update(dict.fromkeys(sources, now))
 
     def counts(self) -> dict[str, int]:
         """

@@ -278,9 +278,9 @@ def _left_out(sources: list[str | None], rows: list[int], remote: list[str],
         for row, value in zip(rows, np.nan_to_num(fit, nan=-2.0)[rows].tolist(), strict=True):
             best[sources[row]] = max(best.get(sources[row], -2.0), value)
         remote = sorted(remote, key=lambda source: -best[source])
-    # Else the same failures would be tried again by each call.
+    # Else the same failures would be tried again by each call; the oldest come first.
     failed = cache.failures(remote)
-    remote = sorted(remote, key=failed.__contains__)
+    remote = sorted(remote, key=lambda source: failed.get(source, 0.0))
     warn(f'{len(remote)} images would have to be downloaded: only {taken} are. Call again to go '
          'on, or raise max_images.', UnfinishedWarning)
     return set(remote[limit:])

@@ -156,9 +156,9 @@ def by_words(scores: Scores, rows: np.ndarray) -> dict[int, Reason]:
     score; the picture of such a row does not stand out either.
     """
     n_first = min(_FIRST, int(np.isfinite(scores.score).sum()) // 4)
-    if scores.words is None or not n_first:
-        return {}
     first = rows[:n_first]
+    if scores.words is None or not len(first):
+        return {}
     carried = ((scores.score - scores.words)[first] < scores.score[first].min()) & (
         scores.false_alarm[first] > _UNREMARKABLE)
     return dict.fromkeys(first[carried].tolist(), reason('by_words'))

@@ -482,7 +482,8 @@ class ClipSearchClass:
         new_only : bool
             Return the new rows alone, and not all rows that the search finds now.
         false_alarm_rate : float, optional
-            Return only rows whose ``clip_false_alarm`` is at most this.
+            Return only rows whose ``clip_false_alarm`` is at most this; of a search by `filter`,
+            its rate by default. Rows that could not be read are new again when they can.
         **options
             Options of `rank`, such as ``limit``, in place of those of the search.
 
@@ -510,7 +511,7 @@ class ClipSearchClass:
         (0, 0)
         """
         return saved.rerun(self.session, search, results, new_only, false_alarm_rate,
-                           make_options(RankOptions, 'rerun', options))
+                           make_options(RankOptions, 'rerun', options), options.keys())
 
     # ---- MAST ----------------------------------------------------------------------------
 

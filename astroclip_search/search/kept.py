@@ -88,8 +88,8 @@ def known_examples(like: list[str], unlike: list[str],
     parts = [(part, *kept_vectors(part, pipeline)) for part in (like, unlike)]
     n, n_lost = len(like) + len(unlike), sum(int((at < 0).sum()) for _, at, _ in parts)
     if n and n_lost == n:
-        raise invalid('The embeddings of the rows that are marked are not kept any more: rank '
-                      'again.')
+        raise invalid('The embeddings of the rows that are marked are not in the cache: rank the '
+                      'table again first, without a phrase to go on by its own.')
     if n_lost:
         warn(f'The embeddings of {n_lost} of {n} examples and marked rows are not kept any more, '
              'so nothing is learned from them: rank again.', LostEmbeddingsWarning)

@@ -20,6 +20,8 @@ __all__ = ['LABEL', 'Marks', 'is_ranked', 'labels_of', 'named', 'phrases_of', 'r
 
 LABEL = 'clip_label'
 
+_MARKS = {'1': 1, '0': 0, '': -1, '--': -1}
+
 _RANKED = {'clip_rank', 'clip_status', 'clip_source', 'clip_message'}
 
 
@@ -236,8 +238,14 @@ def labels_of(table: Table) -> np.ndarray:
     The column of marks as int8 (n,): 1, 0, or -1 for anything else.
     """
     column = table[LABEL]
-    if column.dtype.kind not in 'biuf' or column.ndim != 1:
+    if getattr(column, 'ndim', 0) != 1 or column.dtype.kind not in 'biufSUO':
         return np.full(len(table), -1, np.int8)
+    if column.dtype.kind in 'SUO':  # of a file that somebody has edited
+        words = text_column(table, LABEL)
+        if odd := next((word for word in words if word not in _MARKS), None):
+            raise invalid(f'{LABEL} has {odd[:40]!r}: write 1 for liked, 0 for disliked, and '
+                          'nothing for all others.')
+        return np.array([_MARKS[word] for word in words], np.int8)
     values: np.ndarray = np.ma.filled(np.ma.array(column, dtype=float), np.nan)
     return np.select([values == 1, values == 0], [1, 0], -1).astype(np.int8)
 

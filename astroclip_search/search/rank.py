@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
-from ..archives.columns import IMAGE_COLUMNS
-from ..archives.open import open_results
+from ..archives.columns import IMAGE_COLUMNS, text_column
+from ..archives.open import as_table, open_results
 from ..archives.tables import has_images
 from ..embeddings.collect import Outcomes
 from ..embeddings.pipeline import Pipeline
@@ -28,11 +28,11 @@ from ..results.gallery import Gallery
 from ..results.table import warn_of_none, warn_of_trust
 from .arguments import RankOptions, check, check_count, check_rate
 from .marks import LABEL, Marks, is_ranked, labels_of, phrases_of, said_by
-from .recipe import Recipe, encoded, fingerprints, recipe, with_options
+from .recipe import Recipe, recipe, remember, with_options
 from .refine import refine
 from .session import Session
 
-__all__ = ['filter_rows', 'open_images', 'rank']
+__all__ = ['check_filter', 'filter_rows', 'open_images', 'rank']
 
 # Images that are shown while others are on their way.
 _N_LIVE = 12
@@ -67,7 +67,7 @@ def rank(session: Session, results: Any, text: str | Sequence[str] | None,
     by what it was ranked by. ``made`` says how an archive was asked for it; unless
     it is ``trusted``, addresses in it are those of a file, and not of the user.
     """
-    if text is None and options.like is None and is_ranked(results):
+    if text is None and options.like is None and is_ranked(results := _opened(results)):
         return _go_on(session, results, options, made, trusted)
     asked, by = check(text, options), options.by
     table, refs = open_images(session, results, options, by)
@@ -96,26 +96,51 @@ def rank(session: Session, results: Any, text: str | Sequence[str] | None,
         rows, outcomes = arrange(outcomes, scores, pipeline, groups=groups, cosine=asked.cosine)
     best = ranked.ranked_table(table, outcomes, scores, rows[:options.limit])
     best.meta['clip'] = ranked.provenance(outcomes, query, scores, by, encoder, pipeline.plane)
-    if made is None and (named := _named_results(results)):
-        made = recipe('rank', results=named)
-    if made is not None:
-        best.meta['clip']['search'] = with_options(made, options)
-        if len(best) < len(table):  # the others are known as well
-            best.meta['clip']['seen'] = encoded(fingerprints(table, outcomes.sources))
+    _keep_search(best.meta['clip'], table, results, made, options)
+    if len(best) < len(table):
+        remember(best.meta['clip'], table, outcomes.sources)
     ranked.warn_of_rows(outcomes)
     ranked.warn_of_chance(scores)
     return best
 
 
-def _named_results(results: Any) -> list[str | Path] | None:
+def _keep_search(clip: dict, table: Table, results: Any, made: Recipe | None,
+                 options: RankOptions) -> None:
     """
-    Paths or addresses that say what was ranked, so that it can be found again from anywhere.
+    Say how the rows were found: as is said now, as the table says, or by what was named.
     """
-    items = results if isinstance(results, list | tuple) else [results]
-    if not all(isinstance(item, str | Path) for item in items):
-        return None
-    return [item if '://' in str(item) or str(item).startswith(ADDRESSES) else Path(item)
-            for item in items]
+    before = table.meta.get('clip') if is_ranked(table) else None
+    before = before if isinstance(before, dict) else {}
+    if made is None and isinstance(before.get('search'), dict):
+        clip.update((name, before[name]) for name in ('selection', 'search', 'seen')
+                    if name in before)
+        return
+    named = _named_results(results)
+    clip['search'] = with_options(made or (
+        {'verb': 'rank', 'arguments': {}, 'lost': 'results'} if named is None
+        else recipe('rank', results=named)), options)
+
+
+def _named_results(results: Any) -> Any:
+    """
+    Paths or addresses that say what was ranked, so that it can be found again from anywhere; `None`
+    of what is in memory.
+    """
+    if isinstance(results, str | Path):
+        named = str(results).strip()
+        return named if '://' in named or named.startswith(ADDRESSES) else Path(results)
+    if isinstance(results, list | tuple) and all(isinstance(item, str | Path)
+                                                 for item in results):
+        return [_named_results(item) for item in results]
+    return None
+
+
+def _opened(results: Any) -> Any:
+    """
+    The table of a file, which may have been ranked; anything else as it is.
+    """
+    table = as_table(results) if isinstance(results, str | Path) else None
+    return results if table is None else table
 
 
 def _go_on(session: Session, table: Table, options: RankOptions, made: Recipe | None,
@@ -126,8 +151,8 @@ def _go_on(session: Session, table: Table, options: RankOptions, made: Recipe | 
     said = said_by(table, 'rank')
     text = phrases_of(table, said)
     if text is None:
-        raise invalid('The table was ranked by examples and without a phrase: give text or like, '
-                      'or use refine.')
+        raise invalid('The table does not say by which phrase it was ranked: give text or like, or '
+                      'use refine.')
     by = said.get('by')
     options = replace(
         options, by=by if options.by == 'both' and by in ('image', 'metadata') else options.by,
@@ -142,20 +167,27 @@ def _go_on(session: Session, table: Table, options: RankOptions, made: Recipe | 
     return refine(session, best, text, (), (), (), options.by, options) if is_marked else best
 
 
-def filter_rows(session: Session, results: Any, text: str | Sequence[str] | None,
-                false_alarm_rate: float, options: RankOptions) -> Table:
+def check_filter(session: Session, false_alarm_rate: float, by: str) -> None:
     """
-    Only the rows whose image shows something.
+    Whether rows can be kept by their rate.
     """
     check_rate(false_alarm_rate)
-    check_count(options.limit, 'limit', 'all rows', least=1)
-    if options.by == 'metadata':
+    if by == 'metadata':
         raise invalid("A false-alarm rate needs pictures: use by='both' or by='image'.")
     bundle = session.encoder().bundle
     if bundle.background.image is None:
         raise invalid(f'The model {bundle.name!r} has no reference images, so there is no '
                       'false-alarm rate; use rank.')
-    goes_on = text is None and options.like is None and is_ranked(results)
+
+
+def filter_rows(session: Session, results: Any, text: str | Sequence[str] | None,
+                false_alarm_rate: float, options: RankOptions) -> Table:
+    """
+    Only the rows whose image shows something.
+    """
+    check_count(options.limit, 'limit', 'all rows', least=1)
+    check_filter(session, false_alarm_rate, options.by)
+    goes_on = text is None and options.like is None and is_ranked(results := _opened(results))
     if goes_on and said_by(results, 'filter').get('by') == 'metadata':
         raise invalid('A false-alarm rate needs pictures, and the table was ranked by its metadata '
                       'alone: give text.')
@@ -167,6 +199,8 @@ def filter_rows(session: Session, results: Any, text: str | Sequence[str] | None
     if not kept.any():
         warn_of_none(ranked.meta['clip']['chance'], false_alarm_rate)
     warn_of_trust(ranked.meta['clip'])
+    remember(ranked.meta['clip'], ranked, text_column(ranked, 'clip_source'))
+    ranked.meta['clip']['filtered_at'] = false_alarm_rate
     return ranked[np.flatnonzero(kept)[:options.limit]]
 
 

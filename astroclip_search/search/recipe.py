@@ -19,9 +19,11 @@ from astropy.units import Quantity
 
 from ..archives.columns import TableColumns
 from ..archives.tables import row_metadata
+from ..exceptions import legible
 from .arguments import RankOptions
 
-__all__ = ['Recipe', 'decoded', 'encoded', 'fingerprints', 'lively', 'recipe', 'with_options']
+__all__ = ['KEPT', 'Recipe', 'decoded', 'encoded', 'fingerprints', 'lively', 'recipe', 'remember',
+           'with_options']
 
 # What identifies an observation whatever becomes of its files: MAST, ObsCore 1.1 section 4.2.
 _IDENTIFIERS = ('obsid', 'obs_publisher_did', 'utype:curation.publisherdid')
@@ -29,9 +31,11 @@ _IDENTIFIERS = ('obsid', 'obs_publisher_did', 'utype:curation.publisherdid')
 # Bytes of a fingerprint: among a million rows two are equal once in 500 tables.
 _LENGTH = 6
 
-# What is of one call, and what is said elsewhere.
-_OF_A_CALL = ('limit', 'max_images', 'cache', 'show_progress', 'like', 'unlike', 'negative',
-              'weights', 'by')
+KEPT = frozenset(field.name for field in fields(RankOptions)) - {
+    'limit', 'max_images', 'cache', 'show_progress', 'like', 'unlike', 'negative', 'weights', 'by'}
+"""
+Options that belong to a search: the others are of one call, or said elsewhere.
+"""
 
 Recipe = dict[str, Any]
 """
@@ -58,10 +62,9 @@ def with_options(made: Recipe, options: RankOptions) -> Recipe:
     A recipe with the options that say which images are ranked, and how they are arranged.
     """
     usual = RankOptions()
-    said = recipe('', **{field.name: value for field in fields(options)
-                         if field.name not in _OF_A_CALL
-                         and (value := getattr(options, field.name)) is not None
-                         and value is not getattr(usual, field.name)})
+    said = recipe('', **{
+        name: Path(value) if name == 'image_dir' else value for name in sorted(KEPT)
+        if (value := getattr(options, name)) is not None and value is not getattr(usual, name)})
     lost = {'lost': said['lost']} if 'lost' in said else {}
     return {**made, **lost, 'options': said['arguments']}
 
@@ -133,13 +136,29 @@ def _texts(table: Table, name: str) -> list[str]:
     column = table[name]
     array = np.asarray(column)
     hidden = np.broadcast_to(getattr(column, 'mask', False), array.shape)
-    return ['' if masked else (value.decode('utf-8', 'replace') if isinstance(value, bytes)
-                               else str(value)).strip()
+    return ['' if masked else _text(value)
             for value, masked in zip(array.tolist(), hidden.tolist(), strict=True)]
 
 
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        value = value.decode('utf-8', 'replace')
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return '' if value is None or value != value else str(value).strip()
+
+
 def _hashed(value: str) -> bytes:
-    return hashlib.blake2b(value.encode('utf-8', 'surrogatepass'), digest_size=_LENGTH).digest()
+    # As a file keeps it.
+    return hashlib.blake2b(legible(value).encode('utf-8', 'replace'),
+                           digest_size=_LENGTH).digest()
+
+
+def remember(clip: dict[str, Any], table: Table, sources: Sequence[str | None]) -> None:
+    """
+    Have a ranking know rows that are not in its table: those that a limit or a filter cuts off.
+    """
+    clip['seen'] = encoded(decoded(clip.get('seen')).union(fingerprints(table, sources)))
 
 
 def encoded(known: Iterable[bytes]) -> str:

@@ -20,6 +20,7 @@ from ..results import table as ranked
 from .arguments import RankOptions, check
 from .kept import fullest_cache, kept_vectors, known_examples, plane_of_table, ranked_refs
 from .marks import LABEL, Marks, named, phrases_of, said_by, with_labels
+from .recipe import remember
 from .session import Session
 
 __all__ = ['refine']
@@ -76,6 +77,8 @@ def refine(session: Session, table: Any, text: str | Sequence[str] | None, liked
                          **ranked.provenance(outcomes, query, scores, options.by,
                                              pipeline.encoder, pipeline.plane),
                          **marks.provenance()}
+    if len(best) < len(table):
+        remember(best.meta['clip'], table, refs.sources)
     ranked.warn_of_lost(outcomes, scores)
     return best
 

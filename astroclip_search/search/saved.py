@@ -5,8 +5,8 @@ The verbs that keep a search, and that ask it again later.
 
 import ipaddress
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,12 +20,12 @@ from ..archives.vo import service_address
 from ..config import conf
 from ..exceptions import invalid, one_line
 from ..images.guard import is_private
-from ..images.refs import ADDRESSES, parse
+from ..images.refs import parse
 from . import mast, vo
-from .arguments import RankOptions, check_rate
-from .marks import Marks
-from .rank import rank
-from .recipe import decoded, encoded, fingerprints, lively
+from .arguments import RankOptions, check_count
+from .marks import Marks, phrases_of
+from .rank import check_filter, rank
+from .recipe import KEPT, decoded, encoded, fingerprints, lively
 from .refine import refine
 from .session import Session
 
@@ -49,24 +49,29 @@ def save(table: Table, path: str | Path, overwrite: bool) -> Path:
 
 
 def rerun(session: Session, saved: Any, results: Any, new_only: bool,
-          false_alarm_rate: float | None, options: RankOptions) -> Table:
+          false_alarm_rate: float | None, options: RankOptions,
+          given: Collection[str] = ()) -> Table:
     """
-    Ask a saved search again, and say which rows are new.
+    Ask a saved search again, and say which rows are new. Of the options those that were ``given``
+    count, and else those of the search.
     """
-    if false_alarm_rate is not None:
-        check_rate(false_alarm_rate)
+    check_count(options.limit, 'limit', 'all rows', least=1)
     before, asked = _read(saved)
     made = asked.get('search')
-    if results is None and not isinstance(made, dict):
+    made = made if isinstance(made, dict) else {}
+    if results is None and made.get('lost') == 'results':
         raise invalid('This search was of a table in memory, which cannot be asked for again: '
                       'give results, the table as it is now.')
-    made = made if isinstance(made, dict) else {}
-    marks = Marks.of(before, asked)
-    limit, options = options.limit, replace(_options(asked, made, marks, options), limit=None)
+    marks, text = Marks.of(before, asked), phrases_of(before, asked)
+    limit, options = options.limit, replace(_options(asked, made, marks, options, given),
+                                            limit=None)
+    rate = asked.get('filtered_at') if false_alarm_rate is None else false_alarm_rate
+    if rate is not None:
+        check_filter(session, rate, options.by)
     if results is not None:
-        again = rank(session, results, _text(asked), options, made or None)
+        again = rank(session, results, text, options, made or None)
     else:
-        again = _ask(session, made, _text(asked), options)
+        again = _ask(session, made, text, options)
     if marks.judged:
         again.meta['clip'] |= marks.provenance()
         again = refine(session, again, None, (), (), (), None, RankOptions(
@@ -75,17 +80,17 @@ def rerun(session: Session, saved: Any, results: Any, new_only: bool,
     now, known = fingerprints(again, sources), _known(before, asked)
     is_new = np.array([row not in known for row in now], dtype=bool)
     again['clip_new'] = is_new
-    rows = np.flatnonzero(is_new) if new_only else np.arange(len(again))
-    if false_alarm_rate is not None:
-        passed = np.ma.filled(again['clip_false_alarm'].astype(float), np.nan) <= false_alarm_rate
-        rows = rows[passed[rows]]
-    clip = {**again.meta['clip'], 'n_new': int(is_new.sum()), 'since': asked.get('date')}
-    rows = rows[:limit]
-    shown = set(rows.tolist())
-    others = known.union(row for i, row in enumerate(now) if i not in shown)
-    clip['seen'] = encoded(others)
-    found = again[rows]
-    found.meta['clip'] = clip
+    shown = is_new if new_only else np.ones(len(again), dtype=bool)
+    if rate is not None:
+        rates = np.ma.filled(again['clip_false_alarm'].astype(float), np.nan)
+        shown = shown & (rates <= rate)
+        # What was judged is known; what could not be read will be new when it can.
+        known = known.union(row for row, value in zip(now, rates, strict=True) if value > rate)
+    found = again[np.flatnonzero(shown)[:limit]]
+    found.meta['clip'] = {**again.meta['clip'], 'n_new': int(is_new.sum()),
+                          'since': asked.get('date'), 'seen': encoded(known)}
+    if rate is not None:
+        found.meta['clip']['filtered_at'] = rate
     return found
 
 
@@ -105,20 +110,14 @@ def _read(saved: Any) -> tuple[Table, dict[str, Any]]:
     return saved, asked
 
 
-def _text(asked: Mapping[str, Any]) -> list[str] | None:
-    phrases = asked.get('query')
-    return [str(phrase) for phrase in phrases] if isinstance(phrases, list) and phrases else None
-
-
 def _options(asked: Mapping[str, Any], made: Mapping[str, Any], marks: Marks,
-             options: RankOptions) -> RankOptions:
+             options: RankOptions, given: Collection[str]) -> RankOptions:
     """
     The options of the search, under those that are given now.
     """
     said = made.get('options')
-    known = {field.name for field in fields(RankOptions)}
     before = {name: _alive(value, name) for name, value in
-              (said.items() if isinstance(said, dict) else ()) if name in known}
+              (said.items() if isinstance(said, dict) else ()) if name in KEPT}
     for name, sources in (('like', marks.like), ('unlike', marks.unlike)):
         if sources and getattr(options, name) is None:
             before[name] = _examples(sources, name)
@@ -126,10 +125,8 @@ def _options(asked: Mapping[str, Any], made: Mapping[str, Any], marks: Marks,
     weights = asked.get('weights')
     before['weights'] = weights if isinstance(weights, dict) else None
     before['by'] = asked.get('by', 'both')
-    usual = RankOptions()
-    given = {name: value for name in known
-             if (value := getattr(options, name)) is not getattr(usual, name)}
-    return RankOptions(**{**before, **given})
+    return replace(options, **{name: value for name, value in before.items()
+                               if name not in given})
 
 
 def _examples(sources: list[str], name: str) -> Table:
@@ -201,8 +198,7 @@ def _rank(session: Session, text: Any, given: dict[str, Any], options: RankOptio
     if not items or not all(isinstance(item, str) for item in items):
         raise invalid('The saved search does not say what was ranked.')
     # Hosts are trusted that the user has typed, and not those of a file.
-    return rank(session, results, text, options,
-                trusted=not any(item.startswith(ADDRESSES) for item in items))
+    return rank(session, results, text, options, trusted=False)
 
 
 _VERBS: dict[str, Callable[[Session, Any, dict[str, Any], RankOptions], Table]] = {
@@ -215,8 +211,12 @@ def _service(address: Any) -> str:
     The address of a service that a file names: none on a private network, unless it is the user's.
     """
     address = service_address(address)
-    parts = urlsplit(address)
-    host, port = parts.hostname or '', parts.port
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname or '', parts.port
+        host.encode('idna')
+    except (ValueError, UnicodeError) as error:
+        raise invalid(f'The saved search asks {address[:80]!r}, which is no address.') from error
     names = {host, f'{host}:{port or (443 if parts.scheme == "https" else 80)}'}
     if names.isdisjoint(conf.private_hosts):
         try:

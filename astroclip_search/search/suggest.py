@@ -54,11 +54,13 @@ def suggest(session: Session, table: Any, n: int, text: str | Sequence[str] | No
         rows, vectors = rows[at >= 0], space.matrix[at[at >= 0]]
         query = Query(asked.phrases, asked.negatives, *known_examples(like, unlike, pipeline),
                       weights=asked.weights)
-        scores = vectors @ query.image_vector(pipeline.encoder)
+        # Of no image is the space known, nor its width.
+        scores = vectors @ query.image_vector(pipeline.encoder) if len(rows) else np.empty(0)
         marked = np.concatenate([part.vectors for part in (query.like, query.unlike)
                                  if part.sources] or [vectors[:0]])
     if not len(rows) and not marks.judged:
-        raise invalid('No row has a picture that is kept: rank the table by pictures first.')
+        raise invalid('The embeddings of these pictures are not in the cache: rank the table again '
+                      'first, without a phrase to go on by its own.')
     found = table[rows[instructive(vectors, _plausibility(scores), marked, n)]]
     found.meta = copy.deepcopy(table.meta)
     return found

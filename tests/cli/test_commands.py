@@ -209,12 +209,12 @@ def test_nothing_ranked_is_exit_code_1(folder, colours, command):
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['rank', 'nothing', 'red'], "There is no file or folder 'nothing'"),
-    (['rank', '.', ' '], 'text has no word'),
+    (['rank', '.', ' '], 'text must be a phrase'),
     (['rank', '.', 'x' * 10_000], 'the limit is 2000'),
     (['rank', '.', 'red', '--not', ''], 'negative has no word'),
     (['rank', '*.png', 'red', '--group-by', 'p'], "There is no column 'p' to group by"),
     (['rank', '*.png', '', '--like', 'nothing.jpg'], "There is no file or folder 'nothing.jpg'"),
-    (['rank', '.', '', '--unlike', 'red.png'], 'text has no word'),
+    (['rank', '.', '', '--unlike', 'red.png'], 'text must be a phrase'),
     (['rank', 'text.csv', 'red'], 'has no column that names images'),
     (['rank', 'damaged.ecsv', 'red'], 'cannot be read as a table'),
     (['query', 'red', '--radius', '1deg'], 'A radius needs'),

@@ -218,7 +218,7 @@ def test_max_images(mast, folder, colours, command):
 
 @pytest.mark.parametrize(('arguments', 'kind', 'status', 'said'), [
     (['rank', 'nothing', 'red', '--json'], 'InvalidQueryError', 2, 'There is no file or folder'),
-    (['--json', 'rank', '.', ' '], 'InvalidQueryError', 2, 'text has no word'),
+    (['--json', 'rank', '.', ' '], 'InvalidQueryError', 2, 'text must be a phrase'),
     (['rank', '--json', '.', 'red', '--limit', 'x'], 'ArgumentsError', 2, '--limit'),
     (['rank', '.', 'red', '--json', '--out', '-'], 'InvalidQueryError', 2, 'standard output'),
     (['cache', 'nothing', '--json'], 'ArgumentsError', 2, 'invalid choice'),

@@ -324,14 +324,14 @@ def test_no_message_without_reason(open_cache, caplog):
 def test_failures(tmp_path, on_disk):
     path = tmp_path / 'cache.sqlite' if on_disk else None
     cache = Cache(path)
-    assert cache.failures(['https://a.example/1']) == set()
+    assert cache.failures(['https://a.example/1']) == {}
     cache.put_failures(['https://a.example/1', 'caf\udce9'])
     cache.put_failures(['https://a.example/1'])
     known = {'https://a.example/1', 'caf\udce9'}
-    assert cache.failures([*known, 'https://a.example/2']) == known
+    assert set(cache.failures([*known, 'https://a.example/2'])) == known
     if on_disk:
         cache.close()
-        assert Cache(path).failures(list(known)) == known, 'another process'
+        assert set(Cache(path).failures(list(known))) == known, 'another process'
     cache = Cache(path)
     cache.clear()
     assert not cache.failures(list(known))
@@ -347,5 +347,5 @@ def test_a_file_of_an_earlier_version_keeps_failures_too(tmp_path):
     connection.close()
     cache = Cache(path)
     cache.put_failures(['a'])
-    assert cache.failures(['a']) == {'a'}
+    assert set(cache.failures(['a'])) == {'a'}
     assert cache.counts()['vectors'] == 1, 'and nothing is lost'

@@ -14,11 +14,12 @@ from astroquery.exceptions import InvalidQueryError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astroclip_search import ClipSearch
+from astroclip_search import ClipSearch, sample
 from astroclip_search.archives import table_io
 from astroclip_search.embeddings.pipeline import image_space
 from astroclip_search.exceptions import LostEmbeddingsWarning, NoColourWarning
 from astroclip_search.models.background import Background, normalise
+from astroclip_search.search.marks import labels_of
 from tests.colours import ColourEncoder
 from tests.search.test_rank import ReferenceEncoder
 
@@ -161,7 +162,7 @@ def test_marks_made_in_another_program_count():
     assert sum(label >= 0 for label in labels(best).values()) == 2
     best['clip_label'].mask[0] = True
     assert labels(search.refine(best))[best['n'][0]] == -1
-    for hostile in (['yes'] * (N + 1), np.ones((N + 1, 2)), [None] * (N + 1)):
+    for hostile in (np.ones((N + 1, 2)), [None] * (N + 1)):
         ranked['clip_label'] = hostile
         assert 'clip_label' in search.refine(ranked).colnames
 
@@ -293,7 +294,7 @@ def test_rank_and_filter_of_a_ranked_table_need_no_phrase(tmp_path):
 def test_examples_without_a_phrase_cannot_be_gone_on_from(folder, encoder, tmp_path):
     search = ClipSearch(encoder=encoder, cache_dir=tmp_path / 'cache')
     table = search.rank(folder, like=folder / 'red.png')
-    with pytest.raises(InvalidQueryError, match='by examples and without a phrase'):
+    with pytest.raises(InvalidQueryError, match='does not say by which phrase'):
         search.rank(table)
     assert len(search.refine(table, liked=2)) == 3
 
@@ -357,5 +358,41 @@ def test_nothing_to_suggest_from():
     search, ranked = archive()
     with pytest.raises(InvalidQueryError, match='suggest takes a table that rank'):
         search.suggest(Table({'preview': ['a.jpg']}))
-    with pytest.raises(InvalidQueryError, match='No row has a picture that is kept'):
+    with pytest.raises(InvalidQueryError, match='not in the cache: rank the table again'):
         search.suggest(ranked[:0])
+
+
+@pytest.mark.parametrize('liked', [True, False])
+def test_all_rows_may_be_judged(tmp_path, liked):
+    search = ClipSearch(cache_dir=tmp_path / 'cache')
+    best = search.rank(sample.read()[34:46], 'ring galaxy', image_dir=sample.IMAGE_DIR,
+                       fold_duplicates=False)
+    ranks = best['clip_rank'].tolist()
+    judged = search.refine(best, **{'liked' if liked else 'disliked': ranks})
+    assert set(labels_of(judged).tolist()) == {int(liked)}
+    assert sorted(judged['clip_rank'].tolist()) == ranks
+
+
+def test_suggestions_need_embeddings(tmp_path):
+    best = ClipSearch(cache_dir=tmp_path / 'one').rank(
+        sample.read()[34:46], 'ring galaxy', image_dir=sample.IMAGE_DIR)
+    elsewhere = ClipSearch(cache_dir=tmp_path / 'another')
+    with pytest.raises(InvalidQueryError, match='not in the cache: rank the table again first'):
+        elsewhere.suggest(best)
+    # Which says it by itself, also from a file.
+    ClipSearch.save(best, tmp_path / 'best.ecsv')
+    again = elsewhere.rank(tmp_path / 'best.ecsv', image_dir=sample.IMAGE_DIR)
+    assert again.meta['clip']['query'] == ['ring galaxy']
+    assert len(elsewhere.suggest(again, 3)) == 3
+
+
+def test_marks_that_somebody_has_typed(tmp_path):
+    search = ClipSearch(cache_dir=tmp_path / 'cache')
+    best = search.rank(sample.read()[34:46], 'ring galaxy', image_dir=sample.IMAGE_DIR)
+    best['clip_label'] = ['1', '', '0', *[''] * (len(best) - 3)]
+    refined = search.refine(best)
+    assert refined['obs_id'][0] == best['obs_id'][0]
+    assert labels_of(refined).tolist().count(0) == 1
+    best['clip_label'] = ['yes', *[''] * (len(best) - 1)]
+    with pytest.raises(InvalidQueryError, match="clip_label has 'yes': write 1 for liked"):
+        search.refine(best)

@@ -158,6 +158,22 @@ def test_what_failed_gives_way_to_what_was_not_tried(search, serve, words, cache
     assert Counter(rank()[STATUS]) == {'OK': 6}
 
 
+@pytest.mark.filterwarnings('ignore::astroclip_search.exceptions.UnfinishedWarning',
+                            'ignore::astroclip_search.exceptions.UnreadImagesWarning',
+                            'ignore::astroclip_search.exceptions.NothingRankedWarning')
+def test_the_oldest_failures_are_tried_again_first(search, serve):
+    """When all have failed once, some that stay broken must not stand in the way of the others."""
+    mast, obs = serve_colours(serve, ['red'] * 5)
+    mast.faults.update(dict.fromkeys(obs['jpegURL'], 'status:404'))
+    for _ in range(3):
+        search.rank(obs, 'red', max_images=2)
+    for mended in obs['jpegURL'][2:]:
+        del mast.faults[mended]
+    for _ in range(3):
+        best = search.rank(obs, 'red', max_images=2)
+    assert Counter(best[STATUS])['OK'] == 3
+
+
 def test_max_images_does_not_count_files_or_arrays(search, folder):
     assert len(search.rank(folder, 'red', max_images=0)) == 3
     assert search.rank([picture('red')], 'red', max_images=0)[STATUS][0] == 'OK'

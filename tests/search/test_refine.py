@@ -363,7 +363,7 @@ def test_embeddings_that_are_gone(search, folder):
     search.clear_cache()
     with pytest.warns(LostEmbeddingsWarning, match='embeddings of 3 of 3'):
         search.refine(ranked, 'blue')
-    with pytest.raises(InvalidQueryError, match='not kept any more: rank again'):
+    with pytest.raises(InvalidQueryError, match='not in the cache: rank the table again'):
         search.refine(ranked, liked=1)
 
 

@@ -16,8 +16,8 @@ from astroquery.exceptions import InvalidQueryError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astroclip_search import ClipSearch
-from astroclip_search.exceptions import ImageError
+from astroclip_search import ClipSearch, sample
+from astroclip_search.exceptions import ImageError, UnreadImagesWarning
 from astroclip_search.search.recipe import decoded, encoded, fingerprints, lively, recipe
 from tests.colours import ColourEncoder, content, picture
 from tests.loopback.archive import Archive
@@ -129,15 +129,101 @@ def test_a_table_in_memory_has_to_be_given(search, sky):
     assert new.meta['clip']['query'] == ['red']
 
 
-def test_only_what_shows_it(search, sky):
+def test_rates_that_there_are_not(search, sky):
     best = search.query_criteria('red', criteria=HST)
-    observe(sky, 1, 'green')
-    observe(sky, 2)
-    assert len(search.rerun(best)) == 2
-    # The encoder of these tests has no reference images, so no row has a rate.
-    assert not len(search.rerun(best, false_alarm_rate=.01))
     with pytest.raises(InvalidQueryError, match='false_alarm_rate must be'):
         search.rerun(best, false_alarm_rate=2)
+    with pytest.raises(InvalidQueryError, match='has no reference images'):
+        search.rerun(best, false_alarm_rate=.01)
+    with pytest.raises(InvalidQueryError, match='needs pictures'):
+        search.rerun(search.query_criteria('red', criteria=HST, by='metadata'),
+                     false_alarm_rate=.01)
+
+
+def real_folder(tmp_path, *names):
+    folder = tmp_path / 'rings'
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        shutil.copy(sample.IMAGE_DIR / 'previews' / f'syn_{name}.jpg', folder)
+    return folder
+
+
+def test_only_what_shows_it_and_what_can_be_read(tmp_path):
+    search = ClipSearch(cache_dir=tmp_path / 'cache')
+    folder = real_folder(tmp_path, '0002', '0010', '0014')
+    best = search.rank(folder, 'ring galaxy')
+    (folder / 'syn_0041.jpg').write_bytes(b'broken')
+    with pytest.warns(UnreadImagesWarning):
+        new = search.rerun(best, false_alarm_rate=.9999)
+    assert not len(new)
+    # It has been judged only now.
+    real_folder(tmp_path, '0041', '0052')
+    again = search.rerun(new, false_alarm_rate=.9999)
+    assert sorted(Path(name).stem for name in again['filename']) == ['syn_0041', 'syn_0052']
+    assert not len(search.rerun(again))
+    # None is that good: all are judged, and known.
+    assert not len(search.rerun(best, false_alarm_rate=1e-6))
+    assert not len(search.rerun(search.rerun(best, false_alarm_rate=1e-6)))
+
+
+def test_a_filter_is_asked_again_as_one(tmp_path):
+    search = ClipSearch(cache_dir=tmp_path / 'cache')
+    folder = real_folder(tmp_path, '0002', '0010', '0014', '0041')
+    kept = search.filter(folder, 'ring galaxy', false_alarm_rate=.5)
+    assert 0 < len(kept) < 4
+    assert not len(search.rerun(kept)), 'what was dropped is not new'
+    everything = search.rerun(kept, new_only=False)
+    assert len(everything) == len(kept)
+
+
+@pytest.mark.parametrize('suffix', ['.csv', '.ecsv', '.fits', '.parquet'])
+def test_a_table_file_is_read_again(search, folder, tmp_path, suffix):
+    table = Table({'image': ['red.png', 'blue.png'], 'n': [1, 2]})
+    table.write(tmp_path / f'table{suffix}')
+    best = search.rank(tmp_path / f'table{suffix}', 'red', image_dir=folder)
+    assert not len(search.rerun(best))
+    table.add_row(('green.png', 3))
+    table.write(tmp_path / f'table{suffix}', overwrite=True)
+    assert search.rerun(best)['n'].tolist() == [3]
+    # As the search of a table that was ranked before.
+    again = search.rank(search.save(best, tmp_path / 'saved.ecsv'), 'blue')
+    assert again.meta['clip']['search'] == best.meta['clip']['search']
+    assert search.rerun(again)['n'].tolist() == [3]
+
+
+def test_the_folder_of_the_images_is_kept_for_a_table_in_memory(search, folder):
+    best = search.rank(Table({'image': ['red.png']}), 'red', image_dir=folder)
+    new = search.rerun(best, Table({'image': ['red.png', 'blue.png']}))
+    assert new['image'].tolist() == ['blue.png']
+    assert new['clip_status'].tolist() == ['OK']
+
+
+def test_new_rows_that_a_limit_cuts_off_stay_new(search, sky):
+    best = search.query_criteria('red', criteria=HST)
+    for number in range(3):
+        observe(sky, number)
+    first = search.rerun(best, limit=1)
+    assert len(first) == 1
+    assert len(search.rerun(first)) == 2
+    for limit in (0, -1, 'a', 1.5):
+        with pytest.raises(InvalidQueryError, match='limit must be'):
+            search.rerun(best, limit=limit)
+
+
+def test_an_option_may_be_as_usual_again(search, sky):
+    best = search.query_criteria('red', criteria=HST, by='image')
+    assert search.rerun(best, new_only=False).meta['clip']['by'] == 'image'
+    assert search.rerun(best, new_only=False, by='both').meta['clip']['by'] == 'both'
+
+
+def test_names_that_are_no_text_are_not_new(search, folder, tmp_path):
+    try:
+        (folder / 'caf\udce9.png').write_bytes(content('red'))
+    except (OSError, UnicodeError):
+        pytest.skip('the file system has no such names')
+    with pytest.warns(UserWarning, match='not Unicode|replaced'):
+        file = search.save(search.rank(folder, 'red'), tmp_path / 'reds.ecsv')
+    assert not len(search.rerun(file))
 
 
 def test_marks_are_kept(search, sky, tmp_path):
@@ -242,6 +328,33 @@ def test_nor_to_a_private_picture(search, folder):
         assert not centre.log
 
 
+@pytest.mark.parametrize('before', [' ', '\n'])
+def test_spaces_do_not_make_an_address_the_users(search, folder, before):
+    with Vo([]) as centre:
+        made = {'verb': 'rank', 'arguments': {'results': [f'{before}{centre.url}/files/a.jpg']}}
+        with pytest.warns(UserWarning, match='could be ranked'):
+            again = search.rerun(forged(search, folder, search=made))
+        assert 'private address' in again['clip_message'][0]
+        assert not centre.log
+
+
+@pytest.mark.parametrize('name', ['like', 'unlike', 'cache', 'max_images', 'limit', 'by'])
+def test_options_that_no_search_keeps_are_not_believed(search, folder, name):
+    with Vo([]) as centre:
+        address = f'{centre.url}/files/a.jpg'
+        made = {'verb': 'rank', 'arguments': {'results': [str(folder)]},
+                'options': {name: address}}
+        assert not len(search.rerun(forged(search, folder, search=made)))
+        assert not centre.log
+
+
+@pytest.mark.parametrize('address', ['http://a:99999/x', 'http://a..b/x', f'http://{"a" * 300}/x'])
+def test_an_address_of_a_service_that_is_none(search, folder, address):
+    made = {'verb': 'query_tap', 'arguments': {'service': address, 'query': 'SELECT'}}
+    with pytest.raises(InvalidQueryError, match='is no address'):
+        search.rerun(forged(search, folder, search=made))
+
+
 # ---- plain data ------------------------------------------------------------------------------
 
 PLAIN = st.recursive(
@@ -281,6 +394,7 @@ def test_fingerprints_do_not_depend_on_what_a_file_makes_of_a_column():
                 np.ma.MaskedArray(['1000', '1001'], mask=False)):
         assert fingerprints(Table({'obsid': ids}), sources) == same
     by_source = fingerprints(Table({'a': ['x', 'y']}), sources)
+    assert fingerprints(Table({'obsid': [1000., 1001.]}), sources) == same
     assert by_source[0] == fingerprints(Table({'b': [1]}), sources[:1])[0]
     assert decoded(encoded([*same, *by_source])) == {*same, *by_source}
     for nonsense in (None, 7, 'not base64!', b'x'):
@@ -297,7 +411,7 @@ def test_folders_are_found_from_anywhere(search, folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     best = search.rank(folder.name, 'red')
     assert best.meta['clip']['search'] == {
-        'verb': 'rank', 'arguments': {'results': [str(folder)]}, 'options': {}}
+        'verb': 'rank', 'arguments': {'results': str(folder)}, 'options': {}}
     copied = folder.parent / 'copy'
     shutil.copytree(folder, copied)
     new = search.rerun(best, copied)
