@@ -204,15 +204,17 @@ def _add_feedback(commands) -> None:
     _add_output(suggest)
 
     rerun = _command(commands, 'rerun', searching.rerun, 'ask again, and show what is new', """
-        Ask the archive the query of SEARCH again, a table that query, sia or tap has written with
-        --out, and show the rows that it did not have. The exit status is 1 if there are none, so
+        Ask again what SEARCH was asked of an archive or a folder, and show the rows that it did not
+        have. SEARCH is a table that query, sia, tap, rank or another command has written with
+        --out; --out of this command has what is shown. The exit status is 1 if nothing is new, so
         that cron can tell.
         """, _TABLES, 'rerun search.ecsv --out new.ecsv',
-        'rerun search.ecsv --update --gallery new.html')
+        'rerun search.ecsv --update --gallery new.html --overwrite')
     _complete(rerun.add_argument('search', metavar='SEARCH', help='the table that was written'))
     rerun.add_argument('--all', action='store_true', help='show the old rows too')
     rerun.add_argument('--update', action='store_true',
-                       help='write all rows to SEARCH, so that they are old the next time')
+                       help='write all rows to SEARCH, so that they are old the next time: also '
+                            'those that --false-alarm-rate does not show')
     _add_rate(rerun, 'show only rows that score so high that at most this fraction of unrelated '
                      'images does')
     _add_limit(rerun)

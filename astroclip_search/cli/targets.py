@@ -53,7 +53,8 @@ def _named(arguments: argparse.Namespace) -> Iterator[str]:
 
 
 def _local(name: str) -> Path | None:
-    path = Path(os.path.expanduser(name))
+    # The standard input may come from a file, which a redirection does not name.
+    path = Path('/dev/stdin' if name == '-' else os.path.expanduser(name))
     try:
         return path if path.is_file() else None
     except (OSError, ValueError):  # an address may be too long for a name

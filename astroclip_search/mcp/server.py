@@ -165,7 +165,7 @@ class Tools:
             self, context: Context,
             results: Annotated[str, Field(description=(
                 'A ranking of an earlier answer, such as "ranking-1".'))],
-            liked: _Ranks = None, disliked: _Ranks = None,
+            liked: _Ranks = None, disliked: _Ranks = None, forget: _Ranks = None,
             text: Annotated[str | None, Field(max_length=500, description=(
                 'Another phrase than that of the ranking.'))] = None,
             limit: _Limit = 10, pictures: _Pictures = 4,
@@ -174,14 +174,16 @@ class Tools:
         Rank an earlier ranking again by what the user says of its rows.
 
         The rows that are liked come first, those that are disliked last; the others are ordered by
-        how they are like them. Nothing is downloaded. What was said before still counts. Answers as
-        `rank` does, with a new name for the new ranking, which has ranks of its own.
+        how they are like them. Nothing is downloaded. What was said before still counts, unless the
+        row is one to forget. Answers as `rank` does, with a new name for the new ranking, which has
+        ranks of its own.
         """
         def work() -> tuple[BaseModel, list]:
             if results not in self.rankings:
                 raise invalid(f'{results!r} is no ranking that is known: rank first.')
             table, folder = self.rankings[results]
-            best = self.search.refine(table, text, liked=liked or (), disliked=disliked or ())
+            best = self.search.refine(table, text, liked=liked or (), disliked=disliked or (),
+                                      forget=forget or ())
             return self._ranked(best, folder, limit, pictures)
 
         return await self._answer(context, work)

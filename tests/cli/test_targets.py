@@ -4,6 +4,8 @@ No command destroys a file: neither an input nor what is there already.
 """
 
 import os
+import subprocess
+import sys
 
 import pytest
 from astropy.io import fits
@@ -143,3 +145,16 @@ def test_a_failure_leaves_what_was_there(folder, encoder, command, monkeypatch):
 
 def test_a_device_is_no_file(folder, encoder, command):
     assert command('rank', 'red.png', 'red', '--out', os.devnull, '--format', 'csv')[0] == 0
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/stdin'), reason='the system does not name its input')
+def test_the_file_behind_standard_input_is_an_input(folder):
+    before = (folder / 'in.ecsv').read_bytes()
+    with (folder / 'in.ecsv').open('rb') as stdin:
+        done = subprocess.run(
+            [sys.executable, '-m', 'astroclip_search', 'rank', '-', 'red', '--image-dir', '.',
+             '--out', 'in.ecsv', '--overwrite'], stdin=stdin, capture_output=True, text=True,
+            cwd=folder, check=False)
+    assert done.returncode == 2
+    assert "'in.ecsv' is an input and is not written over" in done.stderr
+    assert (folder / 'in.ecsv').read_bytes() == before
