@@ -227,8 +227,17 @@ _LINE_ENDS = re.compile('[\x00\x0b\x0c\r\x1c-\x1e\x85\u2028\u2029]')
 
 def legible(text: str) -> str:
     """
-    Text that every file can hold: what is not Unicode becomes the sign for that, and unusual line
-    ends become spaces.
+    Make text that every file can hold.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        What is not Unicode becomes the sign for that, and unusual line ends become spaces.
     """
     return _LINE_ENDS.sub(' ', _HALVES.sub('\ufffd', text))
 

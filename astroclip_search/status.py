@@ -185,7 +185,19 @@ def reason(code: str, /, *, status: str | None = None, **parts: Any) -> Reason:
 
 def has_note(message: str, code: str) -> bool:
     """
-    Whether a ``clip_message``, which may come from a file, has a note.
+    Say whether a ``clip_message``, which may come from a file, has a note.
+
+    Parameters
+    ----------
+    message : str
+        The message of a row.
+    code : str
+        A key of ``REASONS``.
+
+    Returns
+    -------
+    bool
+        True if the note is one of its parts.
     """
     return bool(message) and without_notes(message, code) != message
 

@@ -105,9 +105,19 @@ def open_results(results: Any, *, image_dir: str | Path | None = None,
 
 def as_table(results: Any) -> Table | None:
     """
-    The table that a result of any kind is, `None` if it is none.
+    Make a table of a result of any kind, if it is one.
 
     What a FITS file says of a ranking is read, if astropy has left it as text.
+
+    Parameters
+    ----------
+    results : object
+        As for `open_results`.
+
+    Returns
+    -------
+    `~astropy.table.Table` or None
+        `None` for images.
     """
     for understand in (pyvo_results.discovered, pyvo_results.selected, _stacked):
         table = understand(results)

@@ -149,7 +149,17 @@ class Gallery:
 
 def is_gallery(path: Path) -> bool:
     """
-    Whether a file is a page that `Gallery.write` has written.
+    Say whether a file is a page that `Gallery.write` has written.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Any path.
+
+    Returns
+    -------
+    bool
+        False if there is no such file.
     """
     if not path.is_file():
         return False

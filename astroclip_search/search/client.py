@@ -198,7 +198,7 @@ class ClipSearchClass:
             Move pictures that nearly repeat a better one behind all others that have a score;
             ``clip_message`` says which one, and ``meta['clip']['n_folded']`` how many were moved.
             A number is the cosine from which on two pictures count as the same, 0.98 by default.
-            Unless it is `False`, exact copies among the first 200 rows are moved in any case.
+            Unless it is ``False``, exact copies among the first 200 rows are moved in any case.
         image_dir : path-like, optional
             Folder in which image columns that hold file names are looked up.
         image_column : str or sequence of str, optional

@@ -187,7 +187,7 @@ def test_copy_of_the_input(rank, table):
 @given(table=tables())
 def test_added_columns_agree(rank, table):
     assume(rankable(table))
-    ranked = rank(table)
+    ranked = rank(table, fold_duplicates=False)
     assert set(ranked['clip_status']) <= STATUSES
     n_ranked = int((~ranked['clip_rank'].mask).sum())
     assert ranked['clip_rank'][:n_ranked].tolist() == list(range(1, n_ranked + 1))
