@@ -98,7 +98,10 @@ def _summary(table: 'Table', n_shown: int, clip: dict,
     if n_shown < len(table) and arguments.out != '-':
         said += f', {n_shown:,} shown'
     model = ' '.join(str(clip[name]) for name in ('model', 'revision') if clip.get(name))
-    return [said, *_reasons(table), uncertainty(clip), f'model: {model}' if model else '',
+    untaught = ('your marks say no more than the phrase does: it ranks the rows without a mark'
+                if clip.get('learned') is False and (clip.get('liked') or clip.get('disliked'))
+                else '')
+    return [said, *_reasons(table), untaught, uncertainty(clip), f'model: {model}' if model else '',
             clip.get('selection', '')]
 
 

@@ -4,7 +4,7 @@ Phrases and example images -> one vector that pictures are compared with, one fo
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -120,6 +120,16 @@ class Query:
             if examples.sources:
                 terms.append((centroid(examples.vectors), weight))
         return query_vector(terms, background.image)
+
+    def has_learned(self, encoder: Encoder) -> bool:
+        """
+        Whether the examples tell more than the phrase does.
+        """
+        if not (self.like.sources or self.unlike.sources):
+            return False
+        alone = replace(self, like=Examples(), unlike=Examples())
+        return not (self.phrases or self.negatives) or not np.allclose(
+            alone.image_vector(encoder), self.image_vector(encoder), atol=1e-6)
 
     def metadata_vector(self, encoder: Encoder) -> np.ndarray:
         """

@@ -358,8 +358,10 @@ class ClipSearchClass:
         -------
         `~astropy.table.Table`
             As from `rank`, with ``clip_label`` behind the other columns: 1 for liked, 0 for
-            disliked, masked for rows that are not marked. A row whose embedding is not kept any
-            more keeps its status and comes last; its ``clip_message`` says so.
+            disliked, masked for rows that are not marked. ``meta['clip']['learned']`` is false if
+            the marks say no more than the phrase, which then ranks the other rows. A row whose
+            embedding is not kept any more keeps its status and comes last; its ``clip_message``
+            says so.
 
         Raises
         ------

@@ -76,7 +76,7 @@ def refine(session: Session, table: Any, text: str | Sequence[str] | None, liked
     best.meta['clip'] = {**said,
                          **ranked.provenance(outcomes, query, scores, options.by,
                                              pipeline.encoder, pipeline.plane),
-                         **marks.provenance()}
+                         **marks.provenance(), 'learned': query.has_learned(session.encoder())}
     if len(best) < len(table):
         remember(best.meta['clip'], table, refs.sources)
     ranked.warn_of_lost(outcomes, scores)

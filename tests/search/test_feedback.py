@@ -396,3 +396,9 @@ def test_marks_that_somebody_has_typed(tmp_path):
     best['clip_label'] = ['yes', *[''] * (len(best) - 1)]
     with pytest.raises(InvalidQueryError, match="clip_label has 'yes': write 1 for liked"):
         search.refine(best)
+
+
+def test_a_refinement_says_whether_it_has_learned():
+    search, ranked = archive()
+    assert refined(ranked, {4: True, 9: False}).meta['clip']['learned'], 'by averaging'
+    assert not search.refine(ranked).meta['clip']['learned']
