@@ -12,7 +12,6 @@ from astropy.table import Table
 
 from astroclip_search import ClipSearchClass
 from astroclip_search.archives import table_io
-from astroclip_search.cli import main
 from astroclip_search.search.session import Session
 from tests import tiny
 from tests.colours import ColourEncoder, content
@@ -35,16 +34,6 @@ def colours(monkeypatch):
     encoder = ColourEncoder()
     monkeypatch.setattr(Session, 'encoder', lambda self: encoder)
     return encoder
-
-
-@pytest.fixture
-def command(capsys):
-    def run(*arguments):
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out.splitlines(), err.splitlines()
-
-    return run
 
 
 def files(lines):

@@ -12,7 +12,6 @@ from astropy.io import fits
 from astropy.table import Table
 
 from astroclip_search.archives import table_io
-from astroclip_search.cli import main
 from astroclip_search.results.gallery import is_gallery
 from astroclip_search.search.session import Session
 from tests.colours import COLOURS, ColourEncoder, content, shaded
@@ -40,16 +39,6 @@ def encoder(monkeypatch):
     encoder = ColourEncoder()
     monkeypatch.setattr(Session, 'encoder', lambda self: encoder)
     return encoder
-
-
-@pytest.fixture
-def command(capsys):
-    def run(*arguments):
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out.splitlines(), err.splitlines()
-
-    return run
 
 
 def contents(folder):
