@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).parents[1]
 ROOT = CHECKOUT / 'astroclip_search'
 
 # Each room imports only those before it; the command line has a command that starts the server.
-ROOMS = ('status exceptions config sample vocabulary images archives models embeddings ranking '
+ROOMS = ('status exceptions config untrusted sample vocabulary images archives models embeddings ranking '
          'results search diagnostics mcp cli').split()
 
 # Underscore names of other libraries that the package uses, each with its reason.
