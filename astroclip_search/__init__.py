@@ -23,8 +23,13 @@ stands before it::
 Importing the package loads no model, no archive client and no runtime.
 """
 
-from .config import Conf, conf
-from .search.client import ClipSearch, ClipSearchClass
+# Nothing is imported here that takes long, or the command line could not yet be interrupted.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .config import Conf, conf
+    from .search.client import ClipSearch, ClipSearchClass
 
 try:
     from ._version import version as __version__
@@ -32,3 +37,22 @@ except ImportError:
     __version__ = '0.0.0'
 
 __all__ = ['ClipSearch', 'ClipSearchClass', 'Conf', 'conf']
+
+_MODULES = {'ClipSearch': '.search.client', 'ClipSearchClass': '.search.client', 'Conf': '.config',
+            'conf': '.config'}
+
+
+def __getattr__(name: str) -> 'Any':
+    """
+    Import what is asked for.
+    """
+    from importlib import import_module
+
+    if name not in _MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = globals()[name] = getattr(import_module(_MODULES[name], __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

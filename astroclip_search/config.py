@@ -114,8 +114,8 @@ class Conf(_config.ConfigNamespace):
     model_variant = _Item(
         ['auto', 'fp32', 'fp16', 'int8'],
         "Precision of the model's files: 'auto' takes what is fastest on the device.")
-    n_threads = _Count(0, 'CPU threads of the model, and as many that decode local files; 0 means '
-                          'one per physical core, and one per logical core.')
+    n_threads = _Count(0, 'CPU threads of the model, and as many processes that decode images; 0 '
+                          'means one per physical core, and one per logical core.')
     plane = _Plane('middle', "What is drawn of a cube: 'middle', 'peak', 'sum', or the number of a "
                              'plane, counted from 0.')
     batch_size = _Count(
@@ -125,10 +125,19 @@ class Conf(_config.ConfigNamespace):
     timeout = _Time(30.0, 'Seconds to wait for the next bytes of a response.', least=0.001)
     row_timeout = _Time(60.0, 'Seconds that the image of one row may take in all.', least=0.001)
     query_timeout = _Time(
-        600.0, 'Seconds that the downloads of one call may take in all; 0 means no end.')
+        600.0, 'Seconds that the downloads of one call may take in all, and as many its queries; 0 '
+               'means no end.')
     retries = _Count(2, 'Further tries after a reset connection, a 429 or a 5xx answer.')
     max_bytes = _Count(64 * 1024**2, 'Largest image file that is downloaded, in bytes.', least=1)
+    max_table_bytes = _Count(
+        512 * 1024**2, 'Memory that the table of a file may take in bytes, if that is more than 64 '
+                       'times the file.', least=1)
     max_pixels = _Count(50_000_000, 'Largest image that is decoded, in pixels.', least=1)
+    isolate = _Item(
+        True, 'Decode images in processes of their own, with limits of time and memory; False for '
+              'where no process may be started.')
+    decode_timeout = _Time(30.0, 'Seconds that decoding one image may take, if images are decoded '
+                                 'in processes of their own.', least=0.1)
     max_images = _Count(500, 'Images that one call downloads at most; images in the cache do not '
                              'count.')
     private_hosts = _Item(
@@ -144,6 +153,9 @@ class Conf(_config.ConfigNamespace):
         256, 'Longest side of the thumbnails kept for the gallery, in pixels.', least=16)
     cache_max_age = _Time(
         90.0, 'Days after which a cached embedding is computed anew; 0 means never.')
+    cache_max_bytes = _Count(
+        4 * 1024**3, 'Size that the file of the cache is kept to, in bytes: what was not used for '
+                     'longest goes. 0 means no limit.')
     show_progress = _Progress(
         True,
         "Show the progress on a terminal or in a notebook; 'live': with the best images so far.")

@@ -9,7 +9,6 @@ A bundle of ours holds inputs with the embeddings that the training framework ga
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from .exceptions import ClipSearchError, EncoderError, one_line
 
 if TYPE_CHECKING:
     from .models.bundle import Bundle
+    from .models.contents import Contents
     from .models.encoder import Encoder
 
 __all__ = ['selftest', 'versions']
@@ -127,7 +127,9 @@ def _failure(name: str, error: Exception) -> dict[str, Any]:
 
 
 def _files(bundle: 'Bundle') -> str:
-    # The towers of a model of the hub are compared when they are run.
+    if bundle.snapshot is None:  # the towers of a model of the hub are compared when they are run
+        for name in bundle.contents.sums:
+            bundle.contents.check(name)
     n_files = len([name for name in bundle.info.get('files', {})
                    if bundle.snapshot is None or not name.startswith('onnx/')])
     if not n_files:
@@ -157,9 +159,8 @@ def _suffixes(bundle: 'Bundle') -> list[str]:
     """
     Variants with both towers on this machine, such as ``_quantized``.
     """
-    listed = bundle.snapshot and bundle.snapshot.listed
     here = {path.stem for path in bundle.path.glob('onnx/*.onnx')
-            if not listed or f'onnx/{path.name}' in listed}
+            if bundle.contents.has(f'onnx/{path.name}')}
     found = {stem.removeprefix('vision_model') for stem in here if stem.startswith('vision_model')}
     return sorted(suffix for suffix in found if f'text_model{suffix}' in here)
 
@@ -168,7 +169,7 @@ def _try(encoder: 'Encoder', figures: dict[str, Any]) -> str:
     """
     Run a variant on inputs whose embeddings are known, and fill in its figures.
     """
-    cosines = _lowest_cosines(encoder, encoder.bundle.path / 'golden.npz')
+    cosines = _lowest_cosines(encoder, encoder.bundle.contents)
     speed = round(_speed(encoder), 1)
     figures |= {**cosines, 'device': encoder.device, 'images_per_second': speed}
     known = {kind: cosine for kind, cosine in cosines.items() if cosine is not None}
@@ -180,16 +181,18 @@ def _try(encoder: 'Encoder', figures: dict[str, Any]) -> str:
     return said
 
 
-def _lowest_cosines(encoder: 'Encoder', golden: Path) -> dict[str, float | None]:
+def _lowest_cosines(encoder: 'Encoder', contents: 'Contents') -> dict[str, float | None]:
     """
     Lowest cosine of each kind of embedding with the known ones.
     """
-    if not golden.is_file():
+    from .models.background import arrays
+
+    if not contents.has('golden.npz'):
         # The towers must still run.
         encoder.encode_images(_noise(encoder, 1))
         encoder.encode_text(['galaxy'])
         return {'image': None, 'text': None, 'metadata': None}
-    with np.load(golden, allow_pickle=False) as known:
+    with arrays(contents.read('golden.npz')) as known:
         texts = known['texts'].tolist()
         pairs = {'image': (encoder.encode_images(known['pixels']), known['image_embeds']),
                  'text': (encoder.encode_text(texts), known['text_embeds']),
@@ -225,7 +228,10 @@ def _cache() -> str:
     """
     from .search.session import Session
 
-    folder = Session().cache_path().parent
+    path = Session().cache_path()
+    if path is None:
+        raise OSError('there is no folder for the cache')
+    folder = path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):

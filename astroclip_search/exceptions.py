@@ -28,10 +28,13 @@ a name for, the package raises astroquery's own classes: ``InvalidQueryError`` f
 ``RemoteServiceError``, ``TimeoutError`` and ``ResolverError`` for archives.
 """
 
+import contextlib
 import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,9 @@ class ClipSearchError(Exception):
     """
     Root of the errors of this package.
     """
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class BundleError(ClipSearchError):
@@ -110,7 +116,7 @@ class ImageError(ClipSearchError):
         return self.because.status
 
     def __str__(self) -> str:
-        return f'{self.reason}: {self.url}' if self.url else self.reason
+        return visible(f'{self.reason}: {self.url}' if self.url else self.reason)
 
 
 class ClipSearchWarning(AstropyUserWarning):
@@ -194,7 +200,7 @@ def invalid(message: str) -> Exception:
     """
     from astroquery.exceptions import InvalidQueryError
 
-    return InvalidQueryError(message)
+    return InvalidQueryError(visible(message))
 
 
 def expected_errors() -> tuple[type[Exception], ...]:
@@ -210,12 +216,33 @@ def expected_errors() -> tuple[type[Exception], ...]:
 
 def warn(message: str, category: type[ClipSearchWarning]) -> None:
     """
-    A warning that names the line of the user's own code.
+    A warning that names the line of the user's own code, unless it is `collected`.
     """
+    message = visible(message)
+    heard = _heard.get()
+    if heard is not None:
+        heard.append(category(message))
+        return
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+_heard: ContextVar[list[ClipSearchWarning] | None] = ContextVar('heard', default=None)
+
+
+@contextlib.contextmanager
+def collected() -> Iterator[list[ClipSearchWarning]]:
+    """
+    The warnings of this package, in place of being shown; those of other threads are not.
+    """
+    found: list[ClipSearchWarning] = []
+    token = _heard.set(found)
+    try:
+        yield found
+    finally:
+        _heard.reset(token)
 
 
 # Halves of surrogate pairs stand for the bytes of file names that are not UTF-8.
@@ -242,9 +269,39 @@ def legible(text: str) -> str:
     return _LINE_ENDS.sub(' ', _HALVES.sub('\ufffd', text))
 
 
+# Control characters, and what is not seen itself but turns, joins or hides what is beside it.
+_SPACING = re.compile('[\t\x0b\x0c\r\x1c-\x1f\x85\u2028\u2029]')
+_UNSEEN = re.compile('[\x00-\x08\x0e-\x1b\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160'
+                     '\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f'
+                     '\u3164\ufeff\uffa0\ufff0-\ufffb'
+                     '\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a'
+                     '\U000e0000-\U000e0fff]')
+
+
+def visible(text: str) -> str:
+    """
+    Make text of which a reader sees all that is there.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        Control characters but the end of a line, marks that turn the direction of writing, joiners
+        and other characters that are not seen, and halves of surrogate pairs, are the sign for
+        what is unknown; tabs and unusual line ends are spaces.
+    """
+    if text.isascii() and text.replace('\n', '').isprintable():
+        return text
+    return _UNSEEN.sub('\ufffd', _SPACING.sub(' ', text))
+
+
 def one_line(error: object, limit: int = 200) -> str:
     """
     What an error, a server or a parser says, on one line; for an error without words its type.
     """
     said = ' '.join(str(error).split()) or type(error).__name__
-    return ''.join(character for character in said if character.isprintable())[:limit]
+    return visible(''.join(character for character in said if character.isprintable()))[:limit]

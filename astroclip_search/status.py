@@ -94,6 +94,10 @@ REASONS = {
     'tiff_unread': (ERROR, ('TIFF with {n} x {bits} bits per pixel, compression {compression} and '
                            'photometric interpretation {photometric} is not read: convert the '
                            'image to PNG or FITS')),
+    'decoding_late': (ERROR, ('decoding took longer than {seconds:g} s '
+                             '(conf.decode_timeout)')),
+    'decoding_memory': (ERROR, 'decoding would take more than {limit} bytes of memory'),
+    'decoding_ended': (ERROR, 'damaged image (its decoder crashed)'),
     'damaged_image': (ERROR, 'damaged image ({error})'),
     'damaged_compressed': (ERROR, 'damaged compressed file ({error})'),
     'packed_otherwise': (ERROR, 'packed with {name}, which is not read: unpack it first'),
@@ -116,6 +120,7 @@ REASONS = {
     'planes_apart': (ERROR, 'the three images do not overlap'),
     'planes_differ': (ERROR, 'the three images differ in shape, and have no WCS'),
     'bad_wcs': (ERROR, 'the WCS cannot be used ({error})'),
+    'no_numbers': (ERROR, 'the model gives no numbers for this image'),
     # Examples.
     'example_without_image': (NO_IMAGE, 'an example has no image: {why}'),
     'example_unusable': (ERROR, 'an example cannot be used: {why}'),

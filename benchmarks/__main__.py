@@ -24,6 +24,7 @@ from .bench_rerank import compare_rerank
 from .bench_roofline import compare_roofline
 from .bench_start import compare_start
 from .bench_towers import compare_towers
+from .bench_votable import compare_votable
 from .comparison import Comparison, Skipped, setting
 from .guard import compare_guard
 
@@ -33,7 +34,7 @@ BENCHMARKS = {'import': compare_import, 'start': compare_start,
               'overhead': compare_overhead, 'diversity': compare_diversity,
               'end_to_end': compare_end_to_end, 'fits': compare_fits,
               'files': compare_files, 'memory': compare_memory, 'rendering': compare_rendering,
-              'towers': compare_towers, 'roofline': compare_roofline}
+              'votable': compare_votable, 'towers': compare_towers, 'roofline': compare_roofline}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,7 +25,7 @@ __all__ = ['compare_guard']
 
 def compare_guard(repeats: int) -> list[Comparison]:
     """Check every ratio."""
-    checks = imports, reranking, jpeg, fits, embedding, fetching
+    checks = imports, reranking, jpeg, fits, votable, embedding, fetching
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # that nothing stands out
         return [check(repeats) for check in checks]
@@ -103,6 +103,19 @@ def fits(repeats: int) -> Comparison:
                      _cpu(lambda: render.render(path, side=192)),
                      'all its pixels in double precision',
                      _cpu(lambda: data.astype(np.float64)), 2, repeats)
+
+
+def votable(repeats: int) -> Comparison:
+    """Guard that the rows of a VOTable are not looked at one by one before they are parsed."""
+    from astropy.io import votable as library
+
+    from astroclip_search.untrusted import xml
+
+    from .bench_votable import answer
+
+    content = answer(10_000, 'tabledata')
+    return _best('look at a VOTable of 10,000 rows', _cpu(lambda: xml.checked(content)),
+                 'parsing it', _cpu(lambda: library.parse(io.BytesIO(content).read)), 0.2, repeats)
 
 
 def embedding(repeats: int) -> Comparison:

@@ -45,7 +45,7 @@ html_css_files = ['tables.css']
 # Pages without pages below them need no list of those.
 html_sidebars = {page: [] for page in ('install', 'getting_started', 'gallery', 'comparison',
                                        'model_card', 'performance', 'citation', 'changes',
-                                       'glossary')}
+                                       'glossary', 'security')}
 html_sidebars['tutorials/*'] = []  # code and pictures need the width
 
 # Tutorials are run when the documentation is built; an error in one is an error of the build.

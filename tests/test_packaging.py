@@ -168,4 +168,4 @@ def test_wheel_is_complete(files):
 def test_command_is_installed(files):
     result = run_python('from importlib.metadata import entry_points;'
                         'print(*entry_points(group="console_scripts", name="astroclip-search"))')
-    assert 'astroclip_search.cli:main' in result.stdout
+    assert 'astroclip_search.__main__:main' in result.stdout

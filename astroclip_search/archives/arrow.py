@@ -18,6 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.table import Column, MaskedColumn, Table
 
+from ..untrusted.documents import check_yaml
+from ..untrusted.files import open_regular
+from .table_sizes import Room, check_parquet
+
 if TYPE_CHECKING:
     import pyarrow
 
@@ -26,6 +30,11 @@ __all__ = ['of_arrow', 'of_frame', 'of_numpy', 'of_objects', 'read_parquet', 'un
 
 # A column of strings takes the room of the longest in each row; beyond this, objects are kept.
 _MAX_BYTES = 2**30
+_MAX_TIMES = 32  # the letters that there are
+
+_ROWS = 8192  # of a file that are read in one go
+
+_OBJECT = 60  # bytes of any text
 
 # The entry of astropy in the metadata of a Parquet file.
 _YAML = b'table_meta_yaml'
@@ -166,7 +175,8 @@ def _texts(values: list[Any]) -> Column:
     missing = np.array([value is None for value in values], dtype=bool)
     longest = max((len(value) for value in values if value is not None), default=0)
     full = ['' if value is None else str(value) for value in values]
-    if 4 * longest * len(values) > _MAX_BYTES:
+    n_letters = sum(map(len, full))
+    if 4 * longest * len(values) > min(_MAX_BYTES, max(2**26, _MAX_TIMES * n_letters)):
         return _masked(np.array(full, dtype=object), missing)
     return _masked(np.array(full, dtype=str), missing)
 
@@ -188,6 +198,7 @@ def _with_header(table: Table, yaml: str) -> Table:
     """
     from astropy.table import meta
 
+    check_yaml(yaml)
     header = meta.get_header_from_yaml(yaml.split('\n'))
     table.meta.update(header.get('meta') or {})
     of_columns = {column['name']: column for column in header.get('datatype', ())}
@@ -303,14 +314,40 @@ def _of_decimals(chunks: 'pyarrow.ChunkedArray', missing: np.ndarray) -> Any:
     return _texts([None if value is None else format(value, 'f') for value in values])
 
 
-def read_parquet(path: Path) -> Table:
+def read_parquet(path: Path, room: Room) -> Table:
     """
     The table of a Parquet file, whoever has written it.
     """
+    import pyarrow
     from pyarrow import parquet
 
     # Read as one file: the name of a folder such as "Norder=1" is no column of it.
-    return of_arrow(parquet.ParquetFile(path).read())
+    with open_regular(path) as stream:
+        metadata = parquet.read_metadata(stream)
+        short = check_parquet(metadata, room)
+        file = parquet.ParquetFile(stream, metadata=metadata, read_dictionary=short)
+        parts, n_bytes = [], 0.0
+        # Little at a time: each value may be as long as a file of its own.
+        for part in file.iter_batches(_ROWS):
+            n_bytes += part.nbytes + sum(_unfolded(column) for column in part.columns)
+            room.check(n_bytes)
+            parts.append(part)
+        table = pyarrow.Table.from_batches(parts, schema=None if parts else file.schema_arrow)
+    return of_arrow(table)
+
+
+def _unfolded(column: 'pyarrow.Array') -> float:
+    """
+    Bytes of the values of a column of text that is kept as a dictionary.
+    """
+    from pyarrow import compute, types
+
+    if not types.is_dictionary(column.type) or not (
+            types.is_string(column.type.value_type) or types.is_binary(column.type.value_type)):
+        return 0.0
+    lengths = compute.binary_length(column.dictionary).to_numpy(zero_copy_only=False)
+    indices = column.indices.drop_null().to_numpy(zero_copy_only=False)
+    return float(np.nan_to_num(lengths)[indices].sum(dtype=float)) + _OBJECT * len(column)
 
 
 def write_parquet(table: Table, path: Path) -> None:

@@ -51,7 +51,7 @@ def _of_jpeg(stream: IO[bytes]) -> bytes:
         if not 0xffe0 <= marker <= 0xffef and marker != 0xfffe:
             break
         if marker == 0xffe1 and stream.read(len(_JPEG_XMP)) == _JPEG_XMP:
-            return stream.read(length - 2 - len(_JPEG_XMP))
+            return _packet(stream, length - 2 - len(_JPEG_XMP))
         place += 2 + length
     return b''
 
@@ -64,7 +64,7 @@ def _of_png(stream: IO[bytes]) -> bytes:
         if name == b'IDAT':
             break
         if name == b'iTXt' and stream.read(len(_PNG_XMP)) == _PNG_XMP:
-            return stream.read(min(length - len(_PNG_XMP), _MOST))
+            return _packet(stream, length - len(_PNG_XMP))
         place += 12 + length
     return b''
 
@@ -75,7 +75,7 @@ def _of_webp(stream: IO[bytes]) -> bytes:
         stream.seek(place)
         name, length = struct.unpack('<4sI', stream.read(8))
         if name == b'XMP ':
-            return stream.read(min(length, _MOST))
+            return _packet(stream, length)
         place += 8 + length + length % 2
     return b''
 
@@ -88,8 +88,13 @@ def _of_tiff(stream: IO[bytes]) -> bytes:
         tag, _, length, place = struct.unpack(order + 'HHII', stream.read(12))
         if tag == _TIFF_XMP:
             stream.seek(place)
-            return stream.read(min(length, _MOST))
+            return _packet(stream, length)
     return b''
+
+
+def _packet(stream: IO[bytes], length: int) -> bytes:
+    # Less than nothing would be all that follows.
+    return stream.read(min(max(length, 0), _MOST))
 
 
 _FORMATS: tuple[tuple[bytes, Callable[[IO[bytes]], bytes]], ...] = (

@@ -5,6 +5,7 @@ Folders, files, arrays and HDUs -> a Table and image references.
 
 import contextlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,11 +27,12 @@ from ..images.formats import (
 )
 from ..images.refs import ImageRefs, memory
 from ..status import reason
+from ..untrusted.files import open_regular
 from . import headers
 
 __all__ = ['expand', 'is_image', 'open_files', 'open_objects']
 
-_OWN = 'embeddings.sqlite'
+_OWN = re.compile(r'embeddings(-\d+)?\.sqlite')
 
 # Files of each unknown suffix that are looked into; if one of them is an image, so are all.
 _TRIES = 20
@@ -71,7 +73,7 @@ def _walk(folder: Path) -> Iterator[str]:
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith('.')]
         yield from (os.path.join(place, name) for name in names
-                    if not name.startswith(('.', _OWN)))
+                    if not name.startswith('.') and not _OWN.match(name))
 
 
 def _glob(pattern: Path) -> Iterator[str]:
@@ -96,7 +98,7 @@ def _images_by_content(names: Sequence[str]) -> Iterator[str]:
         if tried[suffix] >= _TRIES and suffix not in good:
             continue
         tried[suffix] += 1
-        with contextlib.suppress(OSError), open(name, 'rb') as stream:
+        with contextlib.suppress(OSError), open_regular(name) as stream:
             if kind_of_content(stream.read(HEAD)):
                 good.add(suffix)
                 yield name
@@ -109,7 +111,9 @@ def open_files(paths: Sequence[Path | str]) -> tuple[Table, ImageRefs]:
     """
     names: list[str | None] = [str(path) for path in paths]
     known = headers.as_columns(headers.of_files(names))
-    return Table({'filename': names, **known}), ImageRefs(names, [''] * len(names))
+    # Of a list, astropy would change the filters of warnings while it makes a column.
+    return Table({'filename': np.array(names, dtype=str), **known}), ImageRefs(
+        names, [''] * len(names))
 
 
 def is_image(item: object) -> bool:
@@ -143,7 +147,8 @@ def open_objects(items: Sequence[Any]) -> tuple[Table, ImageRefs]:
             objects[source] = item
         sources.append(source)
     n = len(sources)
-    table = Table({'index': np.arange(n), 'kind': [type(item).__name__ for item in items],
+    kinds = np.array([type(item).__name__ for item in items], dtype=str)
+    table = Table({'index': np.arange(n), 'kind': kinds,
                    **headers.as_columns(headers.of_objects(items))})
     return table, ImageRefs(sources, [''] * n, {
         i: (reason('no_pixels'),) for i in range(n) if sources[i] is None}, objects)

@@ -148,6 +148,8 @@ def _region_size(region: str) -> float:
     """
     shape, *words = region.lower().split() or ['']
     values = [float(word) for word in words if _NUMBER.fullmatch(word)]
+    if not all(abs(value) <= 360 for value in values):  # nor infinite
+        return np.nan
     if shape == 'circle' and len(values) == 3:
         return 2 * values[2]
     if shape == 'polygon' and len(values) >= 6 and len(values) % 2 == 0:

@@ -15,7 +15,6 @@ import io
 import math
 import os
 import re
-import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from PIL import Image
 from ..exceptions import one_line
 from ..images import roman
 from ..images.refs import is_path
+from ..untrusted.files import open_regular
 from . import avm
 from .centres import (
     Centre,
@@ -54,6 +54,8 @@ _BUFFER = 10 * _BLOCK  # most headers
 _MOST = 1024**2
 
 _MOST_HDUS = 100
+
+_LONGEST = 2000  # letters of a text that goes on in further cards
 
 _VALUE = re.compile(r"= *(?:'(?P<text>(?:[^']|'')*)'|(?P<number>[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
                     r"(?:[EDed][-+]?[0-9]+)?) *(?:/|$)|(?P<truth>[TF]) *(?:/|$))")
@@ -112,10 +114,13 @@ def of_files(paths: Sequence[str | None]) -> list[Facts]:
     What the headers of files say; nothing is fetched for those of object stores.
     """
     parts = [paths[i:i + _TOGETHER] for i in range(0, len(paths), _TOGETHER)]
-    with ThreadPoolExecutor(min(_N_THREADS, len(parts) or 1),
-                            thread_name_prefix='astroclip-headers') as workers:
+    workers = ThreadPoolExecutor(min(_N_THREADS, len(parts) or 1),
+                                 thread_name_prefix='astroclip-headers')
+    try:
         return [facts for part in workers.map(lambda part: list(map(_of_file, part)), parts)
                 for facts in part]
+    finally:  # an interruption does not wait for slow disks
+        workers.shutdown(wait=False, cancel_futures=True)
 
 
 def of_objects(items: Sequence[Any]) -> list[Facts]:
@@ -162,8 +167,7 @@ def _of_file(path: str | None) -> Facts:
     # Why it cannot be read is told where its picture is drawn.
     try:
         state = os.stat(path)
-        return (_read(path, state.st_mtime_ns, state.st_size) if stat.S_ISREG(state.st_mode)
-                else _NOTHING)
+        return _read(path, state.st_mtime_ns, state.st_size)
     except Exception:
         return _NOTHING
 
@@ -173,7 +177,7 @@ def _read(path: str, _changed: int, _size: int) -> Facts:
     """
     What a file in this state says: a folder is mostly asked for more than once.
     """
-    with open(path, 'rb', buffering=_BUFFER) as stream:
+    with open_regular(path, buffering=_BUFFER) as stream:
         return _of_stream(stream)
 
 
@@ -259,7 +263,8 @@ class _Cards:
                 if (match := _HIERARCH.match(self._raw, i, i + _CARD))}
 
     def _text(self, found: str, place: int) -> str:
-        while found.rstrip().endswith('&'):  # it goes on in the next card
+        # It goes on in the next card, of which there may be thousands.
+        while len(found) < _LONGEST and found.rstrip().endswith('&'):
             place += _CARD
             match = _CONTINUED.match(self._raw, place, place + _CARD)
             if match is None:

@@ -14,6 +14,7 @@ from astropy.table import Row, Table, vstack
 from ..exceptions import invalid, one_line
 from ..images.objectstore import expand, is_allowed
 from ..images.refs import ADDRESSES, ImageRefs
+from ..untrusted.documents import check_values
 from . import arrow, files, hips, pyvo_results, table_io, tables
 from .colour_groups import add_composites
 from .columns import RowMetadata, TableColumns
@@ -118,6 +119,19 @@ def as_table(results: Any) -> Table | None:
     -------
     `~astropy.table.Table` or None
         `None` for images.
+    """
+    table = _as_table(results)
+    if table is not None:
+        try:
+            check_values(dict(table.meta or {}))
+        except ValueError as error:
+            raise invalid(f'The meta of the table cannot be used: {error}.') from error
+    return table
+
+
+def _as_table(results: Any) -> Table | None:
+    """
+    The table of a result of any kind, whatever its meta is.
     """
     for understand in (pyvo_results.discovered, pyvo_results.selected, _stacked):
         table = understand(results)

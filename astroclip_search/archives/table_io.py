@@ -10,17 +10,23 @@ import contextlib
 import json
 import os
 import shutil
-import warnings
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..exceptions import invalid, one_line
 from ..images.formats import kind_of_name
+from ..untrusted import xml
+from ..untrusted.documents import check_values, read_json
+from ..untrusted.files import open_regular
+from ..untrusted.quiet import quiet
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+    from .table_sizes import Room
 
 __all__ = ['FORMATS', 'as_json', 'check_format', 'check_target', 'format_of', 'holds_table', 'read',
            'replacing', 'with_ranking', 'write']
@@ -32,6 +38,8 @@ Suffixes of each format that tables are read from and written to.
 """
 
 _READ_ONLY = ('.hdf5',)
+
+_MOST_HDUS = 1000  # that are looked at for a table
 
 _MAGIC = {b'# %ECSV': 'ecsv', b'SIMPLE  =': 'fits', b'<?xml': 'votable', b'<VOTABLE': 'votable',
           b'PAR1': 'parquet'}
@@ -75,44 +83,43 @@ def read(source: Path | BinaryIO, form: str | None = None) -> 'Table':
     Read a table from a file, or from a stream such as ``sys.stdin.buffer``, whose format its first
     bytes tell unless it is given; ``meta['clip']`` is there if a ranking was written.
     """
+    from .table_sizes import Room, copied
+
     if not isinstance(source, Path):
         with TemporaryDirectory(prefix='astroclip-search-') as folder:
             path = Path(folder, 'table')
-            with path.open('wb') as file:
-                shutil.copyfileobj(source, file)
-            if not path.stat().st_size:
+            try:
+                with path.open('wb') as file:
+                    n_bytes = copied(source, file, Room(0))
+            except ValueError as error:
+                raise invalid(f'The standard input is too long ({error}).') from error
+            if not n_bytes:
                 raise invalid('The standard input is empty.')
-            return _read(path, form or _sniffed(path), 'The standard input')
+            return _read(path, form, 'The standard input')
     return _read(source, form or format_of(source), str(source))
 
 
 def _sniffed(path: Path) -> str:
-    with path.open('rb') as file:
+    with open_regular(path) as file:
         start = file.read(64).lstrip(b'\xef\xbb\xbf \r\n')
     return next((form for magic, form in _MAGIC.items() if start.startswith(magic)), 'csv')
 
 
 def _read(path: Path, form: str | None, name: str) -> 'Table':
-    from astropy.table import Table
+    from astroquery.exceptions import InvalidQueryError
 
-    from .arrow import read_parquet
     from .score_columns import restore
+    from .table_sizes import Room, unpacked
 
-    if form is not None:
-        check_format(form)
     try:
-        if form == 'fits' or kind_of_name(path.name) == 'fits':
-            # astropy leaves a file open that it cannot read.
-            with path.open('rb') as file:
-                table = Table.read(file, format='fits', hdu=_fits_table(path) or 1)
-            clip = None
-        elif form == 'votable':
-            table, clip = _read_votable(path)
-        elif form == 'parquet':
-            table, clip = read_parquet(path), None
-        else:
-            options = {'format': _ASTROPY.get(form, form)} if form else {}
-            table, clip = Table.read(path, **options), None
+        with TemporaryDirectory(prefix='astroclip-search-') as folder:
+            room = Room.of(path)
+            plain = unpacked(path, folder, room)
+            form = check_format(form or _form(path, plain))
+            table, clip = _parsed(plain, form, room)
+        check_values(table.meta)
+    except InvalidQueryError:
+        raise
     # Each table format fails in its own ways on a file that is something else.
     except Exception as error:
         raise invalid(f'{name} cannot be read as a table ({one_line(error)}).') from error
@@ -122,24 +129,58 @@ def _read(path: Path, form: str | None, name: str) -> 'Table':
     return restore(table)
 
 
+def _form(path: Path, plain: Path) -> str:
+    if kind_of_name(path.name) == 'fits':
+        return 'fits'
+    # Left to itself, astropy would know a VOTable by its content and parse it.
+    return 'hdf5' if path.suffix.lower() in _READ_ONLY else _sniffed(plain)
+
+
+def _parsed(path: Path, form: str, room: 'Room') -> 'tuple[Table, object]':
+    """
+    The table of a file that is not compressed, and what a VOTable says of a ranking.
+    """
+    from astropy.table import Table
+
+    from .arrow import read_parquet
+    from .table_sizes import check_fits, check_hdf5, check_text
+
+    if form == 'votable':
+        return _read_votable(path)
+    if form == 'parquet':
+        return read_parquet(path, room), None
+    if form == 'fits':
+        number = _fits_table(path) or 1
+        check_fits(path, number, room)
+        # astropy leaves a file open that it cannot read.
+        with open_regular(path) as file:
+            return Table.read(file, format='fits', hdu=number), None
+    if form == 'hdf5':
+        check_hdf5(path, room)
+    else:
+        check_text(path, room, is_ecsv=form == 'ecsv')
+    return Table.read(path, format=_ASTROPY.get(form, form)), None
+
+
 def _fits_table(path: Path) -> int | None:
     """
     The first table of a FITS file that holds tables and nothing that could be an image.
     """
-    from astropy.io import fits
-
+    from ..images.declared import opened
     from ..images.pixel_tables import is_picture
+    from .table_sizes import Room, bounded
 
     first = None
     try:
-        with warnings.catch_warnings(), path.open('rb') as file:
-            warnings.simplefilter('ignore')  # the file itself is judged when it is read
+        with quiet(), open_regular(path) as file:  # the file itself is judged when it is read
             # Of a zip archive astropy would unpack everything on the disk.
             if not file.read(9).startswith((b'SIMPLE  =', b'\x1f\x8b', b'BZh')):
                 return None
             file.seek(0)
-            with fits.open(file) as hdus:
+            with bounded(file, Room.of(path)) as content, opened(content) as hdus:
                 for number, hdu in enumerate(hdus):
+                    if number > _MOST_HDUS:
+                        return None
                     if hdu.header.get('NAXIS', 0) == 0:  # the empty primary HDU
                         continue
                     if hdu.is_image or is_picture(hdu.header):
@@ -154,7 +195,9 @@ def _fits_table(path: Path) -> int | None:
 def _read_votable(path: Path) -> 'tuple[Table, object]':
     from astropy.io import votable
 
-    content = votable.parse(path)
+    with open_regular(path) as file:
+        document = xml.read(file)
+    content = votable.parse(BytesIO(document).read)
     first = content.get_first_table()
     infos = [info for resource in content.resources for info in resource.infos]
     clip = next((info.value for info in infos if info.name == 'clip'), None)
@@ -172,12 +215,8 @@ def with_ranking(meta: Any) -> Any:
         return meta
     meta = meta.copy()
     del meta['CLIP']
-    try:
-        said = json.loads(clip)
-    except (ValueError, RecursionError):
-        return meta
-    if isinstance(said, dict):
-        meta['clip'] = said
+    with contextlib.suppress(ValueError):
+        meta['clip'] = read_json(clip.encode())
     return meta
 
 
@@ -278,9 +317,8 @@ def _write_fitted(table: 'Table', path: Path, form: str) -> None:
         table.meta.pop('clip', None)
         if clip is not None:
             table.meta['CLIP'] = clip
-        with warnings.catch_warnings():
-            # Names of more than eight letters are written as HIERARCH cards, which do.
-            warnings.simplefilter('ignore', VerifyWarning)
+        # Names of more than eight letters are written as HIERARCH cards, which do.
+        with quiet(VerifyWarning):
             table.write(path, format='fits')
     elif form == 'votable':
         _write_votable(table, clip, path)

@@ -22,6 +22,7 @@ from ..images.formats import kind_of_name
 from ..images.objectstore import is_allowed
 from ..images.refs import ADDRESSES, ImageRefs, is_path, link, parse
 from ..status import OK, SKIPPED, STATUSES, Reason, reason, without_notes
+from ..untrusted.files import leads_elsewhere
 from . import url_builders
 from .columns import KINDS, RowMetadata, TableColumns
 from .hips import SERVER as SKY_CONTEXT
@@ -221,6 +222,8 @@ class _Reader:
         if self.base is None or (whole and self.takes_paths):
             return (reason('file_without_folder') if not whole else
                     value if self.takes_paths else reason('path_without_folder'))
+        if leads_elsewhere(value, self.base):
+            return reason('file_outside')
         try:
             path = (self.base / value).resolve()
         except (OSError, ValueError, RuntimeError):  # the latter for a loop of links

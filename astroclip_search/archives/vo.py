@@ -7,13 +7,17 @@ about the service that fails in place of several kinds of errors.
 """
 
 import contextlib
-import warnings
+import copy
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from ..exceptions import IncompleteQueryWarning, invalid, one_line, warn
+from ..exceptions import ImageError, IncompleteQueryWarning, invalid, one_line, warn
 from ..images.http import RETRY_STATUS, back_off
+from ..images.sessions import Visit
+from ..untrusted.quiet import quiet
+from ..untrusted.values import host_of, split
+from ..untrusted.xml import check_answer
 
 if TYPE_CHECKING:
     import requests
@@ -23,7 +27,7 @@ __all__ = ['service_address', 'sia', 'tap']
 
 
 def sia(service: Any, *, version: int = 2, pos: Any = None, radius: 'Quantity | None' = None,
-        maxrec: int | None = None, **criteria: Any) -> Any:
+        maxrec: int | None = None, trusted: bool = True, **criteria: Any) -> Any:
     """
     Ask an image service, or the one at an address, for images within a radius around a position, or
     in a region as `pyvo.dal.SIA2Service.search` takes it; criteria that are `None` are left out.
@@ -38,10 +42,12 @@ def sia(service: Any, *, version: int = 2, pos: Any = None, radius: 'Quantity | 
         raise invalid(f'version must be 1 or 2, the version of SIA, not {version!r}.')
     hint = (' If it is an SIA1 service, pass version=1.'
             if isinstance(service, str) and version == 2 else '')
-    with _told(address, other=hint), _session() as session:
+    with _visit(address, trusted) as visit, _told(address, visit, other=hint):
+        service, session = _sending(service, visit)
         if isinstance(service, str):
             service = (_sia2(service, session) if version == 2
                        else dal.SIAService(service, session=session))
+            visit.answered = False  # but the service's capabilities, which is not the query yet
         if not isinstance(service, dal.SIAService):
             if radius is not None:
                 pos = (pos.icrs.ra, pos.icrs.dec, radius)
@@ -55,7 +61,7 @@ def sia(service: Any, *, version: int = 2, pos: Any = None, radius: 'Quantity | 
 
 
 def tap(service: Any, query: str, *, asynchronous: bool = False, maxrec: int | None = None,
-        **options: Any) -> Any:
+        trusted: bool = True, **options: Any) -> Any:
     """
     Ask a table service, or the one at an address, in ADQL; ``asynchronous`` is for queries that
     take longer than a connection lives, the other options are those of ``run_sync``.
@@ -66,7 +72,8 @@ def tap(service: Any, query: str, *, asynchronous: bool = False, maxrec: int | N
     if not isinstance(query, str) or not query.strip():
         raise invalid('query must be ADQL such as "SELECT TOP 100 * FROM ivoa.obscore".')
     slow = '' if asynchronous else ' A long query needs async_=True.'
-    with _told(address, slow=slow), _session() as session:
+    with _visit(address, trusted, each=asynchronous) as visit, _told(address, visit, slow=slow):
+        service, session = _sending(service, visit)
         if isinstance(service, str):
             service = dal.TAPService(service, session=session)
         ask = service.run_async if asynchronous else service.run_sync
@@ -79,14 +86,9 @@ def service_address(service: Any) -> str:
     """
     Where a service of pyvo, or one that is given by its address, is: without credentials.
     """
-    address: Any = service if isinstance(service, str) else getattr(service, 'baseurl', None)
-    try:
-        parts = urlsplit(address.strip())
-        host = parts.hostname
-    except (AttributeError, ValueError):
-        host = None
-    if not host or parts.scheme not in ('http', 'https') or not (
-            isinstance(service, str) or hasattr(service, 'search')):
+    given = service if isinstance(service, str) else getattr(service, 'baseurl', None)
+    parts = split(given.strip()) if isinstance(given, str) else None
+    if parts is None or not (isinstance(service, str) or hasattr(service, 'search')):
         raise invalid('service must be the http or https address of a VO service, or a service of '
                       f'pyvo, not {str(service)[:80]!r}.')
     return parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()
@@ -110,9 +112,7 @@ def _sia2(address: str, session: 'requests.Session') -> Any:
     from pyvo import dal
 
     try:
-        with warnings.catch_warnings():
-            # pyvo warns of all that it does not know in what services say of themselves.
-            warnings.simplefilter('ignore')
+        with quiet():  # pyvo warns of all that it does not know in what services say of themselves
             return dal.SIA2Service(address, session=session)
     # What answers there may be a page, JSON, or XML of any other kind.
     except Exception as error:
@@ -121,36 +121,44 @@ def _sia2(address: str, session: 'requests.Session') -> Any:
         return dal.SIA2Service(address, session=session, check_baseurl=False)
 
 
-def _session() -> 'requests.Session':
+def _visit(address: str, trusted: bool, *, each: bool = False) -> Visit:
     """
-    A session that waits no longer than the configuration says.
+    The requests of one query: to the service, which is trusted if the user has named it in person,
+    and where it leads.
+    """
+    from ..config import conf
+
+    # Not after a 429: that one says when to come back, and the user decides.
+    return Visit(seconds=conf.query_timeout or math.inf, each=each, home=address,
+                 timeout=(conf.connect_timeout, conf.timeout),
+                 trusted=[host_of(address)] * trusted + list(conf.private_hosts),
+                 retries=conf.retries,
+                 again=set(RETRY_STATUS) - {429}, pause=back_off, read=check_answer)
+
+
+def _sending(service: Any, visit: Visit) -> tuple[Any, 'requests.Session']:
+    """
+    A service that asks by a visit, and its session: of one of the user's it is a copy that has the
+    credentials, headers and cookies that the user gave it, and does not read ``~/.netrc``.
     """
     import requests
-    import urllib3
     from pyvo.utils import http
 
     from .. import __version__
-    from ..config import conf
 
-    class Session(requests.Session):
-        def request(self, *args: Any, **kwargs: Any) -> requests.Response:
-            kwargs.setdefault('timeout', (conf.connect_timeout, conf.timeout))
-            return super().request(*args, **kwargs)
-
-    class Retry(urllib3.Retry):
-        def get_backoff_time(self) -> float:
-            return back_off(len(self.history) - 1)
-
-    # Only GET, and not after a 429: that one says when to come back, and the user decides.
-    retry = Retry(conf.retries, connect=0, read=0, status_forcelist=set(RETRY_STATUS) - {429},
-                  allowed_methods=('GET',), respect_retry_after_header=False,
-                  raise_on_status=False)
-    session = Session()
-    for scheme in ('http://', 'https://'):
-        session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
-    pyvo = http.create_session().headers['User-Agent']
-    session.headers['User-Agent'] = f'astroclip_search/{__version__} {pyvo}'
-    return session
+    session = requests.Session()
+    given = getattr(service, '_session', None)
+    if isinstance(service, str):
+        agent = http.create_session().headers['User-Agent']
+        session.headers['User-Agent'] = f'astroclip_search/{__version__} {agent}'
+    elif type(given) is requests.Session:
+        session.__setstate__(given.__getstate__())
+        service = copy.copy(service)
+        service._session = session
+    else:  # pyvo.auth and the like choose a session for each request
+        return service, given
+    visit.mount(session)
+    return service, session
 
 
 def _checked(results: Any, address: str, maxrec: int | None) -> Any:
@@ -165,7 +173,7 @@ def _checked(results: Any, address: str, maxrec: int | None) -> Any:
 
 
 @contextlib.contextmanager
-def _told(address: str, *, other: str = '', slow: str = '') -> Iterator[None]:
+def _told(address: str, visit: Visit, *, other: str = '', slow: str = '') -> Iterator[None]:
     """
     Turn what goes wrong in here into errors of astroquery that name the service.
 
@@ -178,8 +186,7 @@ def _told(address: str, *, other: str = '', slow: str = '') -> Iterator[None]:
     from pyvo import dal
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', dal.DALOverflowWarning)  # told by _checked
+        with quiet(dal.DALOverflowWarning):  # told by _checked
             yield
     except exceptions.InvalidQueryError:
         raise
@@ -192,7 +199,14 @@ def _told(address: str, *, other: str = '', slow: str = '') -> Iterator[None]:
             when = f'in {wait:g} s' if wait else 'later'
             raise exceptions.RemoteServiceError(f'{address} has had too many queries (HTTP 429): '
                                                 f'come back {when}.') from error
+        if visit.is_over:
+            raise exceptions.TimeoutError(f'{address} took longer than {visit.seconds:g} s '
+                                          f'(conf.query_timeout).{slow}') from error
         causes = list(_causes(error))
+        for cause in causes:
+            if isinstance(cause, ImageError) and cause.because.code in ('private', 'private_name'):
+                raise exceptions.RemoteServiceError(f'{address} leads elsewhere: {cause.reason}.'
+                                                    ) from error
         if any(isinstance(cause, requests.Timeout | urllib3.exceptions.ReadTimeoutError)
                for cause in causes):
             raise exceptions.TimeoutError(f'{address} did not answer in time (conf.timeout).'
@@ -202,7 +216,13 @@ def _told(address: str, *, other: str = '', slow: str = '') -> Iterator[None]:
         failed = f'failed with HTTP {code}' if code else 'failed'
         raise exceptions.RemoteServiceError(f'{address} {failed}: {_said(error)}.'
                                             f'{other}') from error
-    except (TypeError, ValueError, UnitsError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+            UnitsError) as error:
+        if visit.answered:  # what the user has said was understood by then
+            raise exceptions.RemoteServiceError(
+                f'The answer of {address} makes no sense: {_said(error)}.') from error
+        if not isinstance(error, TypeError | ValueError | UnitsError):
+            raise
         raise invalid(f'The query to {address} makes no sense: {_said(error)}.') from error
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from astropy.utils.exceptions import AstropyWarning
 
 from ..exceptions import expected_errors, one_line
-from .output import check, say, show_error
+from .output import check, put, say, show_error
 from .parser import BROKEN_PIPE, BUG, INTERRUPTED, WRONG, ArgumentsError, make_parser
 
 __all__ = ['main']
@@ -127,7 +127,7 @@ def _failed(error: BaseException, message: str, code: int, *, as_json: bool,
     Say what went wrong, with ``--json`` as a document as well; the exit code.
     """
     if debug:
-        traceback.print_exc()
+        put(traceback.format_exc(), sys.stderr)
     say(message, sys.stderr)
     if as_json:
         show_error(message.removeprefix('astroclip-search: '), type(error).__name__, code)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..archives.columns import text_column
+from ..exceptions import visible
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -106,9 +107,11 @@ def printable(text: str) -> str:
     """
     Text without the control characters of an archive, which would command a terminal.
     """
+    text = visible(text)
     if text.isprintable():
         return text
-    return ''.join(c if c.isprintable() or c == '\n' else '\ufffd' for c in text)
+    return ''.join(c if c.isprintable() or c == '\n' else ' ' if c.isspace() else '\ufffd'
+                   for c in text)
 
 
 def _informative(table: 'Table', columns: Sequence[str]) -> list[str]:

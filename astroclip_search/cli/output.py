@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..results.gallery import Gallery
     from ..search.client import ClipSearchClass
 
-__all__ = ['check', 'counted', 'n_pictures', 'note', 'report', 'say', 'show', 'show_error',
+__all__ = ['check', 'counted', 'n_pictures', 'note', 'put', 'report', 'say', 'show', 'show_error',
            'table_lines', 'write_gallery']
 
 # Reasons for rows without a score that are printed; a table may have one for each row.
@@ -51,6 +51,10 @@ def check(arguments: argparse.Namespace) -> None:
         if arguments.json:
             raise invalid('--json and --out - both want the standard output: give one of them.')
         arguments.format = arguments.format or 'ecsv'
+        # A table has what an archive has put into it, and a terminal would obey.
+        if sys.stdout.isatty():
+            raise invalid('--out - writes a table for another program: add "> FILE" or '
+                          '"| PROGRAM", or give --out the name of a file.')
     form = arguments.format or table_io.format_of(out)
     if form is None:
         suffixes = ', '.join(sum(table_io.FORMATS.values(), ()))
@@ -71,7 +75,8 @@ def report(search: 'ClipSearchClass', table: 'Table', arguments: argparse.Namesp
         table_io.write(table, arguments.out, arguments.format, overwrite=arguments.overwrite)
         written.append(f'table: {arguments.out} ({counted(len(table), "row")})')
     if arguments.gallery:
-        written += write_gallery(search.gallery(table, n=limit), arguments)
+        written += write_gallery(search.gallery(
+            table, n=limit, image_dir=getattr(arguments, 'image_dir', None)), arguments)
     if arguments.out == '-':
         table_io.write(table, sys.stdout.buffer, arguments.format)
     elif arguments.json:
@@ -167,7 +172,7 @@ def say(text: str, stream: TextIO) -> None:
     if (width := _terminal_width(stream)) is not None:
         text = textwrap.fill(text, width, subsequent_indent='  ', break_long_words=False,
                              break_on_hyphens=False)
-    _print(text, stream)
+    put(text, stream)
 
 
 def table_lines(table: 'Table') -> list[str]:
@@ -185,8 +190,10 @@ def show(document: Any, arguments: argparse.Namespace, lines: Iterable[str] | No
     if arguments.json:
         print(json.dumps(document, indent=1, allow_nan=False))
     else:
-        for line in lines or (f'{name} {value}' for name, value in document.items()):
-            _print(line, sys.stdout)
+        said = lines or (f'{name} {value}' for name, value in document.items())
+        if sum(put(line, sys.stdout) for line in said):
+            note(f'Letters that {sys.stdout.encoding} does not have are printed as "?"; the '
+                 'environment variable PYTHONIOENCODING=utf-8 prints them.', arguments)
 
 
 def show_error(message: str, kind: str, status: int) -> None:
@@ -212,9 +219,13 @@ def _folder(arguments: argparse.Namespace) -> str:
     return str(named.absolute() if named.is_dir() else Path.cwd())
 
 
-def _print(text: str, stream: TextIO) -> None:
+def put(text: str, stream: TextIO) -> bool:
     """
-    Print text without control characters, in letters that the terminal has.
+    Print text without control characters, in letters that the terminal has; whether others had to
+    be replaced.
     """
     encoding = stream.encoding or 'utf-8'
-    print(printable(text).encode(encoding, 'replace').decode(encoding), file=stream)
+    text = printable(text)
+    shown = text.encode(encoding, 'replace').decode(encoding)
+    print(shown, file=stream)
+    return shown != text

@@ -209,8 +209,10 @@ def _add_feedback(commands) -> None:
         --out; --out of this command has what is shown. The exit status is 1 if nothing is new, so
         that cron can tell.
         """, _TABLES, 'rerun search.ecsv --out new.ecsv',
-        'rerun search.ecsv --update --gallery new.html --overwrite')
+        'rerun search.ecsv --update --gallery new.html --overwrite',
+        'rerun nights.ecsv --image-dir nights')
     _complete(rerun.add_argument('search', metavar='SEARCH', help='the table that was written'))
+    _add_image_dir(rerun, 'folder above all that the search may look into on this computer')
     rerun.add_argument('--all', action='store_true', help='show the old rows too')
     rerun.add_argument('--update', action='store_true',
                        help='write all rows to SEARCH, so that they are old the next time: also '
@@ -379,8 +381,7 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
         'results', nargs='+', metavar='RESULT',
         help='a table, "-" for one from standard input, a folder, or image files'))
     _add_input_format(parser)
-    _complete(parser.add_argument('--image-dir', metavar='FOLDER',
-                                  help='folder of the images that the table names'))
+    _add_image_dir(parser, 'folder of the images that the table names')
     parser.add_argument('--image-column', metavar='NAME',
                         help='column of the table that names the images, if it is another than '
                              'the usual ones')
@@ -391,6 +392,11 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
     _complete(parser.add_argument('table', metavar='TABLE',
                                   help='a ranked table, or "-" for standard input'))
     _add_input_format(parser)
+    _add_image_dir(parser, 'folder above the images that the table names, for --gallery')
+
+
+def _add_image_dir(parser: argparse.ArgumentParser, text: str) -> None:
+    _complete(parser.add_argument('--image-dir', metavar='FOLDER', help=text))
 
 
 def _add_input_format(parser: argparse.ArgumentParser) -> None:

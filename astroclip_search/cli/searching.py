@@ -104,7 +104,7 @@ def refine(arguments: argparse.Namespace) -> int:
     best = search.refine(_table(arguments), arguments.text, liked=arguments.liked,
                          disliked=arguments.disliked,
                          forget='all' if 'all' in arguments.forget else arguments.forget,
-                         **_options(arguments, RankOptions))
+                         **_options(arguments, RankOptions, but='image_dir'))  # for the gallery
     return _report_ranked(search, best, arguments)
 
 
@@ -203,11 +203,11 @@ def _search(arguments: argparse.Namespace, *, warm_up: bool = True) -> 'ClipSear
     return search
 
 
-def _options(arguments: argparse.Namespace, kind: type) -> dict[str, Any]:
+def _options(arguments: argparse.Namespace, kind: type, *, but: str = '') -> dict[str, Any]:
     """
     All that was said of ranking or of images; ``--limit`` is only for what is shown.
     """
-    known = {field.name for field in fields(kind)} - {'limit'}
+    known = {field.name for field in fields(kind)} - {'limit', but}
     return {name: value for name, value in vars(arguments).items()
             if name in known and value is not None}
 

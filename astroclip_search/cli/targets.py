@@ -16,6 +16,7 @@ from ..archives import table_io
 from ..exceptions import invalid
 from ..images.formats import HEAD, kind_of_content
 from ..results.gallery import is_gallery
+from ..untrusted.files import open_regular
 
 __all__ = ['DEFAULT_PAGE', 'check_targets']
 
@@ -96,6 +97,6 @@ def _is_picture(path: Path) -> bool:
     """
     Whether a file is an image: someone's data, which a table in FITS is not.
     """
-    with path.open('rb') as file:
+    with open_regular(path) as file:
         kind = kind_of_content(file.read(HEAD))
     return bool(kind) and not (kind == 'fits' and table_io.holds_table(path))

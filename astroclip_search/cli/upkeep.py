@@ -47,28 +47,38 @@ def download_model(arguments: argparse.Namespace) -> int:
 
 def cache_info(arguments: argparse.Namespace) -> int:
     """
-    Say where the cache is and how many embeddings it holds.
+    Say where the cache is, how large it is and may be, and what it holds.
     """
     from ..search.client import ClipSearchClass
 
     info = ClipSearchClass(cache_dir=arguments.cache_dir).cache_info()
     if not arguments.json:
-        info = {'path': info['path'], 'size': f'{info.pop("bytes") / 1e6:.1f} MB', **info}
+        sizes = {name: f'{info.pop(key) / 1e6:.1f} MB' for name, key in (
+            ('size', 'bytes'), ('limit', 'max_bytes'), ('unused', 'unused_bytes'))}
+        info = {'path': info.pop('path'), 'size': sizes['size'], 'limit': sizes['limit'],
+                **{name: 'unknown' if n is None else n for name, n in info.items()},
+                'unused': sizes['unused']}
     output.show(info, arguments)
     return 0
 
 
 def clear_cache(arguments: argparse.Namespace) -> int:
     """
-    Forget all embeddings.
+    Forget all embeddings, and delete files of the cache that are no longer used.
     """
+    from ..embeddings.cachefile import leftovers
     from ..search.client import ClipSearchClass
 
-    forgotten = ClipSearchClass(cache_dir=arguments.cache_dir).clear_cache()
+    search = ClipSearchClass(cache_dir=arguments.cache_dir)
+    unused = leftovers(search.session.cache_path())
+    forgotten = search.clear_cache()
+    deleted = [file.name for file in unused if not file.exists()]
     if arguments.json:
-        output.show({'forgotten': forgotten}, arguments)
+        output.show({'forgotten': forgotten, 'deleted': deleted,
+                     'bytes': search.cache_info()['bytes']}, arguments)
     else:
-        output.note(f'{forgotten} embeddings forgotten', arguments)
+        output.note('; '.join([f'{forgotten} embeddings forgotten',
+                               *(f'{name} deleted' for name in deleted)]), arguments)
     return 0
 
 

@@ -2,47 +2,38 @@
 """
 Embeddings and thumbnails kept on disk, shared by processes, safe to kill.
 
-One SQLite file in the cache directory, in its default rollback-journal mode because that one also
-works on the network file systems that home directories live on. A space holds the vectors that may
-be compared with one another: it names the model, its file and how images are drawn. Vectors are
-float16 on disk and a contiguous float32 matrix in memory, so that ranking cached rows is one matrix
-product.
+A space holds the vectors that may be compared with one another: it names the model, its file and
+how images are drawn. Vectors are float16 on disk and a contiguous float32 matrix in memory, so that
+ranking cached rows is one matrix product. What comes from the file is checked: an entry that is not
+as it was written counts as absent, and is replaced when it is made anew.
 """
 
+import contextlib
 import itertools
-import logging
+import math
 import os
 import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..models.background import normalise
+from .cachefile import CacheFile, day, is_unit, scaled, sound_vectors, space_id, sums_of
 
 __all__ = ['Cache', 'Space']
 
-log = logging.getLogger('astroclip_search')
-
-_SCHEMA_VERSION = 2
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS vectors (
-    space TEXT NOT NULL, key TEXT NOT NULL, created REAL NOT NULL, vector BLOB NOT NULL,
-    PRIMARY KEY (space, key)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS thumbnails (
-    key TEXT PRIMARY KEY, created REAL NOT NULL, jpeg BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS links (
-    source TEXT PRIMARY KEY, created REAL NOT NULL, address TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS failures (
-    source TEXT PRIMARY KEY, created REAL NOT NULL) WITHOUT ROWID;
-"""
 _COUNTS = {'vectors': 'SELECT count(*) FROM vectors',
-           'thumbnails': 'SELECT count(*) FROM thumbnails', 'links': 'SELECT count(*) FROM links'}
+           'thumbnails': 'SELECT count(*) FROM thumbnails WHERE length(jpeg) > 0',
+           'links': 'SELECT count(*) FROM links', 'failures': 'SELECT count(*) FROM failures'}
 _QUERY_KEYS = 500
+
+# Bytes that are written between two looks at the size of the file.
+_LOOK_AGAIN = 64 * 1024**2
 
 
 class Space:
@@ -69,12 +60,14 @@ class Space:
 
     def append(self, keys: Sequence[str], vectors: np.ndarray, *, room: int = 0) -> None:
         """
-        Add vectors, or replace those with the same key.
+        Add vectors, or replace those with the same key; vectors of another length replace all.
 
         ``room`` is the number of vectors, these included, that are about to be added in turn.
         """
         if not len(keys):
             return
+        if self._buffer.shape[1] != vectors.shape[1]:
+            self.rows.clear()
         start = len(self.rows)
         new: dict[str, int] = {}
         rows = [self.rows[key] if key in self.rows else new.setdefault(key, start + len(new))
@@ -95,76 +88,81 @@ class Cache:
     """
     Embeddings and thumbnails by key, in the SQLite file ``path`` or in memory.
 
-    An entry counts as absent after ``max_age`` seconds; 0 means never.
+    An entry counts as absent after ``max_age`` seconds. What was not used for longest goes when the
+    file is larger than ``max_bytes``. Of both, 0 means never.
     """
 
-    def __init__(self, path: str | Path | None = None, *, max_age: float = 0.0):
-        self.path = Path(path) if path is not None else None
-        self.max_age = max_age
+    def __init__(self, path: str | Path | None = None, *, max_age: float = 0.0,
+                 max_bytes: int = 0):
+        self.max_age, self.max_bytes = max_age, max_bytes
         self._lock = threading.RLock()
         self._spaces: dict[str, Space] = {}
         self._thumbnails: dict[str, bytes] = {}
         self._links: dict[str, str] = {}
         self._failures: dict[str, float] = {}
-        self._said: set[str] = set()
-        self._connection = self._open() if self.path else None
+        self._n_calls = 0
+        self._to_forget = False
+        self._lots: set[int] = set()  # that were used since the last call ended
+        self._stamped: tuple[int, set[int]] = 0, set()  # day, and lots that are known to bear it
+        self._without_picture: set[str] = set()
+        self._mended: list[tuple[int, bytes, str | bytes]] = []
+        self._n_written = 0
+        self._file = None if path is None else CacheFile(Path(path))
         _caches.add(self)
 
-    def _open(self) -> sqlite3.Connection | None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            return self._connect()
-        except (OSError, sqlite3.OperationalError) as error:
-            log.warning('The cache %s cannot be used (%s); nothing is kept on disk.',
-                        self.path, error)
-            return None
-        except sqlite3.DatabaseError:
-            return self._open_anew()
-
-    def _open_anew(self) -> sqlite3.Connection | None:
+    @property
+    def path(self) -> Path | None:
         """
-        Move the file aside and make a new one.
+        The file, whether or not it can be used.
         """
-        aside = self.path.with_name(f'{self.path.name}.damaged-{int(time.time())}')
-        log.warning('The cache %s is damaged or of another version; it was moved to %s.',
-                    self.path, aside.name)
-        try:
-            self.path.replace(aside)
-            # The journal of the old file would be applied to the new one.
-            self.path.with_name(f'{self.path.name}-journal').unlink(missing_ok=True)
-            return self._connect()
-        except (OSError, sqlite3.Error):
-            return None
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=30.0, check_same_thread=False)
-        try:
-            version = connection.execute('PRAGMA user_version').fetchone()[0]
-            if version not in (0, _SCHEMA_VERSION):
-                raise sqlite3.DatabaseError('made by another version')
-            connection.execute('PRAGMA synchronous=NORMAL')
-            if version == 0 or not connection.execute(
-                    "SELECT 1 FROM sqlite_master WHERE name = 'failures'").fetchone():
-                connection.executescript(_SCHEMA)  # earlier versions kept no failures
-                connection.execute(f'PRAGMA user_version={_SCHEMA_VERSION}')
-                connection.commit()
-        except sqlite3.Error:
-            connection.close()
-            raise
-        return connection
+        return None if self._file is None else self._file.path
 
     def __del__(self):
-        if hasattr(self, '_connection'):
-            self.close()
+        if getattr(self, '_file', None) is not None:
+            self._file.drop()
 
     def close(self) -> None:
         """
         Close the file; what is put afterwards is kept in memory.
         """
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            if self._file is not None:
+                self.settle()
+                self._file.close()
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        """
+        Within it, a lock of another process is waited for once; `clear` takes no vector from it.
+        """
+        with self._lock:
+            self._n_calls += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_calls = max(0, self._n_calls - 1)
+                self.settle()
+
+    def settle(self) -> None:
+        """
+        At the end of a call: write what can wait, and keep the file within its limit.
+        """
+        with self._lock:
+            if self._to_forget and not self._n_calls:
+                self._forget()
+            if self._file is None:
+                return
+            today = day()
+            if self._stamped[0] != today:
+                self._stamped = today, set()
+            lots, mended = self._lots - self._stamped[1], self._mended
+            if self._file.settle(lambda connection: _stamp(connection, lots, mended, today)
+                                 ) if lots or mended else self._file.settle():
+                self._stamped[1].update(lots)
+                self._lots, self._mended = set(), []
+            if self._n_written:
+                self._trim()
 
     def hold(self) -> None:
         """
@@ -180,12 +178,12 @@ class Cache:
 
     def reopen(self) -> None:
         """
-        In a forked process: SQLite forbids to go on with a connection of the parent, or to end it.
+        In a forked process: open the file anew when it is needed. No other thread is left.
         """
         self._lock = threading.RLock()
-        if self._connection is not None:
-            _of_parent.append(self._connection)
-            self._connection = self._open()
+        self._n_calls = 0
+        if self._file is not None:
+            self._file.leave_to_parent()
 
     def space(self, name: str, keys: Iterable[str]) -> Space:
         """
@@ -193,38 +191,49 @@ class Cache:
         """
         with self._lock:
             space = self._spaces.setdefault(name, Space())
-            if self._connection is None:
+            if self._file is None:
                 return space
             # In the order of the file, so that each of its pages is read once.
             missing = sorted({key for key in keys if key not in space.rows})
-            done = 0
-            for found in self._select('SELECT key, vector FROM vectors WHERE created >= ? AND '
-                                      'space = ? AND key IN', missing, name):
-                if found:
-                    vectors = np.frombuffer(b''.join(row[1] for row in found), dtype='<f2')
-                    space.append([_key(row[0]) for row in found],
-                                 normalise(vectors.reshape(len(found), -1)),
-                                 room=len(missing) - done)
-                done += _QUERY_KEYS
+            if missing:
+                self._load(space, name, missing)
             return space
+
+    def _load(self, space: Space, name: str, keys: list[str]) -> None:
+        """
+        Read those vectors that are as they were written.
+        """
+        known = self._rows('SELECT id, size FROM spaces WHERE name = ?', (name,))
+        if not known or type(known[0][1]) is not int:
+            return
+        number, size = known[0]
+        if len(space) and space.matrix.shape[1] != size:
+            return
+        done = 0
+        for rows in self._select('SELECT key, vector, sum, lot FROM vectors WHERE created >= ? AND '
+                                 'space = ? AND key IN', keys, number):
+            if rows:
+                stored, blobs, sums, lots = zip(*rows, strict=True)
+                good, vectors = sound_vectors(blobs, sums, size)
+                self._lots.update(lots)
+                space.append([_key(stored[i]) for i in good], vectors, room=len(keys) - done)
+            done += _QUERY_KEYS
 
     def put(self, name: str, keys: Sequence[str], vectors: np.ndarray,
             thumbnails: Sequence[tuple[str, bytes]] = ()) -> None:
         """
         Keep unit vectors (n, d) of a space, and thumbnails (key and JPEG), in one transaction.
         """
-        small = np.asarray(vectors, dtype='<f2')
-        now = time.time()
+        small = np.asarray(scaled(vectors)[0], dtype='<f2')
         with self._lock:
             # The rounded vectors, so that a cached rank gives the very same scores.
             self.lend(name, keys, small)
             if not self._write(
-                    ('INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)',
-                     [(name, _storable(key), now, row.tobytes())
-                      for key, row in zip(keys, small, strict=True)]),
-                    ('INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)',
-                     [(_storable(key), now, jpeg) for key, jpeg in thumbnails])):
+                    lambda connection: _put(connection, name, keys, small, thumbnails)):
                 self._thumbnails.update(thumbnails)
+            self._n_written += small.nbytes + sum(len(jpeg) for _, jpeg in thumbnails)
+            if self._n_written > _LOOK_AGAIN:
+                self._trim()
 
     def lend(self, name: str, keys: Sequence[str], vectors: np.ndarray) -> None:
         """
@@ -232,17 +241,33 @@ class Cache:
         """
         with self._lock:
             self._spaces.setdefault(name, Space()).append(
-                keys, normalise(np.asarray(vectors, dtype='<f2')))
+                keys, scaled(np.asarray(vectors, dtype='<f2'))[0])
 
     def thumbnail(self, key: str) -> bytes | None:
         """
         The stored thumbnail of an image, as the content of a JPEG file.
         """
         with self._lock:
-            if key in self._thumbnails or self._connection is None:
+            if key in self._thumbnails or self._file is None:
                 return self._thumbnails.get(key)
-            found = self._execute('SELECT jpeg FROM thumbnails WHERE key = ?', (_storable(key),))
-            return found[0][0] if found else None
+            for jpeg, total, lot in self._rows(
+                    'SELECT jpeg, sum, lot FROM thumbnails WHERE key = ?', (_storable(key),)):
+                self._lots.add(lot)
+                if jpeg and isinstance(jpeg, bytes) and zlib.crc32(jpeg) == total:
+                    return jpeg
+                self._without_picture.add(key)
+            return None
+
+    def mend_thumbnail(self, key: str, jpeg: bytes) -> None:
+        """
+        Keep a thumbnail that was made anew, if `thumbnail` has found it damaged or taken away.
+        """
+        with self._lock:
+            if key in self._without_picture:
+                self._without_picture.remove(key)
+                self._thumbnails[key] = jpeg
+                self._mended.append((zlib.crc32(jpeg), jpeg, _storable(key)))
+                self._n_written += len(jpeg)
 
     def earlier_key(self, source: str, form: str) -> str | None:
         """
@@ -252,21 +277,21 @@ class Cache:
         first, last = f'{source}|', f'{source}}}'
         with self._lock:
             found = [key for key in reversed(self._thumbnails) if key.startswith(first)]
-            found += [_key(key) for key, in self._execute(
-                'SELECT key FROM thumbnails WHERE key BETWEEN ? AND ? ORDER BY created DESC',
-                tuple(map(_storable, (first, last))))]
+            found += [_key(key) for key, in self._rows(
+                'SELECT CAST(key AS BLOB) FROM thumbnails WHERE key BETWEEN ? AND ? '
+                'ORDER BY created DESC', tuple(map(_storable, (first, last))))]
         return next((key.removesuffix(form) for key in found if key.endswith(form)), None)
 
     def knows(self, source: str) -> bool:
         """
-        Whether a local image was embedded at any time; the disk is not asked for the image.
+        Whether an image was embedded at any time; the disk is not asked for the image.
         """
         # In the key of a thumbnail all that it depends on follows.
         first, last = f'{source}|', f'{source}}}'
         with self._lock:
             return any(key.startswith(first) for key in self._thumbnails) or bool(
-                self._execute('SELECT 1 FROM thumbnails WHERE key BETWEEN ? AND ? LIMIT 1',
-                              tuple(map(_storable, (first, last)))))
+                self._rows('SELECT 1 FROM thumbnails WHERE key BETWEEN ? AND ? LIMIT 1',
+                           tuple(map(_storable, (first, last)))))
 
     def links(self, sources: Sequence[str]) -> dict[str, str]:
         """
@@ -275,9 +300,11 @@ class Cache:
         with self._lock:
             found = {source: self._links[source] for source in sources if source in self._links}
             for rows in self._select(
-                    'SELECT source, address FROM links WHERE created >= ? AND source IN',
+                    'SELECT CAST(source AS BLOB), CAST(address AS BLOB), sum FROM links '
+                    'WHERE created >= ? AND source IN',
                     [source for source in sources if source not in found]):
-                found.update((_key(source), _key(address)) for source, address in rows)
+                found.update((_key(source), _key(address)) for source, address, total in rows
+                             if zlib.crc32(source + b'\0' + address) == total)
             return found
 
     def put_links(self, addresses: dict[str, str]) -> None:
@@ -285,10 +312,11 @@ class Cache:
         Keep the address that each link leads to.
         """
         now = time.time()
+        rows = [(_storable(source), now, zlib.crc32(_bytes(source) + b'\0' + _bytes(address)),
+                 _storable(address)) for source, address in addresses.items()]
         with self._lock:
-            if not self._write(('INSERT OR REPLACE INTO links VALUES (?, ?, ?)',
-                                [(_storable(source), now, _storable(address))
-                                 for source, address in addresses.items()])):
+            if rows and not self._write(lambda connection: connection.executemany(
+                    'INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?)', rows)):
                 self._links.update(addresses)
 
     def failures(self, sources: Sequence[str]) -> dict[str, float]:
@@ -301,7 +329,8 @@ class Cache:
             for rows in self._select('SELECT source, created FROM failures WHERE created >= ? AND '
                                      'source IN',
                                      [source for source in sources if source not in found]):
-                found.update((_key(source), created) for source, created in rows)
+                found.update((_key(source), created) for source, created in rows
+                             if isinstance(created, float) and math.isfinite(created))
             return found
 
     def put_failures(self, sources: Sequence[str]) -> None:
@@ -309,91 +338,115 @@ class Cache:
         Keep in mind which images could not be had, so that others come first.
         """
         now = time.time()
+        rows = [(_storable(source), now) for source in sources]
         with self._lock:
-            if not self._write(('INSERT OR REPLACE INTO failures VALUES (?, ?)',
-                                [(_storable(source), now) for source in sources])):
+            if rows and not self._write(lambda connection: connection.executemany(
+                    'INSERT OR REPLACE INTO failures VALUES (?, ?)', rows)):
                 self._failures.update(dict.fromkeys(sources, now))
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int | None]:
         """
-        Number of ``vectors``, ``thumbnails`` and ``links``.
+        Number of ``vectors``, ``thumbnails``, ``links`` and ``failures``; `None` where the file
+        cannot be read.
         """
         with self._lock:
-            if self._connection is None:
-                return {'vectors': sum(len(space) for space in self._spaces.values()),
-                        'thumbnails': len(self._thumbnails), 'links': len(self._links)}
-            return {name: sum(row[0] for row in self._execute(statement, ()))
-                    for name, statement in _COUNTS.items()}
+            if self._file is None or not self._file.is_open():
+                return {'vectors': self._n_vectors(), 'thumbnails': len(self._thumbnails),
+                        'links': len(self._links), 'failures': len(self._failures)}
+            found = {name: self._file.rows(statement) for name, statement in _COUNTS.items()}
+            return {name: rows[0][0] if rows else None for name, rows in found.items()}
 
     def clear(self) -> int:
         """
-        Forget everything, on disk too; return the number of vectors.
+        Forget everything, on disk too; return the number of vectors. If the file cannot be
+        cleared, nothing is forgotten, and a message says why.
+
+        Calls of other threads keep what they have until the last of them ends.
         """
         with self._lock:
-            count = sum(len(space) for space in self._spaces.values())
-            for kept in (self._spaces, self._thumbnails, self._links, self._failures):
-                kept.clear()
-            if self._connection is not None:
-                try:
-                    count = self._connection.execute(_COUNTS['vectors']).fetchone()[0]
-                    with self._connection:
-                        for statement in ('DELETE FROM vectors', 'DELETE FROM thumbnails',
-                                          'DELETE FROM links', 'DELETE FROM failures'):
-                            self._connection.execute(statement)
-                    self._connection.execute('VACUUM')
-                except sqlite3.Error as error:
-                    self._failed('cleared', error)
+            count = self._n_vectors()
+            if self._file is not None and (self._file.is_open() or self._file.path.exists()):
+                count = self._file.clear()
+                if count is None:
+                    return 0
+            self._lots, self._mended, self._without_picture = set(), [], set()
+            self._to_forget = True
+            if not self._n_calls:
+                self._forget()
             return count
 
-    def _select(self, statement: str, keys: Sequence[str], *parameters: str) -> Iterator[list]:
+    def _forget(self) -> None:
+        for kept in (self._spaces, self._thumbnails, self._links, self._failures):
+            kept.clear()
+        self._to_forget = False
+
+    def _n_vectors(self) -> int:
+        return sum(len(space) for space in self._spaces.values())
+
+    def _trim(self) -> None:
+        """
+        Keep the file within its limit.
+        """
+        self._n_written = 0
+        if self._file is not None and self.max_bytes:
+            self._file.trim(self.max_bytes, self._oldest())
+
+    def _oldest(self) -> float:
+        return time.time() - self.max_age if self.max_age > 0 else 0.0
+
+    def _select(self, statement: str, keys: Sequence[str], *parameters: Any) -> Iterator[list]:
         """
         Rows for some keys, a part of them at a time; entries that are too old do not count.
         """
-        oldest = time.time() - self.max_age if self.max_age > 0 else 0.0
+        oldest = self._oldest()
         for start in range(0, len(keys), _QUERY_KEYS):
             part = keys[start:start + _QUERY_KEYS]
             # All that is put together here are question marks.
-            yield self._execute(f'{statement} ({",".join("?" * len(part))})',
-                                (oldest, *parameters, *map(_storable, part)))
+            yield self._rows(f'{statement} ({",".join("?" * len(part))})',
+                             (oldest, *parameters, *map(_storable, part)))
 
-    def _execute(self, statement: str, parameters: tuple) -> list[tuple]:
+    def _rows(self, statement: str, parameters: tuple) -> list[tuple]:
         """
-        Rows of a query; none after an earlier part of it has failed.
+        Rows of a query; none if there is no file, or it cannot be read.
         """
-        if self._connection is None:
-            return []
-        try:
-            return self._connection.execute(statement, parameters).fetchall()
-        except sqlite3.Error as error:
-            self._failed('read', error)
-            return []
+        return (self._file.rows(statement, parameters) if self._file is not None else None) or []
 
-    def _write(self, *statements: tuple[str, list[tuple]]) -> bool:
+    def _write(self, work: Callable[[sqlite3.Connection], object]) -> bool:
         """
-        Write all or nothing; `False` if there is no file to write to, or it fails.
+        Do some work in one transaction; `False` if there is no file, or it cannot be written.
         """
-        if self._connection is None:
-            return False
-        try:
-            with self._connection:
-                for statement, rows in statements:
-                    self._connection.executemany(statement, rows)
-        except sqlite3.Error as error:
-            self._failed('written', error)
-            return False
-        return True
+        return self._file is not None and self._file.write(work)
 
-    def _failed(self, action: str, error: sqlite3.Error) -> None:
-        """
-        Replace a file that is damaged inside; say once what else is wrong, and go on in memory.
-        """
-        # The subclasses stand for other trouble: a lock, a full disk.
-        if type(error) is sqlite3.DatabaseError:
-            self._connection.close()
-            self._connection = self._open_anew()
-        elif action not in self._said:
-            self._said.add(action)
-            log.warning('The cache %s could not be %s (%s).', self.path, action, error)
+
+def _put(connection: sqlite3.Connection, name: str, keys: Sequence[str], vectors: np.ndarray,
+         thumbnails: Sequence[tuple[str, bytes]]) -> None:
+    """
+    Write vectors, float16 (n, d), and thumbnails: a lot of their own, used today.
+    """
+    now = time.time()
+    lot = connection.execute('INSERT INTO lots (used) VALUES (?)', (day(),)).lastrowid
+    if len(keys):
+        space = space_id(connection, name, vectors.shape[1])
+        connection.executemany(
+            'INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?, ?)',
+            [(space, _storable(key), now, lot, total, vector.tobytes())
+             for key, vector, total, is_good in zip(keys, vectors, sums_of(vectors),
+                                                    is_unit(scaled(vectors)[1]).tolist(),
+                                                    strict=True) if is_good])
+    connection.executemany(
+        'INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?, ?, ?)',
+        [(_storable(key), now, lot, zlib.crc32(jpeg), jpeg) for key, jpeg in thumbnails])
+
+
+def _stamp(connection: sqlite3.Connection, lots: set[int], mended: list[tuple],
+           today: int) -> None:
+    """
+    Say that lots were used today, and give thumbnails back their pictures.
+    """
+    older = lots.intersection(lot for lot, in connection.execute(
+        'SELECT id FROM lots WHERE used < ?', (today,)))
+    connection.executemany('UPDATE lots SET used = ? WHERE id = ?', [(today, lot) for lot in older])
+    connection.executemany('UPDATE thumbnails SET sum = ?, jpeg = ? WHERE key = ?', mended)
 
 
 def _storable(key: str) -> str | bytes:
@@ -409,13 +462,21 @@ def _storable(key: str) -> str | bytes:
     return key
 
 
+def _bytes(key: str) -> bytes:
+    return key.encode('utf-8', 'surrogatepass')
+
+
 def _key(stored: str | bytes) -> str:
-    return stored if isinstance(stored, str) else stored.decode('utf-8', 'surrogatepass')
+    if isinstance(stored, str):
+        return stored
+    try:
+        return stored.decode('utf-8', 'surrogatepass')
+    except UnicodeDecodeError:  # it is damaged, and nobody asks for it
+        return stored.decode('utf-8', 'replace')
 
 
 _caches: 'weakref.WeakSet[Cache]' = weakref.WeakSet()
 _held: list[Cache] = []
-_of_parent: list[sqlite3.Connection] = []  # never closed: that could undo what the parent writes
 
 
 def _hold() -> None:

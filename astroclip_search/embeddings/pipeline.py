@@ -16,7 +16,7 @@ import uuid
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,10 @@ from PIL import Image
 
 from ..exceptions import ImageError, one_line
 from ..images import objectstore, preprocess
+from ..images.apart import Decoder, Drawn, Order
 from ..images.drawing import Drawing
 from ..images.http import Fetcher
 from ..images.refs import image_key, parse
-from ..images.rgb import compose
 from ..models.encoder import Encoder
 from ..status import Reason, reason
 from .cache import Cache
@@ -96,7 +96,7 @@ class Pipeline:
     reference that is neither a path nor an address. ``batch_size`` images are embedded in one
     call, 0 means as many as suit the device; ``thumbnail_size`` is in pixels, 0 means
     none. Local files are decoded by ``n_threads``, 0 means one for each core. Of cubes ``plane`` is
-    drawn.
+    drawn, by the ``decoder``.
     """
 
     encoder: Encoder | None
@@ -109,6 +109,7 @@ class Pipeline:
     thumbnail_size: int = 256
     n_threads: int = 0
     plane: str | int = 'middle'
+    decoder: Decoder = field(default_factory=Decoder)
 
     @property
     def images_at_once(self) -> int:
@@ -168,9 +169,14 @@ class Pipeline:
                             np.stack([image.pixels for image in batch]))
                         if written is not None:
                             written.result()
-                        written = writer.submit(self._keep, batch, vectors, keys, progress)
                         for image in batch:
                             del left[image.source]
+                        good = np.isfinite(vectors).all(axis=1)
+                        for i in np.flatnonzero(~good).tolist():
+                            failures[batch[i].source] = reason('no_numbers')
+                            progress.count('failed')
+                        batch = [batch[i] for i in np.flatnonzero(good)]
+                        written = writer.submit(self._keep, batch, vectors[good], keys, progress)
                         batch, since = [], time.monotonic()
                     progress.show()
                 if written is not None:
@@ -186,24 +192,22 @@ class Pipeline:
         """
         Fetch and decode one image, RGB, whose sides need be no longer than this many pixels.
         """
-        return self._pictures(source, objects, self._drawing(side, bitmap_side))[0]
+        return self._drawn(source, objects, Order((self._drawing(side, bitmap_side),))).pictures[0]
 
     def _drawing(self, side: int, bitmap_side: int | None = None) -> Drawing:
         return Drawing(side, bitmap_side, self.plane, self.max_pixels, self.max_bytes)
 
-    def _pictures(self, source: str, objects: Mapping[str, Any],
-                  *drawings: Drawing) -> list[Image.Image]:
+    def _drawn(self, source: str, objects: Mapping[str, Any], order: Order) -> Drawn:
         """
-        An image, fetched once and drawn in one way or more.
+        What is ordered of an image, fetched once.
         """
         bands = parse(source).parts
         try:
             if len(bands) == 1:
-                return self._read(source, objects, [drawing.picture for drawing in drawings])
+                return self._read(source, objects, self.decoder.draw, order)
             # One after the other: of each only its small plane is kept.
-            planes = [self._read(band, objects, [drawing.numbers for drawing in drawings])
-                      for band in bands]
-            return [compose(of_one) for of_one in zip(*planes, strict=True)]
+            planes = [self._read(band, objects, self.decoder.plane, order) for band in bands]
+            return self.decoder.compose(planes, order)
         except ImageError:
             raise
         # One bad image, however bad, must cost its own row only.
@@ -211,23 +215,20 @@ class Pipeline:
             raise ImageError('unexpected', source, error=one_line(
                 f'{type(error).__name__}: {error}')) from error
 
-    def _read(self, source: str, objects: Mapping[str, Any],
-              reads: Sequence[Callable[[Any], Any]]) -> list:
+    def _read(self, source: str, objects: Mapping[str, Any], read: Callable[..., Any],
+              order: Order) -> Any:
         if source in objects:
-            return [read(objects[source]) for read in reads]
+            return read(objects[source], order, is_foreign=False)
         kind = parse(source).kind
         if kind == 'path':
-            return [read(source) for read in reads]
+            return read(source, order)
         if kind == 'memory':
             raise ImageError('not_in_memory')
         if objectstore.is_allowed(source):
-            found = []
-            for read in reads:  # a stream of FITS is closed by who reads it
-                with objectstore.opened(source) as stream:
-                    found.append(read(stream))
-            return found
+            with objectstore.opened(source) as stream:
+                return read(stream, order)
         with self.fetcher.open(self.address(source)) as content:
-            return [read(content) for read in reads]
+            return read(content, order)
 
     def _prepared(self, sources: Sequence[str], objects: Mapping[str, Any], n_workers: int,
                   progress: Progress):
@@ -275,19 +276,14 @@ class Pipeline:
         # A thumbnail a quarter smaller will do: a JPEG is decoded at its size or at half of it.
         if 3 * self.thumbnail_size // 4 > min(preprocess.sides(self.encoder.bundle.preprocessing)):
             drawings.append(self._drawing(self.thumbnail_size))
+        order = Order(tuple(drawings), self.encoder.bundle.preprocessing, self.thumbnail_size)
 
         def draw(key: str) -> _Prepared | Reason:
             try:
-                pictures = self._pictures(source, objects, *drawings)
-                return _Prepared(
-                    source, key,
-                    preprocess.resize(pictures[0], self.encoder.bundle.preprocessing),
-                    preprocess.thumbnail(pictures[-1], self.thumbnail_size)
-                    if self.thumbnail_size else b'')
+                drawn = self._drawn(source, objects, order)
+                return _Prepared(source, key, drawn.pixels, drawn.thumbnail)
             except ImageError as error:
                 return error.because
-            except Exception as error:  # of an image that cannot be made smaller
-                return reason('unexpected', error=one_line(f'{type(error).__name__}: {error}'))
 
         for _ in range(_TRIES):
             key = image_key(source)

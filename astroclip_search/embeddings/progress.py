@@ -3,22 +3,30 @@
 How far the images or the metadata of a query are: a line, and if wanted the best ones so far.
 """
 
+import contextlib
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-__all__ = ['WATCHER', 'Awaited', 'Counts', 'Progress']
+from ..exceptions import visible
+
+__all__ = ['CALL', 'WATCHER', 'Awaited', 'Call', 'CallEndedError', 'Counts', 'Progress']
 
 WATCHER: 'ContextVar[Callable[[Progress], None] | None]' = ContextVar('watcher', default=None)
 """
 Called with each `Progress` that begins in this context, for programs without a terminal.
+"""
+
+CALL: 'ContextVar[Call | None]' = ContextVar('call', default=None)
+"""
+The call of a verb in this context, if another thread may end it.
 """
 
 # Seconds between two pictures of the best so far.
@@ -27,6 +35,54 @@ _EVERY = 2.0
 # Seconds before a wait is shown, and between two looks at it.
 _SHORT = 0.5
 _OFTEN = 0.2
+
+
+class CallEndedError(Exception):
+    """
+    Nobody waits for the answer any more.
+    """
+
+
+class Call:
+    """
+    A call that another thread may end, as that of a client that has gone.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._actions: list[Callable[[], object]] = []
+        self.has_ended = False
+
+    def end(self) -> None:
+        """
+        End the downloads of the call; it raises `CallEndedError` as soon as it looks.
+        """
+        with self._lock:
+            self.has_ended = True
+            actions, self._actions = self._actions, []
+        for action in actions:
+            action()
+
+    @contextlib.contextmanager
+    def at_end(self, action: Callable[[], object]) -> Iterator[None]:
+        """
+        Have something done if the call is ended within this context.
+        """
+        with self._lock:
+            self._actions.append(action)
+        try:
+            self.check()
+            yield
+        finally:
+            with self._lock, contextlib.suppress(ValueError):
+                self._actions.remove(action)
+
+    def check(self) -> None:
+        """
+        Raise if the call was ended.
+        """
+        if self.has_ended:
+            raise CallEndedError
 
 
 class Progress:
@@ -47,6 +103,7 @@ class Progress:
         self.unit = unit
         self.counts: Counter[str] = Counter()
         self._best = best
+        self._call = CALL.get()
         self._lock = threading.Lock()
         self._next = 0.0
         self._name = ''
@@ -87,8 +144,10 @@ class Progress:
 
     def show(self) -> None:
         """
-        Bring what is shown up to date; from the thread that made it.
+        Bring what is shown up to date; from the thread that made it. Raise if the call was ended.
         """
+        if self._call is not None:
+            self._call.check()
         if not self._shown:
             return
         with self._lock:
@@ -97,7 +156,9 @@ class Progress:
             shown, name = self._best()
             if self._handle is not None:
                 self._handle.update(shown)
-            self._name = f'; best: {name[:30]}' if name else ''
+            encoding = getattr(sys.stderr, 'encoding', None) or 'utf-8'
+            name = visible(name)[:30].encode(encoding, 'replace').decode(encoding)
+            self._name = f'; best: {name}' if name else ''
             self._next = time.monotonic() + _EVERY
         if self.unit == 'image':
             self._bar.set_postfix_str(

@@ -79,6 +79,9 @@ _HEAD = 4096  # bytes in which these are looked for
 # Animations and pages that start with empty ones.
 _MAX_FRAMES = 16
 
+# A progressive JPEG has ten or so, and its thumbnail a few more.
+_MAX_SCANS = 100
+
 # Levels of brightness and of the two colours that differ so little are noise, as JPEG leaves it.
 _NOISE = (2, 3, 3)
 
@@ -165,6 +168,9 @@ def _read_with_plugin(plugin: Any, data: bytes, n: int, side: int | None,
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError('too_many_pixels', width=width, height=height, limit=max_pixels)
+    # Each scan goes over all pixels again, and a few bytes make one.
+    if image.format == 'JPEG' and data.count(b'\xff\xda') > _MAX_SCANS:
+        raise ImageError('damaged_image', error=f'more than {_MAX_SCANS} scans')
     if side is not None and image.format == 'JPEG':
         # The decoder can skip detail that the model would not see.
         image.draft('RGB' if image.mode != 'L' else 'L', (side, side))

@@ -16,6 +16,7 @@ import numpy as np
 from ..exceptions import ImageError, one_line
 from . import pixel_tables, science
 from .blocks import Pixels, means, origin
+from .declared import check_sizes
 from .mosaic import Frame
 from .plane import Plane, celestial, step_of
 from .stretch import fill_value
@@ -74,6 +75,7 @@ def read_fits(stream: IO[bytes], side: int, max_pixels: int, *,
     from astropy.io import fits
 
     try:
+        check_sizes(stream)
         # Opened here: astropy leaves a path that it cannot read open.
         # Threads share the warning filters, so none is changed here: a header that astropy only
         # warns about must not fail where warnings are errors, hence the lazy, unverified opening.

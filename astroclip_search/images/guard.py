@@ -11,12 +11,14 @@ import contextlib
 import functools
 import ipaddress
 import math
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
 
 from ..exceptions import ImageError
 
@@ -84,8 +86,8 @@ class Connections:
         self._exchanges: set[_Exchange] = set()
         self._closed = threading.Event()
         self._watch: threading.Thread | None = None
-        self._made: requests.Session | None = None
-        self._settings: dict[tuple[str, str], dict[str, Any]] = {}
+        self._made: Any = None
+        self._proxies: dict[tuple[str, str], dict[str, str]] = {}
 
     @property
     def closed(self) -> bool:
@@ -102,9 +104,9 @@ class Connections:
         with self._lock:
             for exchange in self._exchanges:
                 exchange.cut()
-            session = self._made
-        if session is not None:
-            session.close()
+            adapter = self._made
+        if adapter is not None:
+            adapter.close()
         if self._watch is not None:
             self._watch.join()
 
@@ -117,8 +119,9 @@ class Connections:
         """
         import requests
 
-        # Prepared and sent without a session's help, which would add the credentials of ~/.netrc
-        # and the cookies of other rows, and read the body of a redirect without bounds.
+        # Prepared and sent without a session, which would add the credentials of ~/.netrc, the
+        # proxies of the system and the cookies of other rows, and read the body of a redirect
+        # without bounds.
         request = requests.Request('GET' if data is None else 'POST', url, data=data).prepare()
         request.headers['User-Agent'] = self._user_agent
         # A compressed image gains nothing and could be a decompression bomb.
@@ -129,29 +132,44 @@ class Connections:
         parts = urlsplit(url)
         if parts.scheme == 'https' or parts.port:
             request.headers.update(self._headers.get(parts.netloc.lower(), {}))
-        settings = self._environment(url, parts)
-        if requests.utils.select_proxy(url, settings['proxies']):
-            self._check_literal(url)
-        with self._watched(clock), self._session.get_adapter(url).send(
-                request, timeout=timeout, **settings) as response:
+        host = parts.scheme, parts.netloc
+        if host not in self._proxies:  # to look them up takes longer than to send a request
+            self._proxies[host] = _environment_proxies(url)
+        with self._sent(request, clock, self._adapter, timeout=timeout, proxies=self._proxies[host],
+                        verify=_certificates(), cert=None) as response:
             yield response
 
-    def _environment(self, url: str, parts: SplitResult) -> dict[str, Any]:
+    @contextlib.contextmanager
+    def visit(self, request: 'requests.PreparedRequest', clock: Clock, adapter: Any = None, *,
+              timeout: Any, verify: Any, cert: Any, proxies: Mapping[str, str] | None
+              ) -> Iterator['requests.Response']:
         """
-        Proxies and certificates for a host: they are looked up once, which takes longer than
-        sending a request.
+        Send the request of another library, by an adapter of the user if there is one. What it
+        says of proxies and certificates comes before what the environment says.
         """
-        host = parts.scheme, parts.netloc
-        if host not in self._settings:
-            self._settings[host] = self._session.merge_environment_settings(
-                url, {}, True, None, None)
-        return self._settings[host]
+        left = min(max(0.001, clock.left), threading.TIMEOUT_MAX)
+        parts = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+        timeout = tuple(left if value is None else min(value, left) for value in parts)
+        proxies = {**_environment_proxies(str(request.url)), **(proxies or {})}
+        with self._sent(request, clock, adapter or self._adapter, timeout=timeout, cert=cert,
+                        verify=_certificates() if verify is True else verify,
+                        proxies=proxies) as response:
+            yield response
 
-    def redirect_target(self, response: 'requests.Response') -> str | None:
+    @contextlib.contextmanager
+    def _sent(self, request: 'requests.PreparedRequest', clock: Clock, adapter: Any, *,
+              proxies: dict[str, str], **options: Any) -> Iterator['requests.Response']:
         """
-        The address that a response redirects to, which may be relative; None if it is no redirect.
+        The response to a request; its body is not read yet.
         """
-        return self._session.get_redirect_target(response)
+        import requests
+
+        url = str(request.url)
+        if requests.utils.select_proxy(url, proxies):
+            self._check_literal(url)
+        with self._watched(clock), adapter.send(request, stream=True, proxies=proxies,
+                                                **options) as response:
+            yield response
 
     @contextlib.contextmanager
     def _watched(self, clock: Clock) -> Iterator[None]:
@@ -188,19 +206,14 @@ class Connections:
                         exchange.cut()
 
     @property
-    def _session(self) -> 'requests.Session':
+    def _adapter(self) -> Any:
         """
-        Keeps the connections, and knows the proxies and certificates of the environment.
+        Keeps the connections.
         """
         with self._lock:
             if self._made is None:
-                import requests
-
-                adapter = _adapter_class()(pool_connections=_MAX_HOSTS,
-                                           pool_maxsize=self._n_connections)
-                self._made = requests.Session()
-                self._made.mount('http://', adapter)
-                self._made.mount('https://', adapter)
+                self._made = _adapter_class()(pool_connections=_MAX_HOSTS,
+                                              pool_maxsize=self._n_connections)
             return self._made
 
     def connect(self, host: str, port: int, timeout: float, clock: Clock, *,
@@ -209,20 +222,20 @@ class Connections:
         Connect to one of the addresses of a host, with ``timeout`` seconds for each. If any is
         private, a host that is ``guarded`` has to be trusted.
         """
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise ImageError('unknown_host') from error
+        found = _resolved(host, port, self._left(clock))
         private = [name for *_, address in found if is_private(name := str(address[0]))]
         if guarded and private and not self._is_trusted(host, port):
             raise self._refusal(host, port, private[0])
         failure = None
         for family, kind, protocol, _, address in found:
-            if not clock.left or self.closed:
+            if not self._left(clock) or self.closed:
                 break
             connection = socket.socket(family, kind, protocol)
             try:
-                connection.settimeout(min(timeout, clock.left))
+                connection.settimeout(min(timeout, self._left(clock)))
+                exchange = getattr(_local, 'exchange', None)
+                if exchange is not None:
+                    exchange.use(connection)  # an attempt that is waited for can be cut as well
                 connection.connect(address)
                 connection.settimeout(timeout)
                 return connection
@@ -231,6 +244,9 @@ class Connections:
                 failure = error
         late = failure is None or isinstance(failure, TimeoutError)
         raise ImageError('no_connection' if late else 'unreachable') from failure
+
+    def _left(self, clock: Clock) -> float:
+        return max(0.0, min(clock.left, self._until - time.monotonic()))
 
     def _check_literal(self, url: str) -> None:
         """
@@ -257,6 +273,61 @@ class Connections:
     def _refusal(host: str, port: int, address: str) -> ImageError:
         code = 'private' if host == address else 'private_name'
         return ImageError(code, host=host, address=address, name=_names(host, port)[-1])
+
+
+def _resolved(host: str, port: int, seconds: float) -> list[Any]:
+    """
+    The addresses of a host. The system asks name servers for as long as it likes: whoever waits
+    here leaves when the time is over.
+    """
+    found: list[Any] = []
+    failures: list[Exception] = []
+
+    def resolve() -> None:
+        try:
+            found.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, ValueError) as error:  # the latter for what cannot be a name
+            failures.append(error)
+
+    if _is_literal(host):
+        resolve()
+    else:
+        thread = threading.Thread(target=resolve, daemon=True, name='name server')
+        thread.start()
+        thread.join(min(seconds, threading.TIMEOUT_MAX))
+        if thread.is_alive():
+            raise ImageError('no_connection')
+    if failures:
+        if isinstance(failures[0], OSError):
+            raise ImageError('unknown_host') from failures[0]
+        raise failures[0]
+    return found
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition('%')[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _environment_proxies(url: str) -> dict[str, str]:
+    """
+    The proxies that the variables of the environment name for an address; where there are none,
+    requests would take those of the system's settings.
+    """
+    import requests
+
+    proxies = getproxies_environment()
+    return proxies if proxies and not requests.utils.should_bypass_proxies(url, None) else {}
+
+
+def _certificates() -> str | bool:
+    """
+    The file of certificates that the environment names, or those of requests.
+    """
+    return os.environ.get('REQUESTS_CA_BUNDLE') or os.environ.get('CURL_CA_BUNDLE') or True
 
 
 def _names(host: str, port: int) -> list[str]:
@@ -358,6 +429,14 @@ def _adapter_class() -> type:
         pools[scheme] = type(pool.__name__, (pool,), {'ConnectionCls': connection})
 
     class Adapter(requests.adapters.HTTPAdapter):
+        def build_response(self, request, answer):
+            # No cookie is kept, and http.cookiejar warns of those that it cannot parse.
+            cookies, answer._original_response = answer._original_response, None
+            try:
+                return super().build_response(request, answer)
+            finally:
+                answer._original_response = cookies
+
         def init_poolmanager(self, *args, **kwargs):
             super().init_poolmanager(*args, **kwargs)
             self.poolmanager.pool_classes_by_scheme = pools

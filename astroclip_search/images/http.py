@@ -17,18 +17,18 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from ..exceptions import ImageError
 from ..status import reason
+from ..untrusted.values import address, retry_after, whole_number
 from .guard import Clock, Connections
 
 if TYPE_CHECKING:
     import requests
 
-__all__ = ['BACK_OFF', 'RETRY_STATUS', 'Fetcher', 'Limits', 'back_off', 'retry_after']
+__all__ = ['BACK_OFF', 'RETRY_STATUS', 'Fetcher', 'Limits', 'back_off']
 
 RETRY_STATUS = (429, 500, 502, 503, 504)
 """
@@ -153,14 +153,16 @@ class Fetcher:
         """
         target, posted = url, data is not None
         for _ in range(_MAX_REDIRECTS + 1):
-            host = self._host(target, url)
+            host = self._host(target)
             if posted and urlsplit(target).hostname != urlsplit(url).hostname:
                 raise ImageError('other_host', target=target[:80])
             with self._turn(host, clock):
                 answer, status = self._ask(target, data, host, clock, stack)
             if isinstance(answer, bytes):
                 return answer
-            target = urljoin(target, answer)
+            if not (joined := address(answer, target)):
+                raise ImageError('no_address_after_redirect', target=answer[:80])
+            target = joined
             if status not in (307, 308):
                 data = None  # sent once
         raise ImageError('many_redirects', limit=_MAX_REDIRECTS)
@@ -201,13 +203,12 @@ class Fetcher:
 
     def _answer(self, response: 'requests.Response', host: '_Host', clock: Clock,
                 stack: contextlib.ExitStack) -> bytes | str:
-        target = self._connections.redirect_target(response)
         code = response.status_code
         if code == 200:
             return self._read(response, clock, stack)
         self._drain(response)
-        if target is not None:
-            return target
+        if response.is_redirect:
+            return _location(response)
         if code in (401, 403, 407):
             raise ImageError('http_denied', code=code)
         if code == 204:
@@ -225,7 +226,7 @@ class Fetcher:
               stack: contextlib.ExitStack) -> bytes:
         limit = self.limits.max_bytes
         declared = response.headers.get('Content-Length', '')
-        if declared.isdigit() and int(declared) > limit:
+        if declared.isascii() and declared.isdigit() and whole_number(declared, most=limit) is None:
             raise self._too_large()
         body, alone = bytearray(), False
         # read1 returns what is there: read(n) would wait for n bytes of a slow drip.
@@ -241,7 +242,8 @@ class Fetcher:
         # A body of unknown length that was cut looks like a short one.
         if not clock.left or self._stop.is_set():
             raise self._too_slow()
-        if 'gzip' in response.headers.get('Content-Encoding', '') and body[:2] == b'\x1f\x8b':
+        encoding = response.headers.get('Content-Encoding', '').lower()
+        if 'gzip' in encoding and body[:2] == b'\x1f\x8b':
             return self._unpack(body, alone, clock, stack)
         return bytes(body)
 
@@ -266,17 +268,27 @@ class Fetcher:
 
     def _alone(self, clock: Clock, stack: contextlib.ExitStack) -> None:
         with clock.stopped():
-            stack.enter_context(self._large)
+            while not self._large.acquire(timeout=0.2):
+                if self._stop.is_set():
+                    raise ImageError(self._stop_reason)
+            stack.callback(self._large.release)
 
     @staticmethod
     def _drain(response: 'requests.Response') -> None:
         """
         Read the body of no interest if it is small, so that its connection can be used again.
         """
-        declared = response.headers.get('Content-Length', '')
-        if declared.isdigit() and int(declared) <= _CHUNK:
-            with contextlib.suppress(OSError):
-                response.raw.read(decode_content=False)
+        import urllib3
+
+        declared = whole_number(response.headers.get('Content-Length'), most=_CHUNK)
+        # What follows an early answer (1xx) is the answer to this request, not to the next one.
+        if declared is None or response.status_code < 200:
+            return
+        with contextlib.suppress(OSError, urllib3.exceptions.HTTPError):
+            n_bytes = 0
+            while n_bytes <= declared and (chunk := response.raw.read1(_CHUNK,
+                                                                       decode_content=False)):
+                n_bytes += len(chunk)
 
     def _too_slow(self) -> ImageError:
         return ImageError('row_timeout', seconds=self.limits.row_timeout)
@@ -284,7 +296,7 @@ class Fetcher:
     def _too_large(self) -> ImageError:
         return ImageError('body_too_large', limit=self.limits.max_bytes)
 
-    def _host(self, target: str, url: str) -> '_Host':
+    def _host(self, target: str) -> '_Host':
         """
         The host of an address that may be asked.
         """
@@ -295,9 +307,7 @@ class Fetcher:
             name = None
         if (not name or parts.scheme not in ('http', 'https')
                 or not all(character.isprintable() and character != ' ' for character in name)):
-            if target == url:
-                raise ImageError('no_address')
-            raise ImageError('no_address_after_redirect', target=target[:80])
+            raise ImageError('no_address')
         key = parts.netloc.rpartition('@')[2].lower()
         with self._lock:
             if key not in self._hosts:
@@ -358,18 +368,13 @@ def back_off(attempt: int) -> float:
     return min(_MAX_BACK_OFF, BACK_OFF * 2.0**min(attempt, 30)) * random.uniform(0.5, 1.5)
 
 
-def retry_after(value: str | None) -> float | None:
+def _location(response: 'requests.Response') -> str:
     """
-    Seconds of a Retry-After header (RFC 9110, section 10.2.3), a number or a date, never negative;
-    None if it does not say.
+    The address that a redirect names, which may be relative: http.client reads bytes as Latin-1.
     """
-    if not value:
-        return None
+    text = response.headers['Location']
     try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
+        return text.encode('latin-1').decode()
+    except UnicodeError:
+        return text
+

@@ -24,6 +24,9 @@ _OTHERS = ((b'\x28\xb5\x2f\xfd', 'zstd'), (b'\x04\x22\x4d\x18', 'lz4'), (b'7z\xb
 
 _LAYERS = 3  # a.fits.gz in a zip archive
 
+# Bytes that are unpacked at once: where a stream ends, the rest of them is copied.
+_CHUNK = 16 * 1024
+
 _XZ_MEMORY = 128 * 1024**2  # bytes; `xz -9` needs 65 MB
 
 _MAX_MEMBERS = 1000
@@ -71,15 +74,21 @@ def _bzip2(data: bytes, limit: int) -> bytes:
 
 
 def _xz(data: bytes, limit: int) -> bytes:
-    parts, size = [], 0
-    while data and size < limit:
-        unpacker = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
-        part = unpacker.decompress(data, limit - size)
-        parts.append(part)
-        size += len(part)
-        if size < limit and not unpacker.eof:
-            raise EOFError('the file ends too early')
-        data = unpacker.unused_data.lstrip(b'\0')  # streams may follow each other
+    parts: list[bytes] = []
+    size, unpacker = 0, lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+    for start in range(0, len(data), _CHUNK):
+        chunk = data[start:start + _CHUNK]
+        while chunk and size < limit:
+            if unpacker.eof:  # streams may follow each other
+                chunk = chunk.lstrip(b'\0')
+                if not chunk:
+                    break
+                unpacker = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+            parts.append(unpacker.decompress(chunk, limit - size))
+            size += len(parts[-1])
+            chunk = unpacker.unused_data if unpacker.eof else b''
+    if size < limit and not unpacker.eof:
+        raise EOFError('the file ends too early')
     return b''.join(parts)
 
 

@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ['Plane', 'alone_if_large', 'celestial', 'step_of']
+__all__ = ['Plane', 'alone_if_large', 'ask_for_room', 'celestial', 'step_of']
 
 # Images above this many pixels are decoded by one thread, so that memory does not grow with the
 # number of threads: not while they decode, nor afterwards, when each keeps what it has freed.
 _LARGE = 4_000_000
 
 _worker: ThreadPoolExecutor
+
+_ask: Callable[[int], object] | None = None
 
 # Keywords that name tables of distortions.
 _TABLES = ('CPDIS1', 'CPDIS2', 'D2IMDIS1', 'D2IMDIS2', 'D2IMEXT')
@@ -86,6 +88,19 @@ def step_of(shape: tuple[int, int], side: int) -> int:
 
 def alone_if_large(n_pixels: int, action: Callable) -> Any:
     """
-    Do something that takes much memory for a large image, one at a time.
+    Do something that takes much memory for a large image: one at a time, or when there is room.
     """
-    return _worker.submit(action).result() if n_pixels > _LARGE else action()
+    if n_pixels <= _LARGE:
+        return action()
+    if _ask is None:
+        return _worker.submit(action).result()
+    _ask(n_pixels)
+    return action()
+
+
+def ask_for_room(ask: Callable[[int], object]) -> None:
+    """
+    In a process that has one thread: ask before an image of so many pixels takes much memory.
+    """
+    global _ask  # noqa: PLW0603 - of this process
+    _ask = ask

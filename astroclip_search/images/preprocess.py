@@ -4,6 +4,7 @@ An RGB image -> the pixels that a model takes, and a thumbnail for people.
 """
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,10 +46,11 @@ class Preprocessing:
             size = _height_width(config['crop_size'])
             # With a crop, a bare number is the short side (CLIP); without one, a square.
             short = resize if isinstance(resize, int) else resize.get('shortest_edge')
+            short = None if short is None else int(short)
         else:
             size = _height_width(resize)
-        if max(size) > _MAX_SIDE or min(size) < 1:
-            raise ValueError(f'images of {size} pixels')
+        if max(*size, short or 0) > _MAX_SIDE or min(size) < 1:
+            raise ValueError(f'images of {size} pixels, with a short side of {short}')
         if short is None and _height_width(resize) != size:
             raise ValueError('a crop of an image that was resized to another shape')
         if short is not None and short < max(size):
@@ -60,9 +62,11 @@ class Preprocessing:
         # In the file both are for values times rescale_factor; here they are for values in 0..1.
         factor = config.get('rescale_factor', 1 / 255) if config.get('do_rescale', True) else 1
         unit = 255 * factor
-        return cls(size, short, resample,
-                   _channels(config['image_mean'] if normalised else (0, 0, 0), unit),
-                   _channels(config['image_std'] if normalised else (1, 1, 1), unit))
+        mean = _channels(config['image_mean'] if normalised else (0, 0, 0), unit)
+        std = _channels(config['image_std'] if normalised else (1, 1, 1), unit)
+        if not (all(map(math.isfinite, mean + std)) and all(std)):
+            raise ValueError(f'a mean of {mean} and a deviation of {std}')
+        return cls(size, short, resample, mean, std)
 
 
 def _height_width(size: int | dict) -> tuple[int, int]:

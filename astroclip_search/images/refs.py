@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..exceptions import visible
 from ..status import OK, Reason
 
 __all__ = ['ADDRESSES', 'ImageRefs', 'Ref', 'colour', 'image_key', 'is_path', 'is_same_file',
@@ -237,5 +238,5 @@ def messages(n: int, reasons: Mapping[int, Iterable[Reason]]) -> list[str]:
     """
     found = [''] * n
     for row, several in reasons.items():
-        found[row] = '; '.join(because.sentence for because in several)
+        found[row] = visible('; '.join(because.sentence for because in several)).replace('\n', ' ')
     return found

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..exceptions import ImageError, one_line
+from ..untrusted.files import open_regular
 from . import roman
 from .bitmaps import is_bitmap, no_bitmap, read_bitmap, to_rgb
 from .fits import read_array, read_fits, read_hdus
@@ -91,9 +92,9 @@ def _read(source: Any, bounds: _Bounds) -> Image.Image | Plane:
 
 def _read_path(path: Path, bounds: _Bounds) -> Image.Image | Plane:
     try:
-        with path.open('rb') as stream:
+        with open_regular(path) as stream:
             return _read_stream(stream, bounds)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ImageError('file_unreadable', error=one_line(error)) from error
 
 

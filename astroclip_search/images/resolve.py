@@ -10,9 +10,10 @@ them.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import unquote_plus
 
 from ..exceptions import ImageError
+from ..untrusted.values import host_of
 from .datalink import Document, choose, read_document
 from .http import Fetcher
 from .refs import Ref, parse
@@ -66,7 +67,7 @@ def _read(addresses: list[str], fetcher: Fetcher) -> dict[str, Document | ImageE
             groups.setdefault(base, {})[identifier] = address
     services = [(base, list(members.items())) for base, members in groups.items()
                 if len(members) > 1]
-    n_hosts = len({urlsplit(address).netloc for address in addresses})
+    n_hosts = len({host_of(address) for address in addresses})
     workers = ThreadPoolExecutor(
         max(1, fetcher.limits.n_connections) * min(max(1, n_hosts), _MAX_HOSTS),
         thread_name_prefix='astroclip-links')

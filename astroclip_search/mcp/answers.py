@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from ..archives.columns import text_column
+from ..exceptions import visible
 from ..results.cards import cards, doubt, odds, uncertainty
 from ..status import OK
 
@@ -116,8 +117,8 @@ def description(lines: 'Table') -> Description:
     images: dict[int, Image] = {}
     for line in lines:
         image = images.setdefault(int(line['clip_row']), Image(
-            name=str(line['clip_name']), status=str(line['clip_status']),
-            message=str(line['clip_message']) or None))
+            name=visible(str(line['clip_name'])), status=visible(str(line['clip_status'])),
+            message=visible(str(line['clip_message'])) or None))
         if line['clip_status'] == OK:
             alarm = line['clip_false_alarm']
             alarm = None if alarm is np.ma.masked else float(alarm)
@@ -130,7 +131,9 @@ def description(lines: 'Table') -> Description:
 
 def _rows(table: 'Table', links: Sequence[str]) -> list[Row]:
     identity = next((name for name in _IDENTITIES if name in table.colnames), None)
-    ids, status, message = (text_column(table, name) if name else [''] * len(table)
+    # Letters that nobody sees are read by a language model all the same.
+    ids, status, message = (list(map(visible, text_column(table, name))) if name
+                            else [''] * len(table)
                             for name in (identity, 'clip_status', 'clip_message'))
     return [Row(rank=card.rank, name=card.name, id=ids[i] or None,
                 instrument=card.instrument or None, observed=card.observed or None,

@@ -10,15 +10,23 @@ import base64
 import inspect
 import itertools
 import os
+import threading
 import time
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from ..embeddings.progress import WATCHER
-from ..exceptions import NothingStandsOutWarning, expected_errors, invalid, one_line
+from ..embeddings.progress import CALL, WATCHER, Call
+from ..exceptions import (
+    NothingStandsOutWarning,
+    collected,
+    expected_errors,
+    invalid,
+    one_line,
+)
+from ..untrusted.files import leads_elsewhere
+from ..untrusted.quiet import quiet
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -65,6 +73,8 @@ _MOST_FILES, _MOST_RANKINGS, _MOST_BYTES = 50_000, 20, 600_000
 
 _EVERY = 1.0  # seconds between two progress reports
 
+_LAST = 2.0  # seconds that calls have to end when the client has gone
+
 _Results = Annotated[str | list[str], Field(description=(
     'What to look at: the whole path of a table (ECSV, CSV, VOTable, Parquet, FITS) with image '
     'addresses, of a folder of images, or of one image (JPEG, PNG, TIFF, FITS); a list of such '
@@ -102,8 +112,7 @@ class Tools:
         # Each with the folder of its images.
         self.rankings: OrderedDict[str, tuple[Table, Path | None]] = OrderedDict()
         self.n_rankings = 0
-        # One call at a time: `warnings` records for the whole process, and two rankings at once
-        # are no faster.
+        # One call at a time: two rankings at once are no faster.
         self.turn = anyio.Lock()
 
     async def query_text(
@@ -241,6 +250,7 @@ class Tools:
             target = self._target(path)
             given, folder = self._open(results, image_dir)
             shown = self.search.gallery(given, n, image_dir=folder)
+            _check_call()
             shown.write(target)
             seen = [card for card in shown.cards if card.jpeg is not None]
             written = GalleryFile(path=str(target), n_pictures=len(seen),
@@ -277,16 +287,35 @@ class Tools:
         if path.is_dir():
             if sum(1 for _ in itertools.islice(path.rglob('*'), _MOST_FILES + 1)) > _MOST_FILES:
                 raise invalid(f'{path} holds more than {_MOST_FILES:,} files: name a folder in it.')
-            return path, folder or path
+            return self._inside(path), folder or path
         file = self._file(results, _TABLES)
         return file, folder or file.parent
+
+    def _inside(self, folder: Path) -> Path | list[Path]:
+        """
+        A folder; its images one by one if links of it lead to files that the server may not read.
+        """
+        from ..archives.files import expand
+
+        if not self.folders:
+            return folder
+        images = expand(folder)
+        kept = [path for path in images if self._is_open(path.resolve())]
+        if not kept:
+            raise invalid(f'All images of {folder} are elsewhere, where this server may not look.')
+        return folder if len(kept) == len(images) else kept
+
+    def _is_open(self, path: Path) -> bool:
+        return not self.folders or any(path.is_relative_to(folder) for folder in self.folders)
 
     def _path(self, name: str) -> Path:
         path = Path(os.path.expanduser(name))  # raises nothing, unlike the method of Path
         if not (name.isprintable() and path.is_absolute()):
             raise invalid(f'{name!r} is not the whole path of a file or folder.')
-        path = path.resolve()
-        if self.folders and not any(path.is_relative_to(folder) for folder in self.folders):
+        # Windows asks another machine as soon as its name is resolved.
+        if not (self.folders and all(leads_elsewhere(name, base) for base in self.folders)):
+            path = path.resolve()
+        if not self._is_open(path):
             raise invalid(f'{path} is outside of what this server may use: '
                           f'{", ".join(map(str, self.folders))}.')
         if not path.exists() and not path.parent.is_dir():
@@ -328,6 +357,7 @@ class Tools:
         """
         from ..archives.columns import text_column
 
+        _check_call()
         self.n_rankings += 1
         name = f'ranking-{self.n_rankings}'
         self.rankings[name] = best, folder
@@ -343,10 +373,19 @@ class Tools:
         Do the work in a thread while reporting progress; an error becomes one sentence.
         """
         watched: list[Progress] = []
-        WATCHER.set(watched.append)  # for this call, and the thread that it starts
+        call = Call()
+        # For this call, and the thread that it starts.
+        WATCHER.set(watched.append)
+        CALL.set(call)
         async with self.turn, anyio.create_task_group() as tasks:
             tasks.start_soon(_report, context, watched)
-            answer, caught, error = await anyio.to_thread.run_sync(_caught, work)
+            try:
+                # What waits for an archive is left behind: the next call does not wait for it.
+                answer, caught, error = await anyio.to_thread.run_sync(
+                    _caught, work, abandon_on_cancel=True)
+            except anyio.get_cancelled_exc_class():
+                call.end()
+                raise
             tasks.cancel_scope.cancel()
         if error is not None:
             return CallToolResult(content=[TextContent(text=one_line(error, 2000))],
@@ -370,20 +409,24 @@ def _caught(work: Callable[[], Any]) -> tuple[Any, list[str], Exception | None]:
     """
     What some work returns, its warnings, and an error that its message explains.
     """
-    from astropy.utils.exceptions import AstropyWarning
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter('ignore')
-        warnings.simplefilter('always', AstropyWarning)
+    with collected() as caught, quiet():  # those of libraries are of no use to an assistant
         answer = error = None
         try:
             answer = work()
         except expected_errors() as expected:
             error = expected
     # The verdict already says that nothing stands out.
-    said = [one_line(warning.message, 300) for warning in caught
-            if not issubclass(warning.category, NothingStandsOutWarning)]
+    said = [one_line(warning, 300) for warning in caught
+            if not isinstance(warning, NothingStandsOutWarning)]
     return answer, list(dict.fromkeys(said))[:10], error
+
+
+def _check_call() -> None:
+    """
+    Raise if nobody waits for the answer any more: nothing is kept or written then.
+    """
+    if (call := CALL.get()) is not None:
+        call.check()
 
 
 async def _report(context: Context, watched: 'Sequence[Progress]') -> None:
@@ -462,3 +505,10 @@ def main(folders: Sequence[str | Path] = ()) -> None:
     Serve one client over standard input and output until it disconnects.
     """
     serve(folders).run('stdio')
+    # A call that was left behind may wait for an archive for minutes.
+    end = time.monotonic() + _LAST
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(0.0, end - time.monotonic()))
+            if thread.is_alive():
+                os._exit(0)

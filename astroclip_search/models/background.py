@@ -3,26 +3,48 @@
 The reference embeddings of a model (``background.npz``): how similar unrelated things are.
 """
 
+import io
+import zipfile
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..exceptions import BundleError, one_line
+from ..exceptions import BundleError, EncoderError, one_line
+from .forks import undisturbed
 
-__all__ = ['Background', 'normalise', 'read_background']
+__all__ = ['Background', 'arrays', 'finite', 'normalise', 'read_background']
 
 # A label that is as much less similar to a query than the most similar one says another thing:
 # "Saturn" is similar to "Jupiter", and a picture of Saturn does not show Jupiter.
 _ANOTHER = 0.1
 
+# Bytes of arrays in a file, of which the reference images of a thousand archives have a tenth.
+_MOST = 256 * 1024**2
+
 
 def normalise(vectors: np.ndarray) -> np.ndarray:
     """
-    Scale vectors, shape (n, d), to unit length in float32; a zero vector stays zero.
+    Scale vectors, shape (n, d), to unit length in float32; a zero vector stays zero, and one that
+    is not finite becomes NaN.
     """
     vectors = np.asarray(vectors, dtype=np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    with np.errstate(over='ignore', invalid='ignore'):
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not np.isfinite(norms).all():  # of large numbers, it may be too large for float32
+            norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+            vectors = np.where(np.isfinite(norms), vectors, np.float32('nan'))
+        return (vectors / np.maximum(norms, 1e-12)).astype(np.float32, copy=False)
+
+
+def finite(vectors: np.ndarray) -> np.ndarray:
+    """
+    The vectors of phrases, (n, d), as they are, if all of them have numbers.
+    """
+    if not np.isfinite(vectors).all():
+        raise EncoderError('The model gives no numbers for a phrase: it is damaged, or not made '
+                           'for this device.')
+    return vectors
 
 
 @dataclass(frozen=True)
@@ -63,9 +85,10 @@ class Background:
         NaN for images that may show what is asked: their label is too similar to the query, and
         about as similar as the most similar one. If that were half of all images, none is left out.
         """
-        cosines = self.image @ queries.T
-        if self.labels is not None:
-            similarity = self.labels @ queries.T
+        with undisturbed():
+            cosines = self.image @ queries.T
+            similarity = None if self.labels is None else self.labels @ queries.T
+        if similarity is not None:
             similar = similarity >= np.maximum(self.related, similarity.max(axis=0) - _ANOTHER)
             # The last row is for images of unknown content.
             shown = np.concatenate([similar, np.zeros_like(similar[:1])])[self.label]
@@ -73,14 +96,25 @@ class Background:
         return cosines
 
 
-def read_background(path: Path, name: str, dim: int | None) -> Background:
+def arrays(content: bytes) -> Any:
+    """
+    The arrays of an ``.npz`` file, unless they would be larger than any background is.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > _MOST:
+        raise ValueError(f'arrays of {size} bytes')
+    return np.load(io.BytesIO(content), allow_pickle=False)
+
+
+def read_background(content: bytes | None, name: str, dim: int | None) -> Background:
     """
     The background of the model ``name``, empty without a file; ``dim`` is that of its embeddings.
     """
-    if not path.is_file():
+    if content is None:
         return Background()
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with arrays(content) as data:
             image, metadata, labels = (
                 normalise(data[kind] * np.float32(data[f'{kind}_scale'])) if kind in data else None
                 for kind in ('image', 'words', 'labels'))

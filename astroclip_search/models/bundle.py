@@ -11,17 +11,22 @@ images) and ``golden.npz`` (a self-test).
 import functools
 import hashlib
 import json
+import math
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..exceptions import BundleError, one_line
+from ..exceptions import BundleError
 from ..images.preprocess import Preprocessing
+from ..untrusted.files import open_regular
 from .background import Background, read_background
-from .hub import PREPROCESSING, Snapshot, cached_snapshots, external_weights, open_snapshot
+from .contents import Contents
+from .hub import PREPROCESSING, Snapshot, cached_snapshots, open_snapshot
 
-__all__ = ['Bundle', 'cached_models', 'open_bundle']
+__all__ = ['Bundle', 'cached_models', 'description', 'open_bundle']
 
 EMBEDDED = Path(__file__).parent.parent / 'model'
 
@@ -36,6 +41,11 @@ _LENGTHS = {'clip': 77, 'siglip': 64, 'siglip2': 64}
 
 # Where a tokenizer_config.json has no limit, transformers writes a number far beyond this.
 _LONGEST = 100_000
+
+# No model has more; larger numbers in a downloaded file would only take up memory.
+_MAX_TOKENS, _MAX_DIM, _MAX_TEMPLATES, _MAX_LETTERS = 512, 65_536, 200, 300
+
+_SHA256 = re.compile('[0-9a-f]{64}')
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,14 @@ class Bundle:
     Where the files of a model of the hub come from that are not in its directory yet.
     """
 
+    @property
+    def contents(self) -> Contents:
+        """
+        Its files; where ``info`` lists some, those alone.
+        """
+        name = self.name if self.snapshot is None else self.snapshot.name
+        return Contents(self.path, name, self.info.get('files', {}))
+
     def of_variant(self, variant: str) -> 'Bundle':
         """
         The same model with another choice of its files, and another revision.
@@ -113,16 +131,8 @@ class Bundle:
         """
         The file of the ``'vision'`` or ``'text'`` tower that suits a device best, verified.
         """
-        return self.verified(self.onnx_name(tower, device))
-
-    def verified(self, name: str) -> Path:
-        """
-        A file of a tower by its name, whose checksum is right if there is one.
-        """
-        if self.snapshot is not None:  # else it was verified with all the others
-            sums = self.info.get('files', {})
-            parts = {name, *external_weights(name, sums)} & sums.keys()
-            _verify(self.path, {part: sums[part] for part in parts}, self.snapshot.name)
+        name = self.onnx_name(tower, device)
+        self.contents.tower(name)
         return self.path / name
 
     def onnx_name(self, tower: str, device: str) -> str:
@@ -135,7 +145,7 @@ class Bundle:
                     else _NAMED.get(self.variant, (self.variant,)))
         names = [f'onnx/{tower}_model{suffix}.onnx' for suffix in suffixes]
         if self.snapshot is None:
-            found = next((name for name in names if (self.path / name).is_file()), None)
+            found = next(filter(self.contents.has, names), None)
         else:
             found = self.snapshot.first(names)
         if found:
@@ -150,9 +160,12 @@ class Bundle:
                           'exported as two ONNX towers can be used.')
 
     def _onnx_files(self) -> list[str]:
+        files: Iterable[str]
         if self.snapshot is None:
-            return sorted(path.name for path in self.path.glob('onnx/*.onnx'))
-        files = self.snapshot.listed or self.snapshot.files
+            files = filter(self.contents.has, (f'onnx/{path.name}'
+                                               for path in self.path.glob('onnx/*.onnx')))
+        else:
+            files = self.snapshot.listed or self.snapshot.files
         return sorted(name.removeprefix('onnx/') for name in files
                       if name.startswith('onnx/') and name.endswith('.onnx'))
 
@@ -163,41 +176,14 @@ class Bundle:
         """
         # Not a cached_property, whose lock in Python 3.11 a forked process could never get.
         if '_background' not in self.__dict__:
+            contents, file = self.contents, 'background.npz'
             self.__dict__['_background'] = read_background(
-                self.path / 'background.npz', self.name, self.info.get('embedding_dim'))
+                contents.read(file) if contents.has(file) else None, self.name,
+                self.info.get('embedding_dim'))
         return self.__dict__['_background']
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in self.__dict__.items() if name != '_background'}
-
-
-def _read_json(path: Path, name: str, *, optional: bool = False) -> dict:
-    if optional and not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise BundleError(f'The model {name!r} has no readable {path.name} '
-                          f'({one_line(error)}).') from error
-    if not isinstance(content, dict):
-        raise BundleError(f'The {path.name} of the model {name!r} is not a JSON object.')
-    return content
-
-
-def _verify(path: Path, files: dict[str, str], name: str) -> None:
-    """
-    Compare files with their checksums.
-    """
-    for relative, expected in files.items():
-        file = path / relative
-        if not file.is_file():
-            raise BundleError(f'The model {name!r} is incomplete: {relative} is missing; '
-                              'install or download it again.')
-        with file.open('rb') as stream:
-            found = hashlib.file_digest(stream, 'sha256').hexdigest()
-        if found != expected:
-            raise BundleError(f'The model {name!r} is corrupt: the sha256 of {relative} is not '
-                              'the one in astroclip.json; install or download it again.')
 
 
 @functools.lru_cache(maxsize=8)
@@ -236,61 +222,88 @@ def _describe(name: str, path: Path, snapshot: Snapshot | None) -> Bundle:
     """
     Verify a directory and read its description.
     """
-    info_file = path / 'astroclip.json'
-    info = _read_json(info_file, name, optional=True)
-    files = info.get('files', {})
-    for relative in files:
-        # By name only: in the hub's cache all files are links to a folder of contents.
-        if Path(relative).is_absolute() or '..' in Path(relative).parts:
-            raise BundleError(f'The model {name!r} lists a file outside itself: {relative}.')
+    unlisted, described = Contents(path, name), 'astroclip.json'
+    info = unlisted.json(described, optional=True)
+    contents = replace(unlisted, sums=_sums(info.get('files', {}), name))
+    files = list(contents.sums)
     if snapshot is not None and files:
         snapshot = replace(snapshot, listed=frozenset(files))
-        # A tower is fetched and verified when it is first needed.
-        files = {relative: files[relative] for relative in files
-                 if not relative.startswith('onnx/')}
-        for relative in files:
-            snapshot.first([relative])
-    _verify(path, files, name)
-    config = _preprocessing(path, name)
-    if not (path / 'tokenizer.json').is_file():
+    # A tower is read, and fetched, when it is first needed.
+    for file in files:
+        if not file.startswith('onnx/'):
+            if snapshot is not None:
+                snapshot.first([file])
+            contents.check(file)
+        elif snapshot is None and not (path / file).is_file():
+            raise BundleError(f'The model {name!r} is incomplete: {file} is missing; install or '
+                              'download it again.')
+    config = _preprocessing(contents)
+    if not contents.has('tokenizer.json'):
         raise BundleError(f'The model {name!r} has no tokenizer.json.')
-    tokens = _read_json(path / 'tokenizer_config.json', name, optional=True)
-    model = _read_json(path / 'config.json', name, optional=True)
-    text = model.get('text_config') or {}
-    kind = str(model.get('model_type', '')).lower()
-    # The transformers library does not write defaults into its files.
-    limit = tokens.get('model_max_length')
-    limit = None if limit is None or limit > _LONGEST else limit
-    length = text.get('max_position_embeddings') or _LENGTHS.get(kind) or limit or 77
-    if limit is not None:
-        length = min(length, limit)
-    if info.get('files'):
-        revision = hashlib.sha256(info_file.read_bytes()).hexdigest()
+    tokens = contents.json('tokenizer_config.json', optional=True)
+    model = contents.json('config.json', optional=True)
+    if contents.sums:
+        revision = hashlib.sha256(unlisted.read(described)).hexdigest()
     else:
         revision = snapshot.commit if snapshot is not None else _content(path, config)
-    return Bundle(name=info.get('name', name), path=path, revision=revision[:12],
+    return Bundle(name=_words(info.get('name', name)), path=path, revision=revision[:12],
                   preprocessing=Preprocessing.from_config(config),
-                  context_length=int(min(length, 512)),
-                  padding='siglip' in kind,
-                  pad_token=_token(tokens.get('pad_token')), info=info,
-                  prompt_templates=tuple(info.get('prompt_templates', ['{}'])),
+                  context_length=_length(model, tokens),
+                  padding='siglip' in _kind(model),
+                  pad_token=_token(tokens.get('pad_token')), info=_checked(info),
+                  prompt_templates=_templates(info.get('prompt_templates', ['{}'])),
                   ranking_weights=_weights(info.get('ranking')),
                   words_above=_above(info.get('ranking')),
                   logit_scale=_scale(info.get('logit_scale', Bundle.logit_scale)),
                   snapshot=snapshot)
 
 
-def _preprocessing(path: Path, name: str) -> dict:
+def _sums(files: Any, name: str) -> dict[str, str]:
+    """
+    The checksums of the files that are listed.
+    """
+    for file, expected in files.items():
+        # By name only: in the hub's cache all files are links to a folder of contents.
+        if Path(file).is_absolute() or '..' in Path(file).parts:
+            raise BundleError(f'The model {name!r} lists a file outside itself: {file}.')
+        if not _SHA256.fullmatch(expected):
+            raise ValueError(f'the sha256 {expected[:80]!r}')
+    return files
+
+
+def _preprocessing(contents: Contents) -> dict:
     """
     How an image becomes the input; newer files describe the tokenizer beside it.
     """
     old, new = PREPROCESSING
-    if (path / old).is_file() or not (path / new).is_file():
-        return _read_json(path / old, name)
-    config = _read_json(path / new, name).get('image_processor')
+    if contents.has(old) or not contents.has(new):
+        return contents.json(old)
+    config = contents.json(new).get('image_processor')
     if not isinstance(config, dict):
-        raise BundleError(f'The {new} of the model {name!r} describes no image_processor.')
+        raise BundleError(f'The {new} of the model {contents.name!r} describes no '
+                          'image_processor.')
     return config
+
+
+def _kind(model: dict) -> str:
+    return str(model.get('model_type', '')).lower()
+
+
+def _length(model: dict, tokens: dict) -> int:
+    """
+    Number of tokens that the text tower reads.
+    """
+    text = model.get('text_config') or {}
+    # The transformers library does not write defaults into its files.
+    limit = tokens.get('model_max_length')
+    limit = None if limit is None or limit > _LONGEST else limit
+    length = text.get('max_position_embeddings') or _LENGTHS.get(_kind(model)) or limit or 77
+    if limit is not None:
+        length = min(length, limit)
+    length = int(min(length, _MAX_TOKENS))
+    if length < 1:
+        raise ValueError(f'{length} tokens')
+    return length
 
 
 def _content(path: Path, config: dict) -> str:
@@ -300,16 +313,49 @@ def _content(path: Path, config: dict) -> str:
     digest = hashlib.sha256()
     # Large weights are in files of their own, such as text_model.onnx_data.
     for file in sorted(path.glob('onnx/*_model*.onnx*')):
-        with file.open('rb') as stream:
+        stream: Any
+        with open_regular(file) as stream:
             digest.update(hashlib.file_digest(stream, 'sha256').digest())
     digest.update(json.dumps(config, sort_keys=True).encode())
     return digest.hexdigest()
 
 
+def _checked(info: dict) -> dict:
+    """
+    The content of ``astroclip.json``, if its numbers make sense.
+    """
+    dim = info.get('embedding_dim')
+    if dim is not None and (type(dim) is not int or not 1 <= dim <= _MAX_DIM):
+        raise ValueError(f'embedding_dim {dim!r}')
+    return info
+
+
+def _words(text: Any) -> str:
+    """
+    A name, which is shown on terminals and pages.
+    """
+    if not isinstance(text, str) or not text.isprintable() or len(text) > _MAX_LETTERS:
+        raise ValueError(f'the name {text!r:.80}')
+    return text
+
+
+def _templates(value: Any) -> tuple[str, ...]:
+    templates = tuple(value)
+    if not 0 < len(templates) <= _MAX_TEMPLATES or not all(
+            isinstance(template, str) and len(template) <= _MAX_LETTERS
+            for template in templates):
+        raise ValueError('prompt_templates are at most '
+                         f'{_MAX_TEMPLATES} texts of {_MAX_LETTERS} letters')
+    return templates
+
+
 def _weights(ranking: dict | None) -> tuple[float, float] | None:
     if not ranking:
         return None
-    return float(ranking['image_weight']), float(ranking['text_weight'])
+    weights = float(ranking['image_weight']), float(ranking['text_weight'])
+    if not all(map(math.isfinite, weights)):
+        raise ValueError(f'ranking {weights}')
+    return weights
 
 
 def _above(ranking: dict | None) -> float | None:
@@ -329,7 +375,20 @@ def _scale(value: Any) -> float:
 
 
 def _token(value: Any) -> str | None:
-    return value.get('content') if isinstance(value, dict) else value
+    token = value.get('content') if isinstance(value, dict) else value
+    if token is not None and not isinstance(token, str):
+        raise TypeError(f'pad_token {token!r:.80}')
+    return token
+
+
+def description(name: str, path: Path) -> dict:
+    """
+    What the ``astroclip.json`` of a directory says; nothing, if there is none that can be read.
+    """
+    try:
+        return Contents(path, name).json('astroclip.json', optional=True)
+    except BundleError:
+        return {}
 
 
 def cached_models() -> list[tuple[str, Path]]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..exceptions import BundleError, EncoderError, one_line
-from .background import normalise
+from .background import finite, normalise
 from .bundle import Bundle
 from .runtime import IN_FLIGHT, Tower, has_driver, n_cores, open_tower
 
@@ -149,7 +149,7 @@ class Encoder:
         """
         Unit vectors, shape (m, d), float32, of phrases as they are, in the space of the images.
         """
-        return self._encode_text(texts, ('text_embeds', 'pooler_output'))
+        return finite(self._encode_text(texts, ('text_embeds', 'pooler_output')))
 
     def encode_metadata(self, texts: Sequence[str]) -> np.ndarray:
         """
@@ -277,7 +277,9 @@ class Encoder:
 
         bundle = self.bundle
         try:
-            tokenizer = Tokenizer.from_file(str(bundle.path / 'tokenizer.json'))
+            tokenizer = Tokenizer.from_buffer(bundle.contents.read('tokenizer.json'))
+        except BundleError:
+            raise
         # The Rust binding raises a plain Exception.
         except Exception as error:
             raise BundleError(f'The tokenizer.json of the model {bundle.name!r} cannot be read '
@@ -297,7 +299,7 @@ class Encoder:
     def _open_tower(self, name: str) -> Tower:
         wanted = self._likely_device()
         file = self._name(name, wanted)
-        tower = open_tower(self.bundle.verified(file), wanted, n_threads=self._n_threads)
+        tower = self._read_tower(file, wanted)
         if self._device == 'cuda' and tower.device != 'cuda':
             raise EncoderError('CUDA was asked for but cannot be used: check the driver, and '
                                'install the libraries with pip install astroclip-search[cuda].')
@@ -305,12 +307,16 @@ class Encoder:
             # The file for the GPU is the wrong one here: half precision is slow on a CPU.
             suited = self._name(name, tower.device)
             if suited != file:
-                tower = open_tower(self.bundle.verified(suited), tower.device,
-                                   n_threads=self._n_threads)
+                tower = self._read_tower(suited, tower.device)
         if name == 'vision':
             self._check_size(tower.inputs[0].shape)
             log.info('The model %s runs on %s.', self.bundle.name, tower.device.upper())
         return tower
+
+    def _read_tower(self, file: str, device: str) -> Tower:
+        content, weights = self.bundle.contents.tower(file)
+        return open_tower(self.bundle.path / file, device, n_threads=self._n_threads,
+                          content=content, weights=weights)
 
     def _name(self, tower: str, device: str) -> str:
         """

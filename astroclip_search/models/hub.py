@@ -3,7 +3,6 @@
 The Hugging Face hub -> files of a model, each when it is first needed.
 """
 
-import functools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +42,17 @@ class Snapshot:
         """
         return self.path.name
 
-    @functools.cached_property
+    @property
     def files(self) -> frozenset[str]:
         """
         Names of the files that the hub has, of those that may be used.
         """
+        # Not a cached_property, whose lock in Python 3.11 a forked process could never get.
+        if '_files' not in self.__dict__:
+            self.__dict__['_files'] = self._ask()
+        return self.__dict__['_files']
+
+    def _ask(self) -> frozenset[str]:
         from huggingface_hub import HfApi, constants
 
         # Without a network this fails at once, where a download would be tried for long.

@@ -16,8 +16,10 @@ import io
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -39,10 +41,14 @@ _CUDA_OPTIONS = {'cudnn_conv_algo_search': 'HEURISTIC',
 
 _opening = threading.Lock()
 
+
+def _new_lock() -> None:
+    global _opening  # noqa: PLW0603 - after a fork nobody releases it
+    _opening = threading.Lock()
+
+
 if hasattr(os, 'register_at_fork'):
-    # A child could not get the lock from a thread that it does not have.
-    os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release,
-                        after_in_child=_opening.release)
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 class Tower:
@@ -108,15 +114,18 @@ def n_cores() -> int:
         return os.cpu_count() or 1
 
 
-def open_tower(path: Path, device: str, *, n_threads: int = 0) -> Tower:
+def open_tower(path: Path, device: str, *, n_threads: int = 0, content: bytes | None = None,
+               weights: Mapping[str, bytes] | None = None) -> Tower:
     """
     Open a model file in silence; where CUDA cannot be used, it runs on the CPU.
 
-    ``n_threads`` are CPU threads of all callers together; 0 means one per physical core.
+    ``n_threads`` are CPU threads of all callers together; 0 means one per physical core. With
+    ``content`` the file itself is not read again, nor those that it names, whose ``weights`` are
+    given.
     """
     options = _options(path, n_threads)
     if device == 'cpu':
-        return _open(path, options, [_CPU])
+        return _open(path, options, [_CPU], content, weights)
     with _opening:
         # Only the default logger can silence the failed start of a provider; 2 is its default.
         runtime().set_default_logger_severity(4)
@@ -124,7 +133,7 @@ def open_tower(path: Path, device: str, *, n_threads: int = 0) -> Tower:
             if find_spec('nvidia') is not None:
                 with contextlib.redirect_stdout(io.StringIO()):
                     runtime().preload_dlls()
-            return _open(path, options, [(_CUDA, _CUDA_OPTIONS), _CPU])
+            return _open(path, options, [(_CUDA, _CUDA_OPTIONS), _CPU], content, weights)
         finally:
             runtime().set_default_logger_severity(2)
 
@@ -144,10 +153,36 @@ def _options(path: Path, n_threads: int):
     return options
 
 
-def _open(path: Path, options, providers: list) -> Tower:
+def _open(path: Path, options, providers: list, content: bytes | None,
+          weights: Mapping[str, bytes] | None) -> Tower:
     try:
-        return Tower(runtime().InferenceSession(str(path), options, providers=providers))
+        with contextlib.ExitStack() as stack:
+            model: str | bytes = str(path) if content is None else content
+            if content is not None and weights:
+                model = _with_weights(content, weights, options, stack)
+            session = runtime().InferenceSession(model, options, providers=providers)
+        # It would keep the file in memory to open it again; on the CPU it never does.
+        if content is not None and _CUDA not in session.get_providers():
+            session._model_bytes = None
+        return Tower(session)
     # ONNX Runtime raises its own exception classes, without a common root of their own.
     except Exception as error:
         raise EncoderError(f'{path.name} cannot be opened as an ONNX model '
                            f'({one_line(error)}).') from error
+
+
+def _with_weights(content: bytes, weights: Mapping[str, bytes], options,
+                  stack: contextlib.ExitStack) -> str | bytes:
+    """
+    What to open so that weights which were read before are used.
+    """
+    add = getattr(options, 'add_external_initializers_from_files_in_memory', None)
+    if add is not None:
+        add(list(weights), list(weights.values()), [len(value) for value in weights.values()])
+        return content
+    # Earlier versions read files, which nobody else can have exchanged in a folder of our own.
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix='astroclip-search-')))
+    for name, value in (*weights.items(), ('model.onnx', content)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(value)
+    return str(folder / 'model.onnx')

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..embeddings.pipeline import Pipeline, phrase_space
-from ..models.background import normalise
+from ..models.background import finite, normalise
 from .calibration import threshold
 from .query import centroid
 
@@ -28,8 +28,8 @@ def phrase_vectors(groups: Sequence[Sequence[str]], pipeline: Pipeline) -> np.nd
     missing = [phrases[i] for i in np.flatnonzero(space.positions(phrases) < 0)]
     if missing:
         templates = encoder.bundle.prompt_templates
-        vectors = encoder.encode_text([template.replace('{}', phrase) for phrase in missing
-                                       for template in templates])
+        vectors = finite(encoder.encode_text([template.replace('{}', phrase) for phrase in missing
+                                              for template in templates]))
         shape = len(missing), len(templates), vectors.shape[1]
         cache.put(name, missing, normalise(vectors.reshape(shape).mean(axis=1)))
     return np.stack([centroid(space.matrix[space.positions(group)]) for group in groups])

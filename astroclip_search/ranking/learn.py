@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..models.background import Background, normalise
+from ..models.forks import undisturbed
 
 __all__ = ['LEARN_FROM', 'instructive', 'learned_direction']
 
@@ -84,6 +85,7 @@ class _Marks:
         return self.offset + self.features @ found
 
 
+@undisturbed()
 def learned_direction(prior: np.ndarray | None, liked: np.ndarray, disliked: np.ndarray,
                       background: Background, *, weights: tuple[float, float] = (1.0, 1.0),
                       ) -> np.ndarray:
@@ -148,6 +150,7 @@ def _right(scores: np.ndarray, wanted: np.ndarray, held: np.ndarray) -> float:
     return float(((right & others).sum(axis=1) / others.sum(axis=1)).sum())
 
 
+@undisturbed()
 def instructive(vectors: np.ndarray, score: np.ndarray, marked: np.ndarray, n: int) -> np.ndarray:
     """
     Indices of ``n`` images (k, d) that are likely to be wanted by their score (k,), and that

@@ -12,6 +12,7 @@ from astropy.table import Table
 from ..embeddings.collect import Outcomes
 from ..embeddings.pipeline import Pipeline
 from ..exceptions import invalid
+from ..models.forks import undisturbed
 from ..status import reason
 from .scores import Scores, by_words
 
@@ -159,10 +160,12 @@ def duplicates(vectors: np.ndarray, cosine: float) -> np.ndarray:
     for start in range(0, len(vectors), _BLOCK):
         block = vectors[start:start + _BLOCK]
         if len(kept):
-            near = block @ vectors[kept].T >= cosine
+            with undisturbed():
+                near = block @ vectors[kept].T >= cosine
             found = near.any(axis=1)
             twin[start:start + len(block)][found] = kept[near[found].argmax(axis=1)]
-        near = block @ block.T >= cosine
+        with undisturbed():
+            near = block @ block.T >= cosine
         for i in np.flatnonzero(twin[start:start + len(block)] < 0).tolist():
             if twin[start + i] < 0:
                 later = np.flatnonzero(near[i, i + 1:]) + start + i + 1

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..models.background import normalise
+from ..models.background import finite, normalise
 from ..models.encoder import Encoder
+from ..models.forks import undisturbed
 from .learn import LEARN_FROM, learned_direction
 
 __all__ = ['PARTS', 'WEIGHTS', 'Examples', 'Query', 'centroid', 'query_vector']
@@ -58,8 +59,9 @@ def _total(terms: Sequence[tuple[np.ndarray, float]],
     """
     The sum (d,) of vectors with their weights, each in its standard deviations.
     """
-    spreads = [1.0 if background is None else max(float((background @ vector).std()), 1e-6)
-               for vector, _ in terms]
+    with undisturbed():
+        spreads = [1.0 if background is None else max(float((background @ vector).std()), 1e-6)
+                   for vector, _ in terms]
     total: np.ndarray = np.sum([weight / spread * vector for (vector, weight), spread in
                                 zip(terms, spreads, strict=True)], axis=0)
     return total
@@ -151,6 +153,6 @@ class Query:
                  templates: Sequence[str] = ('{}',)) -> tuple[np.ndarray, np.ndarray]:
         texts = [template.replace('{}', phrase) for phrase in self.phrases + self.negatives
                  for template in templates]
-        vectors = encode(texts) if texts else np.empty((0, 0), np.float32)
+        vectors = finite(encode(texts)) if texts else np.empty((0, 0), np.float32)
         split = len(self.phrases) * len(templates)
         return vectors[:split], vectors[split:]

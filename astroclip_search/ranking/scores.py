@@ -19,6 +19,7 @@ from ..embeddings.progress import Awaited, Counts
 from ..exceptions import LongPhraseWarning, warn
 from ..images.refs import ImageRefs
 from ..models.encoder import Encoder
+from ..models.forks import undisturbed
 from ..status import OK, Reason, reason
 from .calibration import archives_of, chance, false_alarm_rate, left_out_rate, z_score
 from .query import Query
@@ -205,36 +206,37 @@ def score(refs: ImageRefs, query: Query, *, by: str, pipeline: Pipeline,
                                'above': encoder.bundle.words_above,
                                'weights': query.ranking_weights(encoder)}
     # Metadata are embedded while images arrive, and waited for where the order of rows matters.
-    with ThreadPoolExecutor(1, thread_name_prefix='astroclip-metadata') as worker:
-        try:
-            counts = Counts()
-            waiting = Awaited(worker.submit(_score_metadata, refs, query, words, by, pipeline,
-                                            stopped, counts), counts, show=bool(show_progress))
-            if by != 'metadata':
-                vector = query.image_vector(encoder)
-                if background.image is not None:
-                    image_background = background.cosines(vector)
+    worker = ThreadPoolExecutor(1, thread_name_prefix='astroclip-metadata')
+    try:
+        counts = Counts()
+        waiting = Awaited(worker.submit(_score_metadata, refs, query, words, by, pipeline,
+                                        stopped, counts), counts, show=bool(show_progress))
+        if by != 'metadata':
+            vector = query.image_vector(encoder)
+            if background.image is not None:
+                image_background = background.cosines(vector)
 
-                def best(so_far: Outcomes) -> tuple[object, str]:
-                    return draw(_so_far(so_far, vector, waiting, pipeline,
-                                        image_background=image_background, **options), so_far)
+            def best(so_far: Outcomes) -> tuple[object, str]:
+                return draw(_so_far(so_far, vector, waiting, pipeline,
+                                    image_background=image_background, **options), so_far)
 
-                space, positions, outcomes = collect(refs, pipeline, CollectOptions(
-                    max_images, waiting, show_progress, None if draw is None else best,
-                    cached_only))
-                image = _cosines(space, positions, vector)
-            if outcomes.count('stopped'):
-                stopped.set()
-            try:
-                metadata = waiting.result()
-            except KeyboardInterrupt:
-                if draw is None:
-                    raise
-                stopped.set()
-                metadata = waiting.result()
-            unread = np.isnan(metadata.cosines) & stopped.is_set()
-        finally:
+            space, positions, outcomes = collect(refs, pipeline, CollectOptions(
+                max_images, waiting, show_progress, None if draw is None else best,
+                cached_only))
+            image = _cosines(space, positions, vector)
+        if outcomes.count('stopped'):
             stopped.set()
+        try:
+            metadata = waiting.result()
+        except KeyboardInterrupt:
+            if draw is None:
+                raise
+            stopped.set()
+            metadata = waiting.result()
+        unread = np.isnan(metadata.cosines) & stopped.is_set()
+    finally:
+        stopped.set()
+        worker.shutdown(wait=False)  # an interruption does not wait for the model
     reasons = dict(outcomes.reasons)
     if by == 'metadata':
         reasons = dict.fromkeys(np.flatnonzero(np.isnan(metadata.cosines)).tolist(),
@@ -280,8 +282,9 @@ def _score_metadata(refs: ImageRefs, query: Query, words: RowWords, by: str, pip
     cosines, of_kinds = (_of_texts(texts, vector, pipeline, stopped, counts)
                          for texts in (words.texts, list(kinds)))
     classes = of_kinds[[kinds[name] for name in names]] if kinds else None
-    return _Metadata(cosines + _NAMED_FIT * words.named, cosines, classes,
-                     background @ vector if background is not None else None)
+    with undisturbed():
+        of_background = None if background is None else background @ vector
+    return _Metadata(cosines + _NAMED_FIT * words.named, cosines, classes, of_background)
 
 
 def _of_texts(texts: Sequence[str], vector: np.ndarray, pipeline: Pipeline,
@@ -298,7 +301,9 @@ def _of_texts(texts: Sequence[str], vector: np.ndarray, pipeline: Pipeline,
         if stopped.is_set():
             break
         part = missing[start:start + _PART]
-        pipeline.cache.put(name, part, encoder.encode_metadata(part))
+        vectors = encoder.encode_metadata(part)
+        good = np.isfinite(vectors).all(axis=1)
+        pipeline.cache.put(name, [part[i] for i in np.flatnonzero(good)], vectors[good])
         counts.done += len(part)
     positions[absent] = space.positions(texts[row] for row in absent)
     return _cosines(space, positions, vector)
@@ -315,9 +320,11 @@ def _cosines(space: Space, positions: np.ndarray, query: np.ndarray) -> np.ndarr
     wanted = positions[known]
     if len(wanted) > len(space) // 4:
         # One product over the contiguous matrix is cheaper than gathering rows first.
-        result[known] = (space.matrix @ query)[wanted]
+        with undisturbed():
+            result[known] = (space.matrix @ query)[wanted]
     elif len(wanted):
-        result[known] = space.matrix[wanted] @ query
+        with undisturbed():
+            result[known] = space.matrix[wanted] @ query
     return result
 
 

@@ -15,16 +15,17 @@ has the focus is outlined.
 """
 
 import base64
+import html
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from html import escape
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..archives.table_io import replacing
 from ..exceptions import invalid
+from ..untrusted.files import open_regular
 from .cards import Card, odds, one_in
 from .names import clean
 
@@ -79,7 +80,7 @@ class Gallery:
         return len(self.cards)
 
     def __repr__(self) -> str:
-        return f'<Gallery of {len(self)} images: {self.title!r}>'
+        return f'<Gallery of {len(self)} images: {clean(self.title)!r}>'
 
     def _repr_html_(self) -> str:
         # The same gallery may be shown by two cells of one page.
@@ -116,14 +117,14 @@ class Gallery:
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
             '<meta name="color-scheme" content="light dark">'
-            f'{_GENERATOR}<title>{escape(self.title or "Gallery")}</title>'
+            f'{_GENERATOR}<title>{_escaped(self.title or "Gallery")}</title>'
             f'<style>body{{margin:0}}{_style("gallery", self.cards)}</style></head>'
             f'<body><main>{self._body("gallery", "", 1)}</main></body></html>\n')
         if path.is_file() and not overwrite and not is_gallery(path):
             raise invalid(f'There is a file {str(path)!r} that is no gallery: choose another name, '
                           'or write with overwrite=True.')
         with replacing(path, overwrite=True) as beside:
-            beside.write_text(clean(page), encoding='utf-8')
+            beside.write_text(page, encoding='utf-8')
         return path
 
     def _body(self, name: str, style: str, level: int) -> str:
@@ -139,12 +140,11 @@ class Gallery:
                    if card.jpeg is None and card.rank is None]
         title = self.title or ('Gallery' if level == 1 else '')  # a page needs a heading
         # Shortcuts of JupyterLab would take Enter and Escape.
-        return clean(f'<div class="astroclip-gallery" id="{name}"'
-                     ' data-lm-suppress-shortcuts="true">'
-                     + style
-                     + _element(f'h{level}', 'title', title) + _element('p', 'note', self.note)
-                     + _element('p', 'doubt', self.doubt)
-                     + f'<ol role="list">{shown_cards}</ol>{_missing(missing + self.others)}</div>')
+        return (f'<div class="astroclip-gallery" id="{name}" data-lm-suppress-shortcuts="true">'
+                + style
+                + _element(f'h{level}', 'title', title) + _element('p', 'note', self.note)
+                + _element('p', 'doubt', self.doubt)
+                + f'<ol role="list">{shown_cards}</ol>{_missing(missing + self.others)}</div>')
 
 
 def is_gallery(path: Path) -> bool:
@@ -163,7 +163,7 @@ def is_gallery(path: Path) -> bool:
     """
     if not path.is_file():
         return False
-    with path.open('rb') as file:
+    with open_regular(path) as file:
         return _GENERATOR.encode() in file.read(1000)
 
 
@@ -198,22 +198,24 @@ def _card(cards: Sequence[Card], i: int, name: str, full: float, level: int) -> 
     if card.jpeg is not None:
         data = base64.b64encode(card.jpeg).decode('ascii')
         alt = ', '.join(filter(None, (said, card.instrument)))
-        seen = (f'<img alt="{_quoted(alt)}" src="data:image/jpeg;base64,{data}"'
+        seen = (f'<img alt="{_escaped(alt)}" src="data:image/jpeg;base64,{data}"'
                 ' loading="lazy" decoding="async">')
     else:
         seen = _element('span', 'none', card.status)
-    ways = [f'<label class="{kind}" for="{name}-{j}" title="{_quoted(_called(cards[j]))}"></label>'
+    ways = [f'<label class="{kind}" for="{name}-{j}" title="{_escaped(_called(cards[j]))}"></label>'
             for j, kind in ((i - 1, 'previous'), (i, 'close'), (i + 1, 'next'))
             if 0 <= j < len(cards)]
     rank = f'<span class="rank">{card.rank}</span> ' if card.rank is not None else ''
-    lines = [f'<h{level}>{rank}{escape(card.name)}</h{level}>', _marks(card), _bar(card, full)]
+    # Letters that run to the left turn nothing but themselves.
+    lines = [f'<h{level}>{rank}<bdi>{_escaped(card.name)}</bdi></h{level}>', _marks(card),
+             _bar(card, full)]
     if card.odds:
         lines.append(_element('p', 'odds', card.odds))
     lines += [_phrases(card), _element('p', 'said', card.status if card.jpeg is not None else ''),
               _cut(card.instrument), _cut(card.observed), _cut(card.identifier),
               _cut(card.proposal), _details(card.details), _position(card), _links(card)]
     return (f'<li><button type="button" class="open" hidden="hidden" id="{name}-{i}"'
-            f' popovertarget="{name}-{i}-card" aria-label="{_quoted("Enlarge " + said)}"></button>'
+            f' popovertarget="{name}-{i}-card" aria-label="{_escaped("Enlarge " + said)}"></button>'
             f'<article id="{name}-{i}-card" popover>'
             f'<label class="picture" for="{name}-{i}" title="Enlarge or close">{seen}</label>'
             f'<div class="words">{"".join(lines)}</div>'
@@ -245,9 +247,9 @@ def _phrases(card: Card) -> str:
     items = []
     for phrase in card.phrases:
         alarm = '' if phrase.false_alarm is None else (
-            f' <small title="{_quoted(odds(phrase.false_alarm))}">'
+            f' <small title="{_escaped(odds(phrase.false_alarm))}">'
             f'{one_in(phrase.false_alarm)}</small>')
-        items.append(f'<li>{escape(phrase.text)}{alarm}</li>')
+        items.append(f'<li>{_escaped(phrase.text)}{alarm}</li>')
     if not items:
         return ''
     known = any(phrase.false_alarm is not None for phrase in card.phrases)
@@ -262,7 +264,7 @@ def _cut(text: str, *kinds: str) -> str:
     """
     if not text:
         return ''
-    return f'<p class="{" ".join(("cut", *kinds))}" title="{_quoted(text)}">{escape(text)}</p>'
+    return f'<p class="{" ".join(("cut", *kinds))}" title="{_escaped(text)}">{_escaped(text)}</p>'
 
 
 def _details(text: str) -> str:
@@ -274,7 +276,7 @@ def _details(text: str) -> str:
     end = text.rfind(' ', _AT_ONCE // 2, _AT_ONCE)
     end = _AT_ONCE if end < 0 else end
     return (_cut(f'{text[:end]}…', 'subject') + '<details class="more"><summary>Read on</summary>'
-            f'<p>…{escape(text[end:])}</p></details>')
+            f'<p>…{_escaped(text[end:])}</p></details>')
 
 
 def _position(card: Card) -> str:
@@ -294,7 +296,7 @@ def _links(card: Card) -> str:
     To the image, its data and the page of the observation in their archive, and to the sky around
     it; said in full where there is room.
     """
-    links = [_anchor(_quoted(address), text, f'{more} at {urlsplit(address).hostname}')
+    links = [_anchor(_escaped(address), text, f'{more} at {urlsplit(address).hostname}')
              for address, text, more in ((card.link, 'image', ''), (card.data, 'data', ''),
                                          (card.page, 'archive', ' page of the observation'))
              if address]
@@ -315,8 +317,8 @@ def _missing(rows: Sequence[tuple[str, str]]) -> str:
     items = []
     for reason, found in list(reasons.items())[:_MOST_REASONS]:
         more = f' and {len(found) - _MOST_NAMES:,} more' if len(found) > _MOST_NAMES else ''
-        listed = ', '.join(filter(None, found[:_MOST_NAMES]))
-        items.append(f'<li>{escape(reason)} <small>({len(found):,}: {escape(listed)}{more})'
+        listed = ', '.join(f'<bdi>{_escaped(name)}</bdi>' for name in found[:_MOST_NAMES] if name)
+        items.append(f'<li>{_escaped(reason)} <small>({len(found):,}: {listed}{more})'
                      '</small></li>')
     if len(reasons) > _MOST_REASONS:
         items.append(f'<li>and {len(reasons) - _MOST_REASONS:,} more reasons</li>')
@@ -330,12 +332,15 @@ def _anchor(address: str, text: str, more: str) -> str:
     A link to an address that is already escaped.
     """
     return (f'<a href="{address}" target="_blank" rel="noopener noreferrer">'
-            f'{escape(text)}<span class="more">{escape(more)}</span></a>')
+            f'{_escaped(text)}<span class="more">{_escaped(more)}</span></a>')
 
 
 def _element(tag: str, kind: str, text: str) -> str:
-    return f'<{tag} class="{kind}">{escape(text)}</{tag}>' if text else ''
+    return f'<{tag} class="{kind}">{_escaped(text)}</{tag}>' if text else ''
 
 
-def _quoted(text: str) -> str:
-    return escape(text, quote=True)
+def _escaped(text: str) -> str:
+    """
+    Text for an element or an attribute in quotes, in which nothing is hidden.
+    """
+    return html.escape(clean(text))

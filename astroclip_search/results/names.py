@@ -3,7 +3,6 @@
 Table rows -> what they are called, in full and in few letters.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
@@ -12,6 +11,7 @@ from astropy.table import Table
 
 from ..archives.columns import TableColumns
 from ..archives.observations import plain_words
+from ..exceptions import legible, visible
 
 __all__ = ['WIDTH', 'clean', 'names', 'short_names']
 
@@ -23,15 +23,12 @@ Letters of a short name: with rank, scores and status it fits a line of 80.
 # Letters of an identifier that are of use beside a target.
 _LEAST = 10
 
-# Halves of a pair: bytes of a file name that are no UTF-8. No format has them.
-_HALVES = re.compile('[\ud800-\udfff]')
-
 
 def clean(text: str) -> str:
     """
-    Text that every encoding of Unicode can hold.
+    Text for a page or a plot, in which nothing is hidden and every encoding of Unicode has all.
     """
-    return text if text.isascii() else _HALVES.sub('\ufffd', text)
+    return visible(text)
 
 
 def names(table: Table) -> list[str]:
@@ -160,7 +157,7 @@ def _lines(texts: np.ndarray) -> np.ndarray:
     """
     codes = texts.view(np.uint32)
     if ((codes > 0) & (codes < 32)).any() or (codes > 126).any():
-        return _array([text if text.isprintable() else ''.join(
-            letter if letter.isprintable() else ' ' for letter in clean(text))
+        return _array([visible(text if text.isprintable() else ''.join(
+            letter if letter.isprintable() else ' ' for letter in legible(text)))
             for text in texts.tolist()])
     return texts

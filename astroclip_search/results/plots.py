@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..exceptions import invalid
+from ..exceptions import invalid, visible
 from ..ranking import calibration
 from ..ranking.calibration import false_alarm_rate as rate_of
 from ..ranking.calibration import z_score
@@ -270,5 +270,5 @@ def _short(text: str, length: int) -> str:
     """
     One line of text, without its end where it is too long.
     """
-    text = ' '.join(text.split())
+    text = visible(' '.join(text.split()))
     return text if len(text) <= length else f'{text[:length - 1]}…'

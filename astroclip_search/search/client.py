@@ -480,7 +480,9 @@ class ClipSearchClass:
         search : path-like or `~astropy.table.Table`
             What `save` has written, or what a verb such as `query_text` has returned.
         results : Table, DALResults, path, or other, optional
-            What is to be ranked now, as for `rank`: needed if a table in memory was ranked.
+            What is to be ranked now, as for `rank`: needed if a table in memory was ranked. Files
+            of this computer that a search of another session names are looked for only in this,
+            or in the option ``image_dir``.
         new_only : bool
             Return the new rows alone, and not all rows that the search finds now.
         false_alarm_rate : float, optional
@@ -1340,8 +1342,11 @@ class ClipSearchClass:
         Returns
         -------
         dict
-            ``path`` of the file, its size in ``bytes``, and the number of ``vectors``,
-            ``thumbnails`` and ``links``. A cache in memory is not counted.
+            ``path`` of the file (empty if there is no folder for it), its size in ``bytes``, the
+            limit that it is kept to (``max_bytes``), the number of ``vectors``, ``thumbnails``,
+            ``links`` and ``failures`` (`None` if the file cannot be read now), and
+            ``unused_bytes``: files beside it that are of an earlier version or damaged. A cache in
+            memory is not counted.
 
         Examples
         --------
@@ -1356,6 +1361,10 @@ class ClipSearchClass:
         """
         Forget all embeddings and thumbnails.
 
+        Files of earlier versions of the cache, and damaged ones, are deleted as well. If the file
+        is locked for some seconds, or cannot be written, it keeps what it has, and a message of the
+        logger ``astroclip_search`` says why.
+
         Returns
         -------
         int
@@ -1368,7 +1377,7 @@ class ClipSearchClass:
         >>> ClipSearch.clear_cache()
         0
         """
-        return sum(cache.clear() for cache in self.session.caches())
+        return self.session.clear_cache()
 
 
 ClipSearch = ClipSearchClass()

@@ -4,7 +4,6 @@ The verbs that give vectors, and the one that lists models.
 """
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,9 +15,9 @@ from astropy.table import Table
 from ..archives.open import open_results
 from ..embeddings.cache import Cache
 from ..embeddings.collect import collect, follow_links
-from ..exceptions import ImageError, invalid
+from ..exceptions import ImageError, invalid, one_line
 from ..images.refs import parse
-from ..models.bundle import cached_models
+from ..models.bundle import cached_models, description
 from ..status import OK, Reason
 from .session import Session
 
@@ -69,10 +68,10 @@ def list_models() -> Table:
     """
     rows = []
     for name, path in cached_models():
-        info_file = path / 'astroclip.json'
-        info = json.loads(info_file.read_text(encoding='utf-8')) if info_file.is_file() else {}
+        info = description(name, path)
         size = sum(file.stat().st_size for file in path.rglob('*') if file.is_file()) / 1e6
-        rows.append((name, info.get('name', ''), str(info.get('version', '')),
-                     info.get('licence', ''), round(size, 1)))
+        said = (one_line(info[key], 300) if info.get(key) else ''
+                for key in ('name', 'version', 'licence'))
+        rows.append((name, *said, round(size, 1)))
     return Table(rows=rows or None, names=('model', 'name', 'version', 'licence', 'size'),
                  dtype=(str, str, str, str, float), units={'size': u.MB})

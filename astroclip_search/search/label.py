@@ -12,6 +12,7 @@ from astropy.table import Table
 from .. import vocabulary
 from ..embeddings.collect import CollectOptions, Outcomes, collect
 from ..exceptions import UncalibratedWarning, invalid, warn
+from ..models.forks import undisturbed
 from ..ranking.calibration import TRUSTED_RATE, left_out_rate
 from ..ranking.labels import class_thresholds, phrase_vectors, probabilities
 from ..ranking.scores import warn_of_length
@@ -125,7 +126,8 @@ def _compared(session: Session, results: Any, groups: list[list[str]], options: 
     cosines = np.full((len(positions), len(groups)), np.nan, np.float32)
     known = positions >= 0
     if known.any():
-        cosines[known] = space.matrix[positions[known]] @ phrases.T
+        with undisturbed():
+            cosines[known] = space.matrix[positions[known]] @ phrases.T
     background = encoder.bundle.background
     return (table, outcomes, cosines,
             background.cosines(phrases) if background.image is not None else None)

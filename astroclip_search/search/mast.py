@@ -61,19 +61,21 @@ def query_around(session: Session, text: str | Sequence[str] | None, coordinates
     if twice := criteria.keys() & {'coordinates', 'objectname', 'radius'}:
         raise invalid(f'{min(twice)} is an argument of its own: leave it out of criteria.')
     radius = footprints.search_radius(radius)
+    clock = mast.query_clock()
     made = recipe('query_region', coordinates=coordinates, object_name=object_name,
                   radius=radius, criteria=criteria, resolver=resolver)
     if object_name is not None:
         if not isinstance(object_name, str) or not object_name.strip():
             raise invalid('object_name must be a name such as "M 104".')
-        position = mast.resolve(object_name, session.mast, resolver=resolver)
+        position = mast.resolve(object_name, session.mast, resolver=resolver, clock=clock)
         where = object_name
     else:
         position, where = footprints.position(coordinates), coordinates
         if not isinstance(where, str):
             where = position.to_string('hmsdms', precision=1)
     filters = {**criteria, 'coordinates': position, 'radius': radius}
-    table = mast.criteria(filters, observations=session.mast, max_rows=conf.mast_max_rows)
+    table = mast.criteria(filters, observations=session.mast, max_rows=conf.mast_max_rows,
+                          clock=clock)
     ranked = rank_selection(session, table, text, f'MAST images within {radius:g} of {where}',
                             options, made)
     _warn_of_criteria(session, ranked, filters, criteria)

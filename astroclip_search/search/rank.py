@@ -97,6 +97,7 @@ def rank(session: Session, results: Any, text: str | Sequence[str] | None,
     best = ranked.ranked_table(table, outcomes, scores, rows[:options.limit])
     best.meta['clip'] = ranked.provenance(outcomes, query, scores, by, encoder, pipeline.plane)
     _keep_search(best.meta['clip'], table, results, made, options)
+    _remember_places(session, results if made is None and trusted else None, options)
     if len(best) < len(table):
         remember(best.meta['clip'], table, outcomes.sources)
     ranked.warn_of_rows(outcomes)
@@ -119,6 +120,20 @@ def _keep_search(clip: dict, table: Table, results: Any, made: Recipe | None,
     clip['search'] = with_options(made or (
         {'verb': 'rank', 'arguments': {}, 'lost': 'results'} if named is None
         else recipe('rank', results=named)), options)
+
+
+def _remember_places(session: Session, results: Any, options: RankOptions) -> None:
+    """
+    Have the session know in which places the user has looked, so that a search of it may do so.
+    """
+    columns = options.image_column
+    said = [_named_results(results), options.image_dir and Path(options.image_dir),
+            *([columns] if isinstance(columns, str) else columns or ())]
+    for place in said:
+        for one in place if isinstance(place, list) else [place]:
+            if one:
+                session.named.places.add(str(one.expanduser().absolute())
+                                         if isinstance(one, Path) else one)
 
 
 def _named_results(results: Any) -> Any:

@@ -13,6 +13,7 @@ from astropy.table import Table
 from ..archives.open import as_table
 from ..embeddings.pipeline import Pipeline
 from ..exceptions import invalid
+from ..models.forks import undisturbed
 from ..ranking.order import COPY_COSINE, arrange, group_codes
 from ..ranking.query import Query
 from ..ranking.scores import score
@@ -99,7 +100,8 @@ def _with_copies(table: Table, sources: Sequence[str | None], chosen: list[str],
         if others:
             at, space = kept_vectors([sources[row] or '', *others], pipeline)
             if at[0] >= 0:
-                alike = space.matrix[np.maximum(at[1:], 0)] @ space.matrix[at[0]] >= COPY_COSINE
+                with undisturbed():
+                    alike = space.matrix[np.maximum(at[1:], 0)] @ space.matrix[at[0]] >= COPY_COSINE
                 found.update((source, None) for source, same in
                              zip(others, (alike & (at[1:] >= 0)).tolist(), strict=True) if same)
     return list(found)

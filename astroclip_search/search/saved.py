@@ -3,13 +3,13 @@
 The verbs that keep a search, and that ask it again later.
 """
 
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from astropy.table import Table
@@ -20,7 +20,10 @@ from ..archives.vo import service_address
 from ..config import conf
 from ..exceptions import invalid, one_line
 from ..images.guard import is_private
-from ..images.refs import parse
+from ..images.objectstore import is_allowed
+from ..images.refs import ADDRESSES, parse
+from ..untrusted.files import leads_elsewhere
+from ..untrusted.values import split
 from . import mast, vo
 from .arguments import RankOptions, check_count
 from .marks import Marks, phrases_of
@@ -63,8 +66,8 @@ def rerun(session: Session, saved: Any, results: Any, new_only: bool,
         raise invalid('This search was of a table in memory, which cannot be asked for again: '
                       'give results, the table as it is now.')
     marks, text = Marks.of(before, asked), phrases_of(before, asked)
-    limit, options = options.limit, replace(_options(asked, made, marks, options, given),
-                                            limit=None)
+    limit, options = options.limit, replace(
+        _options(session, asked, made, marks, options, given), limit=None)
     rate = asked.get('filtered_at') if false_alarm_rate is None else false_alarm_rate
     if rate is not None:
         check_filter(session, rate, options.by)
@@ -110,7 +113,7 @@ def _read(saved: Any) -> tuple[Table, dict[str, Any]]:
     return saved, asked
 
 
-def _options(asked: Mapping[str, Any], made: Mapping[str, Any], marks: Marks,
+def _options(session: Session, asked: Mapping[str, Any], made: Mapping[str, Any], marks: Marks,
              options: RankOptions, given: Collection[str]) -> RankOptions:
     """
     The options of the search, under those that are given now.
@@ -118,6 +121,14 @@ def _options(asked: Mapping[str, Any], made: Mapping[str, Any], marks: Marks,
     said = made.get('options')
     before = {name: _alive(value, name) for name, value in
               (said.items() if isinstance(said, dict) else ()) if name in KEPT}
+    # Only in person one says which files of this machine may be read.
+    if before.get('image_dir') not in session.named.places:
+        before.pop('image_dir', None)
+    columns = before.get('image_column')
+    columns = [columns] if isinstance(columns, str) else columns or []
+    if 'image_column' not in given and not session.named.places.issuperset(map(str, columns)):
+        raise invalid(f'The saved search takes its images from {", ".join(map(str, columns))!r}, '
+                      'which may be files of this computer: give image_column again to allow it.')
     for name, sources in (('like', marks.like), ('unlike', marks.unlike)):
         if sources and getattr(options, name) is None:
             before[name] = _examples(sources, name)
@@ -182,13 +193,13 @@ def _query_sia(session: Session, text: Any, given: dict[str, Any], options: Rank
     named = {name: given.pop(name, None) for name in ('pos', 'radius', 'criteria')}
     return vo.query_sia(session, text, _service(given.pop('service', None)), named['pos'],
                         named['radius'], given.pop('version', 2), named['criteria'], options,
-                        **{name: given.get(name) for name in (
+                        trusted=False, **{name: given.get(name) for name in (
                             'band', 'time', 'collection', 'maxrec')})
 
 
 def _query_tap(session: Session, text: Any, given: dict[str, Any], options: RankOptions) -> Table:
     return vo.query_tap(session, text, given.get('query', ''), _service(given.get('service')),
-                        bool(given.get('async_')), options, uploads=None,
+                        bool(given.get('async_')), options, trusted=False, uploads=None,
                         maxrec=given.get('maxrec'), language=str(given.get('language', 'ADQL')))
 
 
@@ -197,8 +208,27 @@ def _rank(session: Session, text: Any, given: dict[str, Any], options: RankOptio
     items = results if isinstance(results, list) else [results]
     if not items or not all(isinstance(item, str) for item in items):
         raise invalid('The saved search does not say what was ranked.')
+    for item in items:
+        _check_place(session, item, options.image_dir)
     # Hosts are trusted that the user has typed, and not those of a file.
     return rank(session, results, text, options, trusted=False)
+
+
+def _check_place(session: Session, item: str, image_dir: Any) -> None:
+    """
+    Raise if a file of anyone's sends us to a place of this machine that the user has not named.
+    """
+    if (item.strip().startswith(ADDRESSES) or is_allowed(item, remote=True)
+            or item in session.named.places):
+        return
+    if image_dir is not None:
+        base = Path(image_dir).expanduser().resolve()
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            if not leads_elsewhere(item, base) and Path(item).resolve().is_relative_to(base):
+                return
+    raise invalid(f'The saved search looks into {item[:200]!r} on this computer, and a file may '
+                  'not say what is read here: give results, what is to be ranked now, or '
+                  'image_dir, a folder above it.')
 
 
 _VERBS: dict[str, Callable[[Session, Any, dict[str, Any], RankOptions], Table]] = {
@@ -210,13 +240,16 @@ def _service(address: Any) -> str:
     """
     The address of a service that a file names: none on a private network, unless it is the user's.
     """
-    address = service_address(address)
+    text = address.strip() if isinstance(address, str) else ''
+    parts = split(text)
+    host = '' if parts is None else str(parts.hostname)
     try:
-        parts = urlsplit(address)
-        host, port = parts.hostname or '', parts.port
         host.encode('idna')
-    except (ValueError, UnicodeError) as error:
-        raise invalid(f'The saved search asks {address[:80]!r}, which is no address.') from error
+    except UnicodeError:
+        parts = None
+    if parts is None and text.startswith(('http://', 'https://')):
+        raise invalid(f'The saved search asks {text[:80]!r}, which is no address.')
+    address, port = service_address(address), parts.port
     names = {host, f'{host}:{port or (443 if parts.scheme == "https" else 80)}'}
     if names.isdisjoint(conf.private_hosts):
         try:

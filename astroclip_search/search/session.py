@@ -4,24 +4,34 @@ The state of a search: model, caches, downloads, credentials and settings.
 """
 
 import contextlib
+import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from ..config import conf
 from ..exceptions import invalid
 from ..images.refs import ImageRefs, parse
+from ..untrusted.values import host_of
+from .named import Named, named_with
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from ..embeddings.cache import Cache
     from ..embeddings.pipeline import Pipeline
     from ..models.encoder import Encoder
 
 __all__ = ['Session']
+
+log = logging.getLogger('astroclip_search')
+
+# Seconds that a fork waits for other threads to be done with importing.
+_PATIENCE = 10.0
 
 # Two threads are not to verify the same model.
 _opening = threading.Lock()
@@ -32,17 +42,43 @@ def _new_lock() -> None:
     _opening = threading.Lock()
 
 
+def _await_imports() -> None:
+    """
+    Wait until no other thread imports anything: a forked process would wait for it for ever.
+    """
+    begin = time.monotonic()
+    while time.monotonic() - begin < _PATIENCE:
+        threads = {ident for ident, frame in sys._current_frames().items()
+                   if _is_importing(frame)}
+        # What this thread is about to import, the others may wait for.
+        if not threads or threading.get_ident() in threads:
+            return
+        time.sleep(0.01)
+
+
+def _is_importing(frame: 'FrameType | None') -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == '<frozen importlib._bootstrap>':
+            return True
+        frame = frame.f_back
+    return False
+
+
 if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=_new_lock)
+    # The first to be registered is the last to be called, right before the fork. Whoever takes a
+    # lock before a fork must be registered by now, or would release it without having taken it.
+    import concurrent.futures.thread  # noqa: F401
+
+    os.register_at_fork(before=_await_imports, after_in_child=_new_lock)
 
 
 class Session:
     """
     What the verbs of a `~astroclip_search.ClipSearchClass` share from call to call.
 
-    Making one opens nothing. It works on after a fork, in parent and child, if no other thread
-    ranks during the fork. A pickle of it holds
-    its settings, and an encoder that was given, but neither the caches nor the login of ``mast``.
+    Making one opens nothing. It works on after a fork, in parent and child, whatever other threads
+    are doing. A pickle of it holds its settings, and an encoder that was given, but neither the
+    caches nor the login of ``mast``.
 
     Parameters
     ----------
@@ -73,7 +109,7 @@ class Session:
         self.cache_dir, self.mast = cache_dir, mast
         self._encoder = encoder
         self._caches: dict[Path | None, Cache] = {}
-        self._named: set[str] = set()
+        self._said_homeless = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ('model', 'revision') and not (value is None or (isinstance(value, str)
@@ -184,19 +220,31 @@ class Session:
         if self._encoder is None and self.model_name == 'default':
             threading.Thread(target=open_model, name='astroclip-start').start()
 
-    def cache_path(self) -> Path:
+    def cache_path(self) -> Path | None:
         """
         The file of the cache, whether or not it exists.
 
         Returns
         -------
-        pathlib.Path
-            An SQLite file.
+        pathlib.Path or None
+            An SQLite file; `None` if there is no folder for it, which is said once.
         """
         from astropy.config import get_cache_dir
 
-        folder = self.cache_dir or get_cache_dir('astroclip_search')
-        return Path(folder).expanduser() / 'embeddings.sqlite'
+        from ..embeddings.cachefile import FILE_NAME, make_private
+
+        try:
+            if self.cache_dir:
+                return Path(self.cache_dir).expanduser() / FILE_NAME
+            folder = Path(get_cache_dir('astroclip_search'))
+        except (OSError, RuntimeError) as error:  # the latter if nobody knows the home directory
+            if not self._said_homeless:
+                self._said_homeless = True
+                log.warning('There is no folder for the cache (%s); nothing is kept on disk. '
+                            'Name one with cache_dir.', error)
+            return None
+        make_private(folder, 0o700)  # astropy has made it, and everybody may look in
+        return folder / FILE_NAME
 
     def cache(self, use: bool = True) -> 'Cache':
         """
@@ -218,7 +266,7 @@ class Session:
         cache = self._caches.get(path)
         if cache is None:
             cache = self._caches.setdefault(path, Cache(path))
-        cache.max_age = conf.cache_max_age * 86400
+        cache.max_age, cache.max_bytes = conf.cache_max_age * 86400, conf.cache_max_bytes
         return cache
 
     def caches(self) -> 'list[Cache]':
@@ -230,7 +278,8 @@ class Session:
         list of Cache
             That on disk, if its file exists, and those that were used.
         """
-        if self.cache_path().exists():
+        path = self.cache_path()
+        if path is not None and path.exists():
             self.cache()
         return list(self._caches.copy().values())
 
@@ -241,12 +290,43 @@ class Session:
         Returns
         -------
         dict
-            Path, bytes and numbers of entries.
+            Path, bytes, the limit, numbers of entries (`None` where they cannot be read), and the
+            bytes of files that are no longer used.
         """
+        from ..embeddings.cachefile import leftovers
+
         path = self.cache_path()
-        if not path.exists():
-            return {'path': str(path), 'bytes': 0, 'vectors': 0, 'thumbnails': 0, 'links': 0}
-        return {'path': str(path), 'bytes': path.stat().st_size, **self.cache().counts()}
+        info = {'path': '' if path is None else str(path), 'bytes': 0,
+                'max_bytes': conf.cache_max_bytes,
+                'vectors': 0, 'thumbnails': 0, 'links': 0, 'failures': 0,
+                'unused_bytes': sum(file.stat().st_size for file in leftovers(path))}
+        with contextlib.suppress(OSError):
+            if path is not None:
+                info['bytes'] = path.stat().st_size
+                cache = self.cache()
+                with cache.call():
+                    info |= cache.counts()
+        return info
+
+    def clear_cache(self) -> int:
+        """
+        Forget what is in the caches, and delete files of the cache that are no longer used.
+
+        Returns
+        -------
+        int
+            Number of embeddings that were forgotten.
+        """
+        from ..embeddings.cachefile import leftovers
+
+        forgotten = sum(cache.clear() for cache in self.caches())
+        for file in leftovers(self.cache_path()):
+            try:
+                file.unlink()
+                log.info('%s, which is of an earlier version or damaged, was deleted.', file)
+            except OSError as error:
+                log.warning('%s could not be deleted (%s).', file, error)
+        return forgotten
 
     @contextlib.contextmanager
     def pipeline(self, encoder: 'Encoder | None', cache: 'Cache', trusted: Collection[str] = (),
@@ -273,6 +353,8 @@ class Session:
         from .. import __version__
         from ..archives import mast
         from ..embeddings.pipeline import Pipeline
+        from ..embeddings.progress import CALL
+        from ..images.apart import Decoder
         from ..images.http import Fetcher, Limits
 
         limits = Limits(n_connections=conf.n_connections, connect_timeout=conf.connect_timeout,
@@ -284,15 +366,35 @@ class Session:
             hosts = {*trusted, *conf.private_hosts}
             # Its client takes long to load; no address of MAST has been made without it.
             if self.mast is not None or 'astroquery.mast' in sys.modules:
-                hosts.add(urlsplit(self.address('mast:')).netloc)
+                hosts.add(host_of(self.address('mast:')))
             return hosts
 
-        with Fetcher(limits, f'astroclip_search/{__version__}', trusted=trusted_hosts,
-                     headers=mast.credentials(self.mast)) as fetcher:
+        call = CALL.get()
+        with (self._call(cache),
+              Fetcher(limits, f'astroclip_search/{__version__}', trusted=trusted_hosts,
+                      headers=mast.credentials(self.mast)) as fetcher,
+              contextlib.nullcontext() if call is None else call.at_end(fetcher.close),
+              contextlib.closing(Decoder(isolate=conf.isolate, seconds=conf.decode_timeout,
+                                         n_workers=conf.n_threads)) as decoder):
             yield Pipeline(encoder, cache, fetcher, self.address, batch_size=conf.batch_size,
                            max_pixels=conf.max_pixels, max_bytes=conf.max_bytes,
                            thumbnail_size=conf.thumbnail_size, n_threads=conf.n_threads,
-                           plane=self.setting('plane', plane))
+                           plane=self.setting('plane', plane), decoder=decoder)
+
+    @contextlib.contextmanager
+    def _call(self, cache: 'Cache') -> Iterator[None]:
+        """
+        A call of the user, for the caches that it may use.
+        """
+        known = {cache, *self._caches.copy().values()}
+        with contextlib.ExitStack() as calls:
+            for each in known:
+                calls.enter_context(each.call())
+            try:
+                yield
+            finally:
+                for each in {*self._caches.copy().values()} - known:  # opened meanwhile
+                    each.settle()
 
     def address(self, source: str | None) -> str:
         """
@@ -313,6 +415,13 @@ class Session:
             return download_url(source, self.mast)
         return source if source and source.startswith(('http://', 'https://')) else ''
 
+    @property
+    def named(self) -> Named:
+        """
+        What the user has named in this process, in sessions with the same cache.
+        """
+        return named_with(self.cache_dir)
+
     def remember(self, refs: ImageRefs) -> None:
         """
         Keep in mind which local images the user has named.
@@ -325,8 +434,8 @@ class Session:
         if refs.has_files:
             opened = [parse(source) for row, source in enumerate(refs.sources)
                       if source and refs.is_open(row)]
-            self._named.update(part for ref in opened for part in (*ref.parts, ref.fallback)
-                               if parse(part).kind in ('path', 'memory'))
+            self.named.images.update(part for ref in opened for part in (*ref.parts, ref.fallback)
+                                     if parse(part).kind in ('path', 'memory'))
 
     def is_ours(self, source: str) -> bool:
         """
@@ -340,6 +449,12 @@ class Session:
         Returns
         -------
         bool
-            True if the user has named it in this session, or one of the caches knows it.
+            True if the user has named it in this process, in a session with the same cache. Of an
+            image in memory also if one of the caches knows it: its name is its content, which
+            nobody can guess.
         """
-        return source in self._named or any(cache.knows(source) for cache in self.caches())
+        if source in self.named.images:
+            return True
+        kinds = {parse(part).kind for part in parse(source).parts}
+        return 'memory' in kinds <= {'memory', 'web', 'mast'} and any(
+            cache.knows(source) for cache in self.caches())

@@ -18,6 +18,7 @@ from ..archives.open import as_table, open_results
 from ..archives.pyvo_results import is_result
 from ..embeddings.collect import follow_links, n_workers
 from ..embeddings.pipeline import Pipeline
+from ..embeddings.progress import CALL
 from ..exceptions import ImageError, invalid
 from ..images.preprocess import thumbnail
 from ..images.refs import (
@@ -224,6 +225,9 @@ def _thumbnail(session: Session, pipeline: Pipeline, source: str,
             return jpeg, False
     size = pipeline.thumbnail_size
     jpeg = thumbnail(pipeline.image(source, objects, size), size)
+    if image_key(source) == key:
+        for cache in session.caches():
+            cache.mend_thumbnail(pipeline.thumbnail_key(key), jpeg)
     earlier = [cache.earlier_key(source, pipeline.thumbnail_key(''))
                for cache in session.caches()] if is_path(source) else []
     return jpeg, any(other is not None and not is_same_file(other, key) for other in earlier)
@@ -246,10 +250,18 @@ def _fetch_each(session: Session, refs: ImageRefs, action: Callable,
         images: list[Any] = [found.get(source, source) for source in sources]
         n = n_workers([image for image in images if isinstance(image, str)],
                       pipeline.fetcher.limits.n_connections, pipeline.n_threads)
-        with ThreadPoolExecutor(n) as workers:
-            return list(workers.map(
-                lambda image: action(pipeline, image) if isinstance(image, str) else None,
-                images))
+        workers = ThreadPoolExecutor(n, thread_name_prefix='astroclip')
+        call = CALL.get()
+
+        def act(image: Any) -> Any:
+            if call is not None:
+                call.check()
+            return action(pipeline, image) if isinstance(image, str) else None
+
+        try:
+            return list(workers.map(act, images))
+        finally:  # an interruption does not wait for what is being fetched
+            workers.shutdown(wait=False, cancel_futures=True)
 
 
 def _unrelated(session: Session, table: Table) -> np.ndarray:

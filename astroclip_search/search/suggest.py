@@ -13,6 +13,7 @@ from astropy.table import Table
 
 from ..archives.open import as_table
 from ..exceptions import invalid
+from ..models.forks import undisturbed
 from ..ranking.learn import instructive
 from ..ranking.query import Query
 from .arguments import RankOptions, check
@@ -55,7 +56,11 @@ def suggest(session: Session, table: Any, n: int, text: str | Sequence[str] | No
         query = Query(asked.phrases, asked.negatives, *known_examples(like, unlike, pipeline),
                       weights=asked.weights)
         # Of no image is the space known, nor its width.
-        scores = vectors @ query.image_vector(pipeline.encoder) if len(rows) else np.empty(0)
+        scores = np.empty(0)
+        if len(rows):
+            vector = query.image_vector(pipeline.encoder)
+            with undisturbed():
+                scores = vectors @ vector
         marked = np.concatenate([part.vectors for part in (query.like, query.unlike)
                                  if part.sources] or [vectors[:0]])
     if not len(rows) and not marks.judged:

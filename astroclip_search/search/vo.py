@@ -27,9 +27,9 @@ _LARGEST_CUTOUT = 0.2  # degrees
 
 def query_sia(session: Session, text: str | Sequence[str] | None, service: Any, pos: Any,
               radius: Any, version: int, criteria: Mapping[str, Any] | None,
-              options: RankOptions, **given: Any) -> Table:
+              options: RankOptions, *, trusted: bool = True, **given: Any) -> Table:
     """
-    Rank what an image service has.
+    Rank what an image service has; one that is not ``trusted`` is at no private address.
     """
     check(text, options)
     made = recipe('query_sia', service=vo.service_address(service), pos=pos, radius=radius,
@@ -42,7 +42,8 @@ def query_sia(session: Session, text: str | Sequence[str] | None, service: Any, 
              if value is not None}
     maxrec = given.pop('maxrec', None)
     check_count(maxrec, 'maxrec', 'the limit of the service')
-    results = vo.sia(service, version=version, pos=pos, radius=radius, maxrec=maxrec, **given)
+    results = vo.sia(service, version=version, pos=pos, radius=radius, maxrec=maxrec,
+                     trusted=trusted, **given)
     selection = f'images of {vo.service_address(service)}'
     if where is not None:
         selection += f' within {radius:g} of {where.to_string("hmsdms", precision=1)}'
@@ -54,13 +55,13 @@ def query_sia(session: Session, text: str | Sequence[str] | None, service: Any, 
 
 
 def query_tap(session: Session, text: str | Sequence[str] | None, query: str, service: Any,
-              async_: bool, options: RankOptions, **given: Any) -> Table:
+              async_: bool, options: RankOptions, *, trusted: bool = True, **given: Any) -> Table:
     """
-    Rank what a query in ADQL finds.
+    Rank what a query in ADQL finds; a service that is not ``trusted`` is at no private address.
     """
     check(text, options)
     check_count(given.get('maxrec'), 'maxrec', 'the limit of the service')
-    results = vo.tap(service, query, asynchronous=async_, **given)
+    results = vo.tap(service, query, asynchronous=async_, trusted=trusted, **given)
     selection = f'rows of {vo.service_address(service)} for {" ".join(query.split())}'
     return rank_selection(session, results, text, selection, options, recipe(
         'query_tap', query=query, service=vo.service_address(service), async_=async_, **given))

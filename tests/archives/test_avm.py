@@ -136,3 +136,20 @@ def test_damaged_tags(data, made):
     stop = data.draw(st.integers(12, len(whole)))
     if tags := avm.keywords(io.BytesIO(bytes(whole[:stop]))):
         of_image(tags.get)
+
+
+@pytest.mark.parametrize('content', [
+    b'\xff\xd8' + struct.pack('>HH', 0xffe1, 5) + b'http://ns.adobe.com/xap/1.0/\x00',
+    b'\x89PNG\r\n\x1a\n' + struct.pack('>I4s', 5, b'iTXt')
+    + b'XML:com.adobe.xmp\x00\x00\x00\x00\x00'])
+def test_a_packet_that_is_shorter_than_its_name(content):
+    """To read less than nothing would be to read all that follows."""
+    asked = []
+
+    class Stream(io.BytesIO):
+        def read(self, size=-1):
+            asked.append(size)
+            return super().read(size)
+
+    assert avm.keywords(Stream(content + TAGS.encode())) == {}
+    assert min(asked) >= 0

@@ -401,3 +401,16 @@ def test_real_files(tmp_path):
     assert table.loc['M6707HH.fits']['target_name'] == 'M67'
     for name in ('irac_ch1_flight.fits', 'trace_1998-05-19T22:21:43.000_171_1024.fits'):
         assert table.loc[name]['s_ra'] is np.ma.masked
+
+
+def test_a_text_that_goes_on_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(headers, '_LONGEST', 200)
+    cards = [f"{'TITLE' if not i else 'CONTINUE':8s}{'= ' if not i else '  '}'{'x' * 50}&'"
+             .ljust(80) for i in range(30)]
+    start = ['SIMPLE  =                    T', 'BITPIX  =                    8',
+             'NAXIS   =                    0']
+    raw = ''.join(card.ljust(80) for card in [*start, *cards, 'END'])
+    (tmp_path / 'a.fits').write_bytes(raw.ljust(-(-len(raw) // 2880) * 2880).encode())
+    fact, = of_files([str(tmp_path / 'a.fits')])
+    assert fact.title[:200] == 'x' * 200
+    assert len(fact.title) <= 251

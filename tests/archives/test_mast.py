@@ -3,6 +3,7 @@
 Queries to MAST, page by page and through its bad moments, over real HTTP.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import astropy.units as u
 import numpy as np
 import pytest
+import requests
 from astropy.coordinates import ICRS, SkyCoord
 from astroquery.exceptions import (
     InputWarning,
@@ -36,6 +38,7 @@ from astroclip_search.archives.mast import (
 from astroclip_search.exceptions import IncompleteQueryWarning
 from tests.loopback import until
 from tests.loopback.archive import Archive
+from tests.loopback.mast import Mast
 
 ORION = SkyCoord(83.6, -5.4, unit='deg')
 pytestmark = pytest.mark.usefixtures('hurry')
@@ -414,3 +417,141 @@ def test_credentials_are_those_of_the_instance(serve):
     assert credentials(mine) == {mast.url[7:]: {'Cookie': 'mast_token=s3cret'}}
     mine.logout()
     assert credentials(mine) == {}
+
+
+def test_the_token_is_for_the_host_of_the_login(serve):
+    mine = ObservationsClass(mast_token=serve(token='s3cret').token)
+    elsewhere = serve()  # downloads and the portal are there from now on
+    assert credentials(mine) == {}
+    criteria({'project': 'HST'}, observations=mine)
+    resolve('M42', mine)
+    assert elsewhere.tokens == []
+
+
+def test_the_token_does_not_follow_a_redirect(serve):
+    vault = serve(token='s3cret')
+    mine = ObservationsClass(mast_token='s3cret')
+    with Mast() as stranger, conf.set_temp('private_hosts', [stranger.url[7:]]):
+        vault.faults['page'] = f'redirect:{stranger.url}/api/v0/invoke'
+        with pytest.raises(RemoteServiceError):
+            criteria({'project': 'HST'}, observations=mine)
+        assert len(stranger.log) == 1
+        assert stranger.tokens == []
+    assert 'Mast.Caom.Filtered' in [what for what, token in vault.tokens]
+
+
+def test_no_server_can_set_the_token(mast):
+    mine = ObservationsClass()
+    mine._session.cookies.set('mast_token', 'planted', domain='127.0.0.1')
+    assert credentials(mine) == {}
+
+
+def test_netrc_is_not_read(mast, monkeypatch, tmp_path):
+    (tmp_path / 'netrc').write_text('default login me password secret\n')
+    monkeypatch.setenv('NETRC', str(tmp_path / 'netrc'))
+    sent = []
+    send = requests.adapters.HTTPAdapter.send
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, 'send', lambda self, request, **options: (
+        sent.append(dict(request.headers)), send(self, request, **options))[1])
+    criteria({'project': 'HST'})
+    resolve('M42')
+    assert len(sent) >= 2
+    assert not any('Authorization' in headers for headers in sent)
+    assert Observations._session.trust_env is True
+
+
+# ---- answers that make no sense ----------------------------------------------------------
+
+
+def answer(fields, rows, **more):
+    fields = [{'name': name, 'type': kind} for name, kind in fields]
+    return json.dumps({'status': 'COMPLETE', 'msg': '', 'fields': fields, 'data': rows, **more})
+
+
+ODD = ['[' * 100_000, '9' * 5000, '[]', '5', 'null', 'NaN', '{"status": [1], "data": 3}',
+       '{"status": "COMPLETE", "fields": 5, "data": 6}', '{"status": "ERROR", "msg": [5]}',
+       answer([('a', 'string')], [1, 2]), answer([('a', 'string')], [{'a': [1]}, {'a': [2]}]),
+       answer([(5, 'string')], []), answer([('a', 'int')], [{'a': 10**30}]),
+       answer([('a', 'int')], [{'a': 'x'}]), answer([('a', 'double')], [{'a': 'x'}]),
+       answer([('a', 'unsignedbyte')], [{'a': 5000}]),
+       answer([('a', 'string')], [{'a': 'x' * 200_000}, *[{}] * 6000]),
+       answer([(f'a{i}', 'string') for i in range(3000)], [{}] * 20_000)]
+
+
+@pytest.mark.parametrize('text', ODD, ids=range(len(ODD)))
+def test_an_answer_that_makes_no_sense(mast, quick, text):
+    mast.faults['page'] = f'answer:{text}'
+    with pytest.raises(RemoteServiceError) as caught:
+        criteria({'project': 'HST'})
+    assert len(str(caught.value)) < 400
+    mast.faults.clear()
+    assert len(criteria({'project': 'HST'})) == 11
+
+
+def test_columns_of_a_kind_that_nobody_knows_are_text(mast):
+    mast.faults['page'] = 'answer:' + answer([('a', 'x99'), ('b', 'Double')], [{'a': 5, 'b': 1.5}])
+    table = criteria({'project': 'HST'})
+    assert (table['a'][0], table['b'][0]) == ('5', 1.5)
+
+
+@pytest.mark.parametrize('text', ['[1]', '{"a": 5}', '[' * 100_000, '9' * 5000, '{"a": {}}',
+                                  '{"dataproduct_type": {"separator": {}}}',
+                                  '{"dataproduct_type": {"type": "double"}}'])
+def test_columns_that_make_no_sense_are_asked_for_again(mast, quick, text):
+    mast.faults['columnsconfig'] = f'answer:{text}'
+    with pytest.raises(RemoteServiceError, match='makes no sense'):
+        criteria({'project': 'HST'})
+    mast.faults.clear()
+    assert len(criteria({'project': 'HST'})) == 11
+
+
+def test_columns_that_lack_what_the_user_wants_are_asked_for_again(mast, quick):
+    mast.faults['columnsconfig'] = 'answer:{"dataproduct_type": {"type": "string"}}'
+    with pytest.raises(InvalidQueryError, match='project'):
+        criteria({'project': 'HST'})
+    mast.faults.clear()
+    assert len(criteria({'project': 'HST'})) == 11
+
+
+@pytest.mark.parametrize('found', ['5', '[5]', '[{"searchString": "m42"}]', '[' * 100_000, *(
+    f'[{{"searchString": "m42", "resolver": "NED", "ra": {ra}, "decl": {dec}}}]' for ra, dec in [
+        ('"x"', '"y"'), ('1e300', '999'), ('NaN', '1'), ('9' * 400, '1'), ('[1, 2]', '[1, 2]'),
+        ('null', 'null')])])
+def test_a_position_that_is_none(mast, quick, found):
+    mast.faults['Santa'] = f'answer:{{"resolvedCoordinate": {found}}}'
+    with pytest.raises(RemoteServiceError, match='makes no sense'):
+        resolve('M42')
+
+
+def test_a_count_and_a_page_that_make_no_sense(mast, quick):
+    mast.faults['count'] = 'answer:' + answer([('a', 'double')], [{'a': float('nan')}])
+    with pytest.warns(IncompleteQueryWarning, match='Only the first 5 rows'):
+        assert len(criteria({'project': 'HST', 'pagesize': 5})) == 5
+    mast.faults = {'page 2': 'answer:' + answer([('obsid', 'double')], [{'obsid': 1.5}])}
+    with pytest.warns(IncompleteQueryWarning, match='Only the first 5 rows .* fit together'):
+        assert len(criteria({'project': 'HST', 'pagesize': 5})) == 5
+
+
+@pytest.mark.parametrize(('what', 'fault'), [
+    ('page', 'drip'), ('page', 'drip-header'), ('page', 'executing'), ('columnsconfig', 'hang'),
+    ('Santa', 'hang')])
+def test_a_query_ends_when_its_time_is_over(mast, what, fault):
+    criteria({'project': 'HST'})
+    if what == 'columnsconfig':
+        Observations._portal_api_connection._column_configs.clear()
+    mast.faults[what] = fault
+    started = time.monotonic()
+    with (conf.set_temp('query_timeout', 0.4),
+          pytest.raises(RemoteServiceError, match=r'it took longer than 0\.4 s')):
+        criteria({'project': 'HST', 'objectname': 'M42'})
+    assert time.monotonic() - started < 4
+
+
+def test_a_redirect_that_leads_nowhere(mast, quick):
+    for target in ('http://[::1', 'http://127.0.0.1:99999/', 'file:///etc/hostname'):
+        mast.faults['page'] = f'redirect:{target}'
+        with pytest.raises(RemoteServiceError, match='makes no sense'):
+            criteria({'project': 'HST'})
+    mast.faults['page'] = 'redirect:http://127.0.0.1:1/'
+    with pytest.raises(RemoteServiceError, match='is a private address'):
+        criteria({'project': 'HST'})

@@ -3,6 +3,7 @@
 Tables in and out, by suffix and through pipes.
 """
 
+import gzip
 import io
 import json
 import os
@@ -223,6 +224,45 @@ def test_a_damaged_stream_is_one_error(content):
 def test_what_a_file_says_of_a_ranking_may_be_anything(tmp_path, said):
     Table({'a': [1]}, meta={'CLIP': said}).write(tmp_path / 'table.fits')
     assert 'clip' not in read(tmp_path / 'table.fits').meta
+
+
+@pytest.mark.parametrize('name', ['a.vot', 'a.xml', 'a.dat', 'a', 'a.hdf5', 'a.h5', 'a.csv',
+                                  'a.ecsv', 'a.fits', 'a.fits.gz', 'a.parquet', 'pipe'])
+@pytest.mark.parametrize('pack', [
+    bytes, gzip.compress, lambda body: body.decode().encode('utf-16')], ids=range(3))
+def test_a_votable_opens_no_file(tmp_path, name, pack, monkeypatch):
+    """Whatever it is called: none of the readers finds out by itself that it is one."""
+    mark = tmp_path / 'mark'
+    mark.write_bytes(b'must not be read')
+    opened = []
+    monkeypatch.setattr('urllib.request.urlopen', lambda address, *_, **__: opened.append(address))
+    body = pack('<VOTABLE version="1.4"><RESOURCE><TABLE><FIELD name="a" datatype="int"/><DATA>'
+                f'<BINARY><STREAM href="{mark.as_uri()}"/></BINARY></DATA></TABLE></RESOURCE>'
+                '</VOTABLE>'.encode())
+    path = tmp_path / name
+    path.write_bytes(body)
+    for form in (None, 'votable'):
+        try:
+            found = read(io.BytesIO(body) if name == 'pipe' else path, form)
+        except InvalidQueryError as error:
+            said = str(error)
+        else:  # as CSV it has one line, the names of columns
+            said = 'cannot be read as a table' if form is None and not len(found) else ''
+        assert 'cannot be read as a table' in said
+    assert opened == []
+
+
+@pytest.mark.parametrize('form', ['votable', None])
+@pytest.mark.parametrize('name', ['a.vot', 'a.xml', 'a.dat', 'pipe'])
+def test_a_votable_that_announces_more_than_it_has(tmp_path, table, name, form):
+    path = tmp_path / 'b.vot'
+    write(table, path)
+    body = path.read_bytes()
+    assert body.count(b'<TABLE nrows="3"') + body.count(b'<TABLE>') == 1
+    body = body.replace(b' nrows="3"', b'').replace(b'<TABLE', b'<TABLE nrows="2000000000"')
+    path = tmp_path / name
+    path.write_bytes(body)
+    assert len(read(io.BytesIO(body) if name == 'pipe' else path, form)) == len(table)
 
 
 def test_parquet_without_its_libraries(table, tmp_path, monkeypatch):

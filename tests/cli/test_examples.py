@@ -144,7 +144,7 @@ def stand_ins(archives, tmp_path_factory):
     for name in ('result.ecsv', 'result.vot', 'a.vot'):
         table_io.write(result, folder / name)
     for name in ('best.ecsv', 'best.vot', 'ranked.ecsv', 'better.ecsv', 'search.ecsv',
-                 'rings.ecsv'):
+                 'rings.ecsv', 'nights.ecsv'):
         table_io.write(best, folder / name)
     for name, picture in zip(('image.jpg', 'ring.jpg', 'planet.jpg'), pictures, strict=False):
         shutil.copy(picture, folder / name)

@@ -287,7 +287,8 @@ def test_a_place_that_cannot_be_written(open_cache, tmp_path, caplog):
 def test_a_cache_that_may_only_be_read(open_cache, path, caplog):
     open_cache().put('model', KEYS[:3], VECTORS[:3])
     cache = open_cache()
-    cache._connection.execute('PRAGMA query_only=1')  # as on a disk that is full or read-only
+    # As on a disk that is full or read-only.
+    cache._file._connection.execute('PRAGMA query_only=1')
     cache.put('model', KEYS[3:], VECTORS[3:], [('d', b'jpeg')])
     assert 'could not be written' in caplog.text
     assert found(cache, KEYS) is not None
@@ -305,7 +306,7 @@ def test_a_cache_that_is_dropped_leaves_nothing_open(path):
     Nobody closes the caches of an instance; Python 3.13 would complain.
     """
     cache = Cache(path)
-    connection = cache._connection
+    connection = cache._file._connection
     del cache
     with pytest.raises(sqlite3.ProgrammingError, match='closed'):
         connection.execute('SELECT 1')
@@ -335,17 +336,3 @@ def test_failures(tmp_path, on_disk):
     cache = Cache(path)
     cache.clear()
     assert not cache.failures(list(known))
-
-
-def test_a_file_of_an_earlier_version_keeps_failures_too(tmp_path):
-    path = tmp_path / 'cache.sqlite'
-    cache = Cache(path)
-    cache.put('space', ['key'], np.ones((1, 4), np.float32))
-    cache.close()
-    with sqlite3.connect(path) as connection:
-        connection.execute('DROP TABLE failures')
-    connection.close()
-    cache = Cache(path)
-    cache.put_failures(['a'])
-    assert set(cache.failures(['a'])) == {'a'}
-    assert cache.counts()['vectors'] == 1, 'and nothing is lost'

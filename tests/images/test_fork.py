@@ -56,3 +56,39 @@ raise SystemExit(os.waitstatus_to_exitcode(status))
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system has no fork')
 def test_a_child_reads_a_large_image_and_a_document():
     subprocess.run([sys.executable, '-c', PARENT], check=True, timeout=60)
+
+
+WORKERS = """
+import io
+import os
+import signal
+from PIL import Image
+from astroclip_search.images.apart import Decoder, Order
+from astroclip_search.images.drawing import Drawing
+
+stream = io.BytesIO()
+Image.linear_gradient('L').save(stream, 'PNG')
+ORDER = Order((Drawing(100),))
+
+def draw():
+    decoder = Decoder(isolate=True)
+    assert decoder.draw(stream.getvalue(), ORDER).pictures[0].getpixel((0, 0)) < (20, 20, 20)
+    decoder.close()
+
+draw()
+child = os.fork()
+if child == 0:
+    signal.alarm(40)  # if it hangs
+    draw()
+    draw()
+    os._exit(0)
+draw()
+_, status = os.waitpid(child, 0)
+draw()
+raise SystemExit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system has no fork')
+def test_a_child_has_workers_of_its_own():
+    subprocess.run([sys.executable, '-W', 'error', '-c', WORKERS], check=True, timeout=60)

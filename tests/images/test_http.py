@@ -123,14 +123,26 @@ def test_retry_after_is_respected(fetch, server):
     assert time.monotonic() - started >= 1
 
 
-@pytest.mark.parametrize('wait', ['3600', 'inf'])
+@pytest.mark.parametrize('wait', ['3600', 'inf', '9' * 5000, 'Fri, 31 Dec 9999 23:59:59 GMT'])
 def test_a_wait_beyond_the_time_of_the_row_is_not_begun(fetch, server, wait):
     assert refused(fetch, 'HTTP 429', fault=f'status:429:{wait}') < 15
     assert len(server.log) == 1
 
 
-def test_an_unreadable_retry_after_is_ignored(fetch):
-    assert fetch(fault='status:503:soon*1') == BODY
+@pytest.mark.parametrize('wait', ['soon', '²', 'Fri, 31 Dec 99999 23:59:59 GMT', ', , ,'])
+def test_an_unreadable_retry_after_is_ignored(fetch, hurry, wait):
+    assert fetch(fault=f'status:503:{wait}*1') == BODY
+
+
+def test_retry_after_in_the_year_one_is_over(fetch):
+    assert fetch(fault='status:503:Mon, 01 Jan 0001 00:00:00 GMT*1') == BODY
+
+
+@pytest.mark.parametrize('target', ['http://[::1', 'http://h:99999/', 'http://h:²/',
+                                    'http://' + 'a' * 64 + '/', 'http://h/' + 'x' * 20_000])
+def test_a_redirect_to_no_address(fetch, server, target):
+    refused(fetch, r'not an http or https address \(redirected to', fault=f'redirect:{target}')
+    assert len(server.log) == 1
 
 
 def test_a_broken_connection_is_told(fetch):
@@ -243,6 +255,91 @@ def test_slow_headers_and_stalled_bodies_end_too(fetch, pieces):
                        row_timeout=1) < 15, 'the last piece comes after 20 s'
     finally:
         close()
+
+
+@pytest.mark.parametrize(('header', 'match'), [
+    (b'Content-Length: ' + b'9' * 5000, 'larger than'), (b'Content-Length: \xb2', ''),
+    (b'Content-Length: -1', ''), (b'Content-Length: 1_0', 'broken'),
+    (b'Content-Encoding: \xff', ''), (b'Content-Type: ' + b'\xff' * 9000, ''),
+    (b'Set-Cookie: a=b; expires=Fri, 31-Dec-' + b'9' * 5000, ''), (b'no colon', ''),
+    (b' folded: before any', ''), (b'X: \x00\x1b[31m', ''),
+    (b'X-Padding: 1\r\n' * 200 + b'X: 1', 'broken'), (b'X: ' + b'x' * 70_000, 'broken')])
+def test_odd_headers(fetch, header, match):
+    url, close = raw_server([b'HTTP/1.1 200 OK\r\n' + header + b'\r\n\r\nwords'])
+    try:
+        if match:
+            refused(fetch, match, url=url, retries=0)
+        else:
+            assert fetch(url=url).endswith(b'words')
+    finally:
+        close()
+
+
+@pytest.mark.parametrize('size', [b'-5', b'\xb2', b'f' * 5000, b'f' * 70_000, b'',
+                                  b'5;' + b'x' * 999])
+def test_odd_sizes_of_chunks(fetch, size):
+    url, close = raw_server([b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n',
+                             size + b'\r\nwords\r\n0\r\n\r\n'])
+    try:
+        if b';' in size:
+            assert fetch(url=url) == b'words'
+        else:
+            refused(fetch, 'broken', url=url, retries=0)
+    finally:
+        close()
+
+
+def test_a_redirect_whose_body_is_longer_than_it_says(fetch):
+    """
+    Nobody reads on to use the connection again.
+    """
+    header = (b'HTTP/1.1 302 Found\r\nLocation: file:///a\r\nContent-Length: 5\r\n'
+              b'Transfer-Encoding: chunked\r\n\r\n')
+    url, close = raw_server([header, *[b'10000\r\n' + bytes(0x10000) + b'\r\n'] * 200])
+    try:
+        assert refused(fetch, 'redirected to', url=url) < 3, 'all of it comes in 4 s'
+    finally:
+        close()
+
+
+def test_what_follows_an_early_answer_is_not_the_next_one():
+    asked = []
+
+    def serve(listener):
+        with listener, contextlib.suppress(OSError):
+            for body in (b'first', b'second'):
+                connection, _ = listener.accept()
+                with connection:
+                    asked.append(connection.recv(4096))
+                    early = b'HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\n\r\n'
+                    connection.sendall((early if body == b'first' else b'') + b'HTTP/1.1 200 OK\r\n'
+                                       b'Content-Length: %d\r\n\r\n%s' % (len(body), body))
+                    connection.settimeout(2)
+                    connection.recv(4096)  # empty where the other side has gone
+
+    listener = socket.create_server(('127.0.0.1', 0))
+    listener.settimeout(5)
+    url = f'http://127.0.0.1:{listener.getsockname()[1]}/'
+    thread = threading.Thread(target=serve, args=[listener])
+    thread.start()
+    with trusting(url, n_connections=1) as fetcher:
+        with pytest.raises(ImageError, match='HTTP 103'), fetcher.open(f'{url}a.jpg'):
+            pass
+        with fetcher.open(f'{url}b.jpg') as content:
+            assert content == b'second'
+    thread.join()
+    assert [request.split()[1] for request in asked] == [b'/a.jpg', b'/b.jpg']
+
+
+def test_a_name_server_that_does_not_answer(monkeypatch):
+    stop = threading.Event()
+    monkeypatch.setattr(socket, 'getaddrinfo', lambda *args, **kwargs: stop.wait(20) and [])
+    with Fetcher(Limits(row_timeout=0.3, retries=0)) as fetcher:
+        started = time.monotonic()
+        with pytest.raises(ImageError, match='no connection in time'):
+            fetcher.open('http://archive.example/a.jpg').__enter__()
+        assert time.monotonic() - started < 3
+    stop.set()
 
 
 def test_nonsense_instead_of_http(fetch):

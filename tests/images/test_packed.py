@@ -85,6 +85,9 @@ def picture():
 PACKERS = [gzip.compress, bz2.compress, lzma.compress, compress,
            lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),
            lambda data: lzma.compress(data[:50]) + lzma.compress(data[50:]),
+           # Longer than what is unpacked at once, and zeros between.
+           lambda data: b''.join(lzma.compress(data[i:i + 900]) + bytes(4 * (i % 3))
+                                 for i in range(0, len(data), 900)),
            lambda data: as_zip(('a/b.fits', data)),
            lambda data: as_zip(('a/', b''), ('__MACOSX/b.fits', b'SIMPLE  ='), ('.x', b'SIMPLE  ='),
                                ('readme.txt', b'text'), ('b.fits.gz', gzip.compress(data)),

@@ -4,6 +4,7 @@ Links -> image addresses: what is chosen, how few requests it takes, and what ea
 """
 
 import gzip
+import re
 from importlib import resources
 from urllib.parse import parse_qs, urlsplit
 
@@ -278,6 +279,9 @@ BOMB = (b'<?xml version="1.0"?><!DOCTYPE V [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "
 ROWS = votable([{'ID': 'x', 'semantics': '#preview', 'access_url': 'http://a/b.jpg'}],
                ['ID', 'semantics', 'access_url'])
 
+ELSEWHERE = re.sub(b'<TABLEDATA>.*</TABLEDATA>',
+                   b'<BINARY><STREAM href="file:///etc/passwd"/></BINARY>', ROWS, flags=re.DOTALL)
+
 
 @pytest.mark.parametrize(('fault', 'expected'), [
     ((200, {}, votable([], [], status='ERROR', message='down until\nMonday')),
@@ -301,11 +305,15 @@ ROWS = votable([{'ID': 'x', 'semantics': '#preview', 'access_url': 'http://a/b.j
      ('ERROR', 'the DataLink document has columns of excessive size')),
     ((200, {}, ROWS.replace(b'<TABLEDATA>', b'<FITS><STREAM a=">" href="file:///etc/passwd"/>')),
      ('ERROR', 'the DataLink document has its rows elsewhere')),
+    ((200, {}, gzip.compress(ELSEWHERE)),
+     ('ERROR', 'the DataLink document has its rows elsewhere')),
+    ((200, {}, ELSEWHERE.decode().replace('UTF-8', 'UTF-16').encode('utf-16')),
+     ('ERROR', 'the DataLink document has its rows elsewhere')),
     ((404, {}, b'nothing'), ('ERROR', 'HTTP 404')),
     ((401, {}, b''), ('DENIED', 'HTTP 401: access denied')),
     ((200, {}, ROWS + b' ' * 17 * 1024**2),
      ('ERROR', 'the DataLink document is larger than 16777216 bytes')),
-], ids=range(17))
+], ids=range(19))
 def test_bad_documents(centre, ask, fault, expected):
     vo = centre(images(2), faults={'GET /links': fault, 'POST /links': fault})
     for found in ask(vo, sources_of(vo)).values():

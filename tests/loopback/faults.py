@@ -10,17 +10,21 @@ import contextlib
 import functools
 import gzip
 import io
+import re
 import socket
 import struct
 import sys
 import threading
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-__all__ = ['FAULTS', 'FaultyServer', 'good_picture']
+__all__ = ['FAULTS', 'FaultyServer', 'expectations', 'good_picture']
+
+GUIDE = Path(__file__).parents[2] / 'docs' / 'user_guide' / 'status.rst'
 
 # More than any limit that a test sets, less than what would hurt.
 HUGE = 4_000_000
@@ -154,7 +158,39 @@ FAULTS = {
     'first bytes of a JPEG, then a web page': body(b'\xff\xd8\xff\xe0' + HTML),
     'animated GIF': body(animation, kind='image/gif'),
     'empty body': body(b''),
+    'redirect to no address': redirect('http://[::1/a.jpg'),
+    'redirect to a port that there is not': redirect('http://127.0.0.1:99999/a.jpg'),
+    'redirect in odd bytes': pieces(
+        b'HTTP/1.1 302 Found\r\nLocation: \xff\xfe://a\r\nContent-Length: 0\r\n'
+        b'Connection: close\r\n\r\n'),
+    'Retry-After that is no time': status(503, Retry_After='\xb2'),
+    'Content-Length of thousands of digits': body(SOME, length='9' * 5000, close=True),
+    'Content-Length that is no number': body(good_picture, length='\xb2', close=True),
+    'chunk size of thousands of digits': pieces(CHUNKED, b'f' * 5000 + b'\r\n', reset=True),
+    'chunk size below zero': pieces(CHUNKED, b'-5\r\n', reset=True),
+    'chunk size that is no number': pieces(CHUNKED, b'\xb2\r\n', reset=True),
+    'status that is no number': pieces(b'HTTP/1.1 OK\r\n\r\n', reset=True),
+    'status that nobody knows': status(999),
+    'hundreds of header lines': pieces(HEADER + b'X-Padding: 1\r\n' * 200 + b'\r\n', reset=True),
+    'early hints': pieces(b'HTTP/1.1 103 Early Hints\r\n\r\n', reset=True),
+    'cookie of a far year': body(good_picture, headers={
+        'Set-Cookie': f'a=b; expires=Fri, 31-Dec-{"9" * 5000} 23:59:59 GMT'}),
+    'packing that nobody knows': body(good_picture, headers={'Content-Encoding': '\xff'}),
 }
+
+
+def expectations():
+    """
+    Return status, pattern of the message, and whether it is tried again, as the guide has them.
+    """
+    section = GUIDE.read_text(encoding='utf-8').partition('What servers do wrong\n')[2]
+    lines = section.partition('.. list-table::')[2].partition('\n\n    * - ')[2]
+    rows = lines.partition('\n\n')[0].split('\n    * - ')[1:]  # without the heading
+    table = {}
+    for row in rows:
+        name, status, message, again = [cell.strip() for cell in row.split('\n      -')]
+        table[name] = (status.strip('`'), re.escape(message).replace('…', '.+'), again == 'yes')
+    return table
 
 
 class FaultyServer:

@@ -55,7 +55,7 @@ class Mast:
         ``redirect`` to the file's static address, ``redirect:URL`` to another one,
         ``redirect-loop`` to itself, ``redirect-file`` to a file:// URL;
         ``html`` a page with status 200, ``html-as-jpeg`` the same labelled as a picture;
-        ``empty`` no bytes; ``nothing`` an empty JSON object;
+        ``empty`` no bytes; ``nothing`` an empty JSON object; ``answer:TEXT`` this text;
         ``truncated`` the first half, well framed;
         ``cut`` the first half, then the connection closes; ``reset`` a TCP reset at once;
         ``drip`` one byte every 50 ms (``drip:S``: every S seconds), ``drip-header`` the same
@@ -235,7 +235,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_json(self.mast.state())
         elif url.path == '/Santa-war/query':
             self.note(url.path)
-            self.send_json(resolve(self.mast.archive, parameters.get('name', [])))
+            self.send_or_fail(self.mast.fault(url.path), json.dumps(
+                resolve(self.mast.archive, parameters.get('name', []))).encode(),
+                'application/json')
         elif url.path == '/whoami':
             self.note(url.path)
             known = self.token is not None and self.token == self.mast.token
@@ -350,6 +352,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def fail_empty(self, argument, content, kind):
         self.send(200, b'', kind)
+
+    def fail_answer(self, argument, content, kind):
+        self.send(200, argument.encode(), kind)
 
     def fail_nothing(self, argument, content, kind):
         self.send_json({})

@@ -17,6 +17,7 @@ import anyio
 import numpy as np
 import pytest
 from astropy.table import MaskedColumn, Table
+from astropy.utils.exceptions import AstropyWarning
 from PIL import Image
 
 pytest.importorskip('mcp')
@@ -27,7 +28,7 @@ from mcp.client.stdio import stdio_client
 
 from astroclip_search import ClipSearchClass, conf, sample
 from astroclip_search.cli import main
-from astroclip_search.exceptions import NothingRankedWarning, NothingStandsOutWarning
+from astroclip_search.exceptions import NothingRankedWarning, NothingStandsOutWarning, warn
 from astroclip_search.mcp import answers, server
 from astroclip_search.search.session import Session
 from tests.colours import ColourEncoder, best_colour, content, serve_colours
@@ -332,8 +333,9 @@ def test_verdict_is_not_repeated_as_a_warning(monkeypatch, ask, folder):
     rank = ClipSearchClass.rank
 
     def doubtful(self, *arguments, **options):
-        warnings.warn('Nothing stands out: of 3 rows', NothingStandsOutWarning, stacklevel=2)
-        warnings.warn('Something else', NothingRankedWarning, stacklevel=2)
+        warn('Nothing stands out: of 3 rows', NothingStandsOutWarning)
+        warn('Something else', NothingRankedWarning)
+        warnings.warn('Of a library', AstropyWarning, stacklevel=2)
         return rank(self, *arguments, **options)
 
     monkeypatch.setattr(ClipSearchClass, 'rank', doubtful)
@@ -366,6 +368,16 @@ def test_link_to_something_else_is_not_read(ask, folder):
                                                    text='red'))
 
 
+def test_votable_with_its_rows_elsewhere_is_not_read(ask, folder):
+    (folder / 'secret.txt').write_text('secret')
+    (folder / 'a.vot').write_text(
+        '<VOTABLE version="1.4"><RESOURCE><TABLE><FIELD name="a" datatype="int"/><DATA><BINARY>'
+        f'<STREAM href="{(folder / "secret.txt").as_uri()}"/></BINARY></DATA></TABLE></RESOURCE>'
+        '</VOTABLE>')
+    assert 'it has its rows elsewhere' in error(ask('rank', results=str(folder / 'a.vot'),
+                                                    text='red'))
+
+
 def test_huge_folder_is_not_walked(monkeypatch, ask, folder):
     monkeypatch.setattr('astroclip_search.mcp.server._MOST_FILES', 2)
     assert 'more than 2 files' in error(ask('rank', results=str(folder), text='red'))
@@ -385,6 +397,39 @@ def test_folders_are_a_limit(folder, tmp_path):
                       {'path': str(folder / 'g.html'), 'image_dir': str(tmp_path)}):
         assert 'outside' in error(ask('gallery', results=str(folder / 'red.png'), **arguments))
     assert not list(tmp_path.glob('*.html'))
+
+
+def test_links_and_tables_lead_to_no_picture_outside(folder, tmp_path):
+    """Nor does what the cache knows from another day."""
+    other = tmp_path / 'other'
+    other.mkdir()
+    for colour in ('red', 'blue'):
+        (other / f'{colour}.png').write_bytes(content(colour) + b'other')
+    ClipSearchClass(cache_dir=tmp_path / 'mine').rank(other, 'red')
+    ask = asker(server.serve([folder]))
+    (folder / 'link.png').symlink_to(other / 'red.png')
+    (folder / 'name\x1b.png').write_bytes(content('green') + b'1')
+    found = answer(ask('rank', results=str(folder), text='red', pictures=12))
+    assert found['n_rows'] == 4
+    assert not any('link' in row['name'] for row in found['rows'])
+    for path in folder.glob('*.png'):
+        if path.name != 'link.png':
+            path.unlink()
+    assert 'are elsewhere, where this server may not look' in error(
+        ask('rank', results=str(folder), text='red'))
+    for source in (other / 'red.png', folder / 'link.png', folder / '..' / 'other' / 'red.png',
+                   f'file://{other}/red.png', '../other/red.png'):
+        for column in ('clip_source', 'preview'):
+            table = Table({column: [str(source)]})
+            if column == 'clip_source':
+                table['clip_status'] = 'OK'
+            table.write(folder / 'mailed.ecsv', overwrite=True)
+            result = ask('rank', results=str(folder / 'mailed.ecsv'), text='red', pictures=12)
+            assert answer(result)['n_ranked'] == 0
+            assert not pictures(result)
+            page = folder / 'page.html'
+            ask('gallery', results=str(folder / 'mailed.ecsv'), path=str(page))
+            assert 'data:image' not in page.read_text('utf-8')
 
 
 @pytest.mark.parametrize(('name', 'said'), [

@@ -90,11 +90,19 @@ def test_an_image_tower_that_cannot_be_opened_is_said_when_it_is_needed(model):
         encoder.encode_images(IMAGES)
 
 
+def sealed_anew(path):
+    """A bundle whose files were changed, with the right checksums again."""
+    tiny.seal(path)
+    open_bundle.cache_clear()
+    return open_bundle(str(path))
+
+
 @pytest.fixture
 def of_three_files(tmp_path):
     path = tiny.write_bundle(tmp_path / 'model')
     for suffix in ('_quantized', '_fp16'):
         tiny.write_vision_tower(path, suffix=suffix)
+    tiny.seal(path)
     yield lambda device, variant='auto': Encoder(open_bundle(str(path)).of_variant(variant),
                                                  device=device)
     open_bundle.cache_clear()
@@ -321,8 +329,9 @@ def test_towers_that_do_not_fit_the_preprocessor(model, options, match):
 
 
 def test_bytes_that_are_no_onnx_model(model):
-    encoder = model()
-    (encoder.bundle.path / 'onnx' / 'vision_model.onnx').write_bytes(b'not a model' * 100)
+    path = model().bundle.path
+    (path / 'onnx' / 'vision_model.onnx').write_bytes(b'not a model' * 100)
+    encoder = Encoder(sealed_anew(path), device='cpu')
     with pytest.raises(EncoderError, match=r'vision_model.onnx cannot be opened as an ONNX') as e:
         encoder.encode_images(IMAGES)
     assert '\n' not in str(e.value)
@@ -337,8 +346,9 @@ def test_a_model_that_fails_while_it_runs(model):
 
 
 def test_a_damaged_tokenizer(model):
-    encoder = model()
-    (encoder.bundle.path / 'tokenizer.json').write_text('{"version": "1.0"}')
+    path = model().bundle.path
+    (path / 'tokenizer.json').write_text('{"version": "1.0"}')
+    encoder = Encoder(sealed_anew(path), device='cpu')
     with pytest.raises(BundleError, match=r'The tokenizer.json of the model .* cannot be read'):
         encoder.encode_text(['red'])
 
@@ -508,9 +518,9 @@ def no_driver(monkeypatch):
 
 
 def test_without_a_driver_auto_is_the_cpu_in_silence(model, no_driver, capfd):
-    bundle = model().bundle
-    tiny.write_vision_tower(bundle.path, suffix='_fp16', output='for_the_gpu')
-    encoder = Encoder(bundle, device='auto')
+    path = model().bundle.path
+    tiny.write_vision_tower(path, suffix='_fp16', output='for_the_gpu')
+    encoder = Encoder(sealed_anew(path), device='auto')
     assert encoder.device == 'cpu'
     encoder.encode_images(IMAGES)
     assert capfd.readouterr() == ('', '')
@@ -528,9 +538,9 @@ def test_a_driver_whose_libraries_are_missing_falls_back_to_the_file_for_the_cpu
     On a machine with CUDA the session is real, and the half-precision file is right.
     """
     monkeypatch.setattr(encoder_module, 'has_driver', lambda: True)
-    bundle = model().bundle
-    tiny.write_vision_tower(bundle.path, suffix='_fp16', dim=4)
-    encoder = Encoder(bundle, device='auto')
+    path = model().bundle.path
+    tiny.write_vision_tower(path, suffix='_fp16', dim=4)
+    encoder = Encoder(sealed_anew(path), device='auto')
     assert encoder.device in ('cpu', 'cuda')
     assert encoder._opened('vision').outputs[0].shape[1] == (3 if encoder.device == 'cpu' else 4)
     assert capfd.readouterr() == ('', '')

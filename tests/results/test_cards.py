@@ -31,6 +31,7 @@ from astroclip_search.results.cards import (
     unseen,
 )
 from astroclip_search.results.gallery import Gallery
+from astroclip_search.results.plots import draw_cards
 from astroclip_search.status import REASONS
 from tests.colours import ColourEncoder, content, picture
 
@@ -597,3 +598,35 @@ def test_lost_provenance_is_said(ranked):
 
 def test_empty_gallery():
     assert Page(Gallery([])._repr_html_()).n_cards == 0
+
+
+# ---- what readers do not see ---------------------------------------------------------------
+
+# A terminal's command, marks that turn the direction, joiners, tags, and half a pair.
+HIDDEN = '\x1b[31m\x9b\u202egpj.\u2066\u200b\u00ad\u3164\U000e0041\ufeff\ud800\x85\u2028\x0b'
+
+
+def test_nothing_is_hidden_in_a_page(tmp_path):
+    table = Table({'target_name': [f'a{HIDDEN}b', 'שלום'], 'obs_title': [HIDDEN + 'x'] * 2,
+                   'clip_rank': [1, 2], 'clip_status': ['OK', 'OK'], 'clip_message': [HIDDEN] * 2,
+                   'clip_phrase': [HIDDEN + 'p'] * 2})
+    card = Card(name=HIDDEN, status=HIDDEN, marks=(HIDDEN,), label=HIDDEN, jpeg=b'')
+    page = Gallery([*cards(table, [None] * 2, [''] * 2), card], title=HIDDEN, note=HIDDEN,
+                   doubt=HIDDEN, others=[(HIDDEN, HIDDEN)])
+    path = page.write(tmp_path / 'a.html')
+    for text in (path.read_text(encoding='utf-8'), page._repr_html_(), repr(page)):
+        assert not set(HIDDEN.replace('[31m', '').replace('gpj.', '')) & set(text)
+    text = path.read_text(encoding='utf-8')
+    assert 'a\ufffd[31m\ufffd\ufffdgpj.' in text, 'it is marked, not left out'
+    assert '<bdi>שלום</bdi>' in text, 'what runs to the left turns nothing else'
+
+
+def test_nothing_is_hidden_in_a_plot():
+    pyplot = pytest.importorskip('matplotlib.pyplot')
+    ax = draw_cards([Card(name=HIDDEN, rank=1, status=HIDDEN)], columns=1, title=HIDDEN)
+    texts = [ax.get_title(), *(text.get_text() for child in ax.child_axes for text in child.texts)]
+    assert len(texts) == 3
+    for text in texts:
+        assert '\ufffd' in text
+        assert all(letter.isprintable() or letter == '\n' for letter in text)
+    pyplot.close('all')

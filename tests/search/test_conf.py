@@ -163,5 +163,6 @@ def test_the_guide_has_every_item_and_its_default():
             default = default == 'True'
         elif isinstance(value, int | float):
             number, _, unit = default.replace(',', '').partition(' ')
-            default = float(number) * {'': 1, 'MiB': 1024**2, 'million': 10**6}[unit]
+            default = float(number) * {
+                '': 1, 'MiB': 1024**2, 'GiB': 1024**3, 'million': 10**6}[unit]
         assert value == default, name

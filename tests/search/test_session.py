@@ -151,8 +151,10 @@ def test_closing_forgets_what_was_kept_in_memory(search, folder):
 
 
 def test_to_look_makes_no_file(search, tmp_path):
-    assert search.cache_info() == {'path': str(tmp_path / 'cache' / 'embeddings.sqlite'),
-                                   'bytes': 0, 'vectors': 0, 'thumbnails': 0, 'links': 0}
+    assert search.cache_info() == {'path': str(tmp_path / 'cache' / 'embeddings-3.sqlite'),
+                                   'bytes': 0, 'max_bytes': 4 * 1024**3, 'vectors': 0,
+                                   'thumbnails': 0, 'links': 0, 'failures': 0,
+                                   'unused_bytes': 0}
     assert search.session.caches() == []
     assert search.clear_cache() == 0
     search.close()
@@ -243,8 +245,8 @@ def test_parent_and_child_go_on_after_a_fork(tmp_path, kind, busy):
         capture_output=True, text=True, check=False, timeout=300)
     assert (done.stdout, done.returncode) == ('well\n', 0), done.stderr
     files = [path.name for path in (tmp_path / 'cache').iterdir()]
-    assert files == ['embeddings.sqlite'], 'the cache was not moved aside'
-    database = sqlite3.connect(tmp_path / 'cache' / 'embeddings.sqlite')
+    assert files == ['embeddings-3.sqlite'], 'the cache was not moved aside'
+    database = sqlite3.connect(tmp_path / 'cache' / 'embeddings-3.sqlite')
     assert database.execute('PRAGMA integrity_check').fetchone() == ('ok',)
     database.close()
 
@@ -338,7 +340,7 @@ def test_is_ours(folder, tmp_path):
     search.rank(red, 'red')
     assert search.session.is_ours(red)
     assert not search.session.is_ours(green)
-    assert another('cache').session.is_ours(red), 'its cache knows it'
+    assert another('cache').session.is_ours(red), 'it was named with this cache'
     assert not another('other').session.is_ours(red)
     (folder / 'red.png').write_bytes(content('blue') + b'edited')
     for name in ('cache', 'other'):
@@ -393,7 +395,7 @@ def test_the_cache_dir_may_be_assigned(search, encoder, folder, tmp_path):
     search.cache_dir = tmp_path / 'other'
     assert search.cache_dir == tmp_path / 'other'
     search.rank(folder, 'red')
-    assert (tmp_path / 'other' / 'embeddings.sqlite').exists()
+    assert (tmp_path / 'other' / 'embeddings-3.sqlite').exists()
     assert encoder.n_images == 6
     search.cache_dir = str(tmp_path / 'cache')
     search.rank(folder, 'red')

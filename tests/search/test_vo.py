@@ -5,6 +5,7 @@ Queries to services of the Virtual Observatory, from the question to the ranked 
 
 import contextlib
 import functools
+import gzip
 import io
 import re
 from urllib.parse import parse_qs, urlsplit
@@ -288,6 +289,42 @@ def test_bad_answers(search, vo, ask, fault, error, message):
         ask(search, vo.url)
     assert str(caught.value).startswith(vo.url)
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('ask', [ask_sia, ask_tap])
+@pytest.mark.parametrize('status', [200, 400])
+@pytest.mark.parametrize('pack', [bytes, gzip.compress, lambda body: body.decode().replace(
+    'UTF-8', 'UTF-16').encode('utf-16')], ids=['plain', 'packed', 'utf-16'])
+def test_answers_that_have_their_rows_elsewhere(search, vo, ask, status, pack):
+    elsewhere = f'<BINARY><STREAM href="{vo.url}/files/r.jpg"/></BINARY>'.encode()
+    body = re.sub(b'<TABLEDATA>.*</TABLEDATA>', elsewhere,
+                  votable([{'access_url': 'a'}], ['access_url']), flags=re.DOTALL)
+    assert elsewhere in body
+    vo.faults = dict.fromkeys(['/sia2/query', '/tap/sync'], (status, {}, pack(body)))
+    with pytest.raises(RemoteServiceError, match='has its rows elsewhere' if status == 200
+                       else 'failed with HTTP 400'):
+        ask(search, vo.url)
+    assert not [path for _, path, _ in vo.log if path.startswith('/files')]
+
+
+@pytest.mark.parametrize('ask', [ask_sia, ask_tap])
+def test_answers_that_announce_more_than_they_have(search, vo, ask):
+    body = votable([{'access_url': f'{vo.url}/files/r.jpg', 'access_format': 'image/jpeg'}],
+                   ['access_url', 'access_format'])
+    assert b'<TABLE>' in body
+    vo.faults = dict.fromkeys(['/sia2/query', '/tap/sync'],
+                              (200, {}, body.replace(b'<TABLE>', b'<TABLE nrows="2000000000">')))
+    assert ask(search, vo.url)['clip_status'].tolist() == ['OK']
+    vo.faults = dict.fromkeys(vo.faults, (200, {}, body.replace(b'arraysize="*"',
+                                                                b'arraysize="90000000"')))
+    with pytest.raises(RemoteServiceError, match='its columns are of excessive size: ask for'):
+        ask(search, vo.url)
+
+
+def test_capabilities_that_may_not_be_read(search, vo):
+    vo.faults['/sia2/query/capabilities'] = (
+        200, {}, b'<!DOCTYPE a [<!ENTITY b "c">]><capabilities>&b;</capabilities>')
+    assert len(search.query_sia('blue', service=f'{vo.url}/sia2/query', pos=CENTRE)) == 3
 
 
 @pytest.mark.parametrize('ask', [ask_sia, ask_tap])

@@ -1,0 +1,686 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Processes in which the files of strangers are decoded, under limits of memory and time.
+
+A decoder may meet a file at which it never returns, takes all memory, or ends its process. Here
+that costs one worker, which is replaced. Each is a new interpreter, and no fork or copy of the
+program, so that neither its threads nor its main module matter. It is no sandbox: a worker may do
+what its user may.
+
+A message is JSON with content behind it. Large content goes through shared memory where the system
+has it, else the way of the message.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from ..exceptions import ImageError
+
+__all__ = ['Ask', 'Job', 'Unavailable', 'Workers', 'n_cores', 'serve']
+
+_HEAD = struct.Struct('>IQ?')
+
+# What fits into the buffer of a socket is not worth a detour.
+_INLINE, _AT_ONCE = 64 * 1024, 1024**2
+
+# Longest message and content that a worker may answer with.
+_LONGEST, _MOST = 1024**2, 4 * 1024**3
+
+# Memory of a worker that is given back to the system after each task.
+_KEPT = 8 * 1024**2
+
+# Seconds that an interpreter may take to start, that a killed one has to end, and that an unused
+# one is kept.
+_START, _END, _IDLE = 60.0, 0.5, 120.0
+
+# Seconds that a task waits for one of the workers before another one is started.
+_PATIENCE = 0.05
+
+# Seconds after which a worker ends itself if nobody has done it.
+_GRACE = 3.0
+
+# Tasks between two looks at the memory that a worker has not given back.
+_LOOK = 16
+
+_TRIES = 2  # a worker may have been ended by something else than its task
+
+# Run by a new interpreter: the folders that modules are found in come first.
+_BEGIN = ('import sys; path = {path!a}; '
+          'sys.path[:] = path + [name for name in sys.path if name not in path]; '
+          'from {module} import main; main({shared})')
+
+# One thread; and memory of one image is used for the next (glibc), not given back between them.
+_ENVIRONMENT = {'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1',
+                'MALLOC_TRIM_THRESHOLD_': str(32 * 1024**2),
+                'MALLOC_MMAP_THRESHOLD_': str(4 * 1024**2), 'PYTHONWARNINGS': 'ignore'}
+
+Ask = Callable[[str, int, int], bytes]
+"""
+In the middle of a task: ``('read', place, n)`` bytes of the stream, or ``('room', n, 0)``, which
+waits until so large a task may go on.
+"""
+
+
+class Unavailable(Exception):  # noqa: N818 - no error of the image
+    """
+    No worker can be started here.
+    """
+
+
+class Workers:
+    """
+    A pool of processes that run ``main`` of a module, which calls `serve`; started as they are
+    needed, at most ``n`` of them. ``room`` is shared out by `Job.ask` to tasks that ask for it.
+    """
+
+    def __init__(self, module: str, n: int, room: int):
+        self._module, self._n = module, n
+        self._changed = threading.Condition()
+        self._idle: list[_Worker] = []
+        self._all: set[_Worker] = set()
+        self._n_starting = self._n_waiting = 0
+        self._is_closed = False
+        self._watch: threading.Thread | None = None
+        self._failure: Exception | None = None
+        self._room = self._free = room
+
+    def job(self, most: int = 0) -> 'Job':
+        """
+        The work of one call, which can be ended, and for which no more than ``most`` workers are
+        started, if that is not 0.
+        """
+        return Job(self, min(most or self._n, self._n))
+
+    def forget(self) -> None:
+        """
+        In a forked process: the workers are those of the parent.
+        """
+        for worker in self._all:
+            worker.forget()
+
+    def close(self) -> None:
+        """
+        End all workers.
+        """
+        with self._changed:
+            self._is_closed = True
+            for worker in self._all:
+                worker.end('stopped')
+            while self._idle:
+                self._dismiss(self._idle.pop())
+
+    def take(self, job: 'Job') -> '_Worker':
+        """
+        A worker that is idle, or a new one.
+        """
+        until = time.monotonic() + _PATIENCE
+        with self._changed, contextlib.ExitStack() as held:
+            failure = self._failure
+            self._n_waiting += 1
+            held.callback(self._waits_no_more)
+            while True:
+                job.check()
+                while self._idle:
+                    worker = self._idle.pop()  # the last used, so that the others may end
+                    if worker.is_alive():
+                        return worker
+                    self._dismiss(worker)
+                # Of those that tried to start one since this task began.
+                if self._failure is not failure:
+                    raise Unavailable(str(self._failure))
+                n, left = len(self._all) + self._n_starting, until - time.monotonic()
+                if n == 0 or (n < job.most and left <= 0 and self._n_starting < self._n_waiting):
+                    self._n_starting += 1
+                    # Who waits may be told to wait no longer.
+                    threading.Thread(target=self._start, name='astroclip-decoding',
+                                     daemon=True).start()
+                self._changed.wait(min(left, 0.2) if left > 0 else 0.2)
+
+    def _waits_no_more(self) -> None:
+        self._n_waiting -= 1
+
+    def _start(self) -> None:
+        worker, failure = None, None
+        try:
+            worker = _Worker(self._module)
+        except Exception as error:
+            failure = error
+        with self._changed:
+            self._n_starting -= 1
+            if worker is None:
+                self._failure = failure
+            elif self._is_closed:
+                worker.dismiss()
+            else:
+                self._all.add(worker)
+                self._idle.append(worker)
+                worker.deadline = time.monotonic() + _IDLE
+                self._start_watch()
+            self._changed.notify_all()
+
+    def give_back(self, worker: '_Worker', *, tired: bool = False) -> None:
+        """
+        Let others have a worker, unless it has ended.
+        """
+        with self._changed:
+            if tired or worker.why:
+                self._dismiss(worker)
+            else:
+                worker.deadline = time.monotonic() + _IDLE
+                self._idle.append(worker)
+                self._start_watch()
+            self._changed.notify()
+
+    def _dismiss(self, worker: '_Worker') -> None:
+        self._all.discard(worker)
+        worker.dismiss()
+
+    def begin(self, worker: '_Worker', seconds: float) -> None:
+        """
+        Let a worker be ended after a time.
+        """
+        with self._changed:
+            worker.deadline = time.monotonic() + seconds
+            self._start_watch()
+
+    @contextlib.contextmanager
+    def share(self, job: 'Job', wanted: int) -> Iterator[None]:
+        """
+        Wait for a part of the room.
+        """
+        wanted = min(max(wanted, 0), self._room)
+        with self._changed:
+            while self._free < wanted:
+                job.check()
+                self._changed.wait(0.2)
+            self._free -= wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += wanted
+                self._changed.notify_all()
+
+    def _start_watch(self) -> None:
+        if self._watch is None or not self._watch.is_alive():
+            self._watch = threading.Thread(target=self._keep_watch, daemon=True,
+                                           name='astroclip-decoding')
+            self._watch.start()
+
+    def _keep_watch(self) -> None:
+        while True:
+            with self._changed:
+                now = time.monotonic()
+                for worker in list(self._all):
+                    if worker.deadline <= now:
+                        worker.end('late')
+                        if worker in self._idle:
+                            self._idle.remove(worker)
+                            self._dismiss(worker)
+                if not self._all and not self._n_starting:
+                    self._watch = None
+                    return
+                due = min((worker.deadline for worker in self._all), default=now + _IDLE)
+                self._changed.wait(min(max(due - now, 0.01), 0.25))
+
+
+class Job:
+    """
+    The tasks of one call; closing it ends those that are under way.
+    """
+
+    def __init__(self, workers: Workers, most: int):
+        self._workers = workers
+        self.most = most
+        self._lock = threading.Lock()
+        self._busy: set[_Worker] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """
+        End what is under way, and begin nothing more.
+        """
+        with self._lock:
+            self._closed = True
+            for worker in self._busy:
+                worker.end('stopped')
+
+    @property
+    def is_busy(self) -> bool:
+        """
+        Whether a task is under way.
+        """
+        return bool(self._busy)
+
+    def check(self) -> None:
+        """
+        Raise if the call is over.
+        """
+        if self._closed:
+            raise ImageError('interrupted')
+
+    def ask(self, message: dict[str, Any], content: bytes = b'', *, seconds: float, memory: int,
+            stream: IO[bytes] | None = None) -> tuple[dict[str, Any], bytes]:
+        """
+        Have a task done, and return what it answers; an ImageError says that it took too long or
+        ended its worker. Of a ``stream`` it may read. `Unavailable` if there are no workers.
+        """
+        for attempt in range(_TRIES):
+            worker = self._workers.take(self)
+            tired = True
+            try:
+                with self._lock:
+                    self.check()
+                    self._busy.add(worker)
+                task = _Task(self, self._workers, worker, seconds, memory, stream)
+                answer, given = task.run(message, content)
+                tired = bool(answer.get('tired'))
+                return answer, given
+            except (EOFError, OSError, ValueError) as error:
+                if worker.why == 'late':
+                    raise ImageError('decoding_late', seconds=seconds) from error
+                self.check()
+                if attempt + 1 == _TRIES:
+                    raise ImageError('decoding_ended') from error
+            finally:
+                with self._lock:
+                    self._busy.discard(worker)
+                self._workers.give_back(worker, tired=tired)
+        raise AssertionError
+
+
+@dataclass
+class _Task:
+    """
+    What one worker is asked to do.
+    """
+
+    job: Job
+    workers: Workers
+    worker: '_Worker'
+    seconds: float
+    memory: int
+    stream: IO[bytes] | None
+    room: int = 0
+
+    def run(self, message: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
+        channel, left = self.worker.channel, self.seconds
+        with contextlib.ExitStack() as held:
+            started = time.monotonic()
+            self.workers.begin(self.worker, left)
+            channel.send({'task': message, 'seconds': left + _GRACE, 'memory': self.memory},
+                         content)
+            while True:
+                answer, given = channel.receive()
+                if 'wants' not in answer:
+                    break
+                # Neither a slow network nor other images are its fault.
+                left -= time.monotonic() - started
+                self.workers.begin(self.worker, float('inf'))
+                wanted = self._wanted(answer['wants'], held)
+                started = time.monotonic()
+                self.workers.begin(self.worker, max(left, 0.01))
+                channel.send({}, wanted)
+            self.workers.begin(self.worker, float('inf'))
+        channel.shrink(max(len(content), len(given)))
+        return answer, given
+
+    def _wanted(self, wants: Any, held: contextlib.ExitStack) -> bytes:
+        """
+        A part of the stream, or nothing once there is room.
+        """
+        if not (isinstance(wants, list) and len(wants) == 3
+                and all(isinstance(number, int) for number in wants[1:])):
+            raise ValueError('a worker that makes no sense')
+        what, first, second = wants
+        if what == 'room':
+            if first > self.room:
+                held.close()  # two that wait for more than they have would wait for each other
+                held.enter_context(self.workers.share(self.job, first))
+                self.room = first
+            return b''
+        if self.stream is None or not 0 <= second <= _MOST:
+            raise ValueError('a worker that makes no sense')
+        self.stream.seek(first)
+        return self.stream.read(second)
+
+
+class _Worker:
+    """
+    A process, and the way to it.
+    """
+
+    def __init__(self, module: str):
+        self.deadline = float('inf')
+        self.why = ''
+        self._lock = threading.Lock()
+        shared = _shared_memory()
+        try:
+            self._process, self.channel = _start(module, shared)
+        except BaseException:
+            if shared is not None:
+                os.close(shared)
+            raise
+        timer = threading.Timer(_START, self.end, ['late'])
+        timer.daemon = True
+        timer.start()
+        try:
+            if self.channel.receive()[0] != {'ready': True}:
+                raise ValueError('no worker')
+        except (EOFError, OSError, ValueError) as error:
+            self.dismiss()
+            raise Unavailable(f'{sys.executable} does not start') from error
+        finally:
+            timer.cancel()
+
+    def is_alive(self) -> bool:
+        """
+        Whether the process goes on.
+        """
+        return self._process.poll() is None
+
+    def end(self, why: str) -> None:
+        """
+        End the process, and free the thread that waits for it.
+        """
+        with self._lock:
+            if not self.why:
+                self.why = why
+            with contextlib.suppress(OSError):
+                self._process.kill()
+            self.channel.cut()
+
+    def dismiss(self) -> None:
+        """
+        End the process and give back what it has; nobody else uses it.
+        """
+        self.end('dismissed')
+        # One that waits for a dead disk ends when it can; nobody waits for it.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END)
+        self._process.returncode = self._process.returncode or 0
+        self.channel.close()
+
+    def forget(self) -> None:
+        """
+        In a forked process: close this end and leave the process to the parent.
+        """
+        self._process.returncode = 0
+        self.channel.close()
+
+
+def _start(module: str, shared: int | None) -> 'tuple[subprocess.Popen, _Channel]':
+    if not sys.executable or getattr(sys, 'frozen', False):
+        raise Unavailable('there is no Python interpreter to start')
+    path = [str(Path(__file__).parents[2]), *filter(os.path.isabs, sys.path)]
+    code = _BEGIN.format(path=path, module=module, shared=shared)
+    options: dict[str, Any] = {'stderr': subprocess.DEVNULL, 'cwd': os.path.abspath(os.sep),
+                               'env': {**os.environ, **_ENVIRONMENT}}
+    command = [sys.executable, '-P', '-c', code]
+    try:
+        if os.name == 'nt':
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter, here and below
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                creationflags=0x08000000, **options)  # no window
+            return process, _Channel(process.stdout.fileno(), process.stdin.fileno(), None,
+                                     (process.stdout, process.stdin))
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                # A group of its own: Ctrl-C is for the program alone.
+                process = subprocess.Popen(  # noqa: S603
+                    command, stdin=theirs.fileno(), stdout=theirs.fileno(), process_group=0,
+                    pass_fds=[] if shared is None else [shared], **options)
+            except BaseException:
+                ours.close()
+                raise
+        return process, _Channel(ours.fileno(), ours.fileno(), shared, (ours,))
+    except (OSError, ValueError) as error:
+        raise Unavailable(str(error)) from error
+
+
+def _shared_memory() -> int | None:
+    """
+    Memory without a name that two processes share, where the system has it.
+    """
+    try:
+        return os.memfd_create('astroclip-search')
+    except (AttributeError, OSError):
+        return None
+
+
+@dataclass
+class _Channel:
+    """
+    Messages to and from the other side.
+    """
+
+    source: int
+    target: int
+    shared: int | None
+    owners: tuple[Any, ...] = ()
+    _come: bytearray = field(default_factory=bytearray)
+
+    def send(self, message: dict[str, Any], content: bytes = b'') -> None:
+        head = json.dumps(message).encode()
+        inline = len(content) <= _INLINE or not self._is_shared(content)
+        self._write(b''.join((_HEAD.pack(len(head), len(content), inline), head,
+                              content if inline and len(content) <= _INLINE else b'')))
+        if inline and len(content) > _INLINE:
+            self._write(content)
+
+    def _is_shared(self, content: bytes) -> bool:
+        """
+        Put content into the shared memory, if there is some.
+        """
+        if self.shared is None:
+            return False
+        view, place = memoryview(content), 0
+        try:
+            while place < len(view):
+                place += os.pwrite(self.shared, view[place:], place)
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> tuple[dict[str, Any], bytes]:
+        size, length, inline = _HEAD.unpack(self._read(_HEAD.size))
+        if size > _LONGEST or length > _MOST:
+            raise ValueError('a message that makes no sense')
+        try:
+            message = json.loads(self._read(size))
+        except RecursionError as error:
+            raise ValueError('a message that makes no sense') from error
+        if not isinstance(message, dict):
+            raise ValueError('a message that makes no sense')
+        if inline:
+            return message, self._read(length)
+        content = b'' if self.shared is None else os.pread(self.shared, length, 0)
+        if len(content) != length:
+            raise ValueError('content that is not there')
+        return message, content
+
+    def shrink(self, used: int) -> None:
+        """
+        Give back memory that a large content has taken.
+        """
+        if self.shared is not None and used > _KEPT:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.shared, 0)
+
+    def cut(self) -> None:
+        """
+        End a wait for the other side.
+        """
+        for owner in self.owners:
+            if isinstance(owner, socket.socket):
+                with contextlib.suppress(OSError):
+                    owner.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        for owner in self.owners:
+            with contextlib.suppress(OSError):
+                owner.close()
+        if self.shared is not None:
+            with contextlib.suppress(OSError):
+                os.close(self.shared)
+        self.owners, self.shared = (), None
+
+    def _read(self, n: int) -> bytes:
+        # One message is answered before the next is sent: what comes belongs to this one.
+        while len(self._come) < n:
+            part = os.read(self.source, min(max(n - len(self._come), _INLINE), _AT_ONCE))
+            if not part:
+                raise EOFError
+            self._come += part
+        found = bytes(memoryview(self._come)[:n])
+        del self._come[:n]
+        return found
+
+    def _write(self, content: bytes) -> None:
+        owner = self.owners[0] if self.owners else None
+        if isinstance(owner, socket.socket):
+            # A program may have asked to be ended by a broken pipe.
+            owner.sendall(content, getattr(socket, 'MSG_NOSIGNAL', 0))
+            return
+        view = memoryview(content)
+        while view:
+            view = view[os.write(self.target, view):]
+
+
+def n_cores() -> int:
+    """
+    Logical cores that this process may use, where the system says it.
+    """
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+# ---- in the worker -----------------------------------------------------------------------
+
+
+def serve(perform: Callable[[dict[str, Any], bytes, Ask], tuple[dict[str, Any], bytes]],
+          shared: int | None) -> None:
+    """
+    Do tasks until the program has no more: called in a worker. What ``perform`` raises ends it.
+    """
+    # Whatever a library prints must not pass for an answer.
+    source, target = os.dup(0), os.dup(1)
+    if sys.platform == 'win32':
+        import msvcrt
+
+        for number in (source, target):
+            msvcrt.setmode(number, os.O_BINARY)
+    with open(os.devnull, 'r+b') as nothing:
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(nothing.fileno(), 1)
+    channel = _Channel(source, target, shared)
+    limits = _SelfControl()
+    channel.send({'ready': True})
+    while True:
+        try:
+            order, content = channel.receive()
+        except (EOFError, OSError):
+            return
+        limits.begin(order['seconds'], order['memory'])
+
+        def ask(what: str, first: int, second: int) -> bytes:
+            with limits.paused():
+                channel.send({'wants': [what, first, second]})
+                return channel.receive()[1]
+
+        answer, given = perform(order['task'], content, ask)
+        tired = limits.end() or bool(answer.get('tired'))
+        channel.send({**answer, 'tired': tired}, given)
+        if tired:
+            return
+        del content, given
+
+
+class _SelfControl:
+    """
+    Limits that hold whatever a library does, as far as the system has them.
+    """
+
+    def __init__(self):
+        try:
+            import resource
+        except ImportError:  # Windows
+            self._resource = None
+        else:
+            self._resource = resource
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        self._has_alarm = hasattr(signal, 'setitimer')
+        self._base = self._memory = self._limit = self._n = 0
+
+    def begin(self, seconds: float, memory: int) -> None:
+        if self._has_alarm:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+        if self._resource is None or memory == self._memory:
+            return
+        self._memory = memory
+        self._base = self._base or _data_size()
+        if sys.platform == 'linux':
+            # Files that are mapped to be read do not count.
+            _, hard = self._resource.getrlimit(self._resource.RLIMIT_DATA)
+            self._resource.setrlimit(self._resource.RLIMIT_DATA, (self._base + memory, hard))
+        elif not self._limit:
+            self._limit = memory
+            threading.Thread(target=self._watch, daemon=True).start()
+        self._limit = memory
+
+    def end(self) -> bool:
+        """
+        Whether so much memory has not been given back that another worker had better go on.
+        """
+        if self._has_alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        self._n += 1
+        return (sys.platform == 'linux' and self._n % _LOOK == 0
+                and _data_size() > self._base + self._memory // 2)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        left = signal.setitimer(signal.ITIMER_REAL, 0)[0] if self._has_alarm else 0.0
+        try:
+            yield
+        finally:
+            if left:
+                signal.setitimer(signal.ITIMER_REAL, left)
+
+    def _watch(self) -> None:
+        """
+        End a process that has taken too much, where the system does not refuse it.
+        """
+        unit = 1 if sys.platform == 'darwin' else 1024
+        start = self._resource.getrusage(self._resource.RUSAGE_SELF).ru_maxrss
+        while True:
+            time.sleep(0.05)
+            used = self._resource.getrusage(self._resource.RUSAGE_SELF).ru_maxrss
+            if (used - start) * unit > self._limit:
+                os._exit(1)
+
+
+def _data_size() -> int:
+    """
+    Bytes of memory that this process has taken, as RLIMIT_DATA counts them; Linux only.
+    """
+    try:
+        with open('/proc/self/statm', 'rb') as file:
+            return int(file.read().split()[5]) * os.sysconf('SC_PAGE_SIZE')
+    except (OSError, IndexError):
+        return 0
