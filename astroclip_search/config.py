@@ -9,6 +9,8 @@ from typing import Any
 from astropy import config as _config
 from astropy.extern.configobj import validate as _validate
 
+from .exceptions import invalid
+
 __all__ = ['PLANES', 'Conf', 'conf', 'plane_of']
 
 PLANES = ('middle', 'peak', 'sum')
@@ -59,6 +61,15 @@ class _Item(_config.ConfigItem):
 
     def __init__(self, default: Any, description: str, cfgtype: str | None = None):
         super().__init__(default, description, cfgtype, module='astroclip_search')
+
+    def __call__(self):
+        try:
+            return super().__call__()
+        except TypeError as error:  # of the user's file; `set` checks what a program gives
+            file = _config.configuration.get_config_filename(self.module, rootname=self.rootname)
+            said = str(error).rpartition('not valid: ')[2].rstrip('.')
+            raise invalid(f'{self.name} in {file} is not valid: {said}. Correct that line, or '
+                          'delete it.') from error
 
 
 class _Count(_Item):

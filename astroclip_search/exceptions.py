@@ -271,11 +271,14 @@ def legible(text: str) -> str:
 
 # Control characters, and what is not seen itself but turns, joins or hides what is beside it.
 _SPACING = re.compile('[\t\x0b\x0c\r\x1c-\x1f\x85\u2028\u2029]')
-_UNSEEN = re.compile('[\x00-\x08\x0e-\x1b\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160'
-                     '\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f'
-                     '\u3164\ufeff\uffa0\ufff0-\ufffb'
-                     '\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a'
-                     '\U000e0000-\U000e0fff]')
+_UNSEEN = re.compile('[\x00-\x08\x0e-\x1b\x7f-\x9f\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f'
+                     '\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f'
+                     '\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff0-\ufffc'
+                     '\ud800-\udfff\U000110bd\U000110cd\U00013430-\U0001343f'
+                     '\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a'
+                     '\U000e0000-\U000e0fff]'
+                     # One of these chooses the form of the letter before it; more say nothing.
+                     '|(?<=[\ufe00-\ufe0f])[\ufe00-\ufe0f]')
 
 
 def visible(text: str) -> str:

@@ -96,7 +96,8 @@ REASONS = {
                            'image to PNG or FITS')),
     'decoding_late': (ERROR, ('decoding took longer than {seconds:g} s '
                              '(conf.decode_timeout)')),
-    'decoding_memory': (ERROR, 'decoding would take more than {limit} bytes of memory'),
+    'decoding_memory': (ERROR, ('decoding would take more than {limit} bytes of memory '
+                               '(conf.max_pixels)')),
     'decoding_ended': (ERROR, 'damaged image (its decoder crashed)'),
     'damaged_image': (ERROR, 'damaged image ({error})'),
     'damaged_compressed': (ERROR, 'damaged compressed file ({error})'),

@@ -20,6 +20,7 @@ from astropy.table import Column, MaskedColumn, Table
 
 from ..untrusted.documents import check_yaml
 from ..untrusted.files import open_regular
+from .columns import text_array
 from .table_sizes import Room, check_parquet
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 __all__ = ['of_arrow', 'of_frame', 'of_numpy', 'of_objects', 'read_parquet', 'understood',
            'write_parquet']
 
-# A column of strings takes the room of the longest in each row; beyond this, objects are kept.
-_MAX_BYTES = 2**30
-_MAX_TIMES = 32  # the letters that there are
 
 _ROWS = 8192  # of a file that are read in one go
 
@@ -173,12 +171,7 @@ def of_objects(values: list[Any]) -> Column:
 
 def _texts(values: list[Any]) -> Column:
     missing = np.array([value is None for value in values], dtype=bool)
-    longest = max((len(value) for value in values if value is not None), default=0)
-    full = ['' if value is None else str(value) for value in values]
-    n_letters = sum(map(len, full))
-    if 4 * longest * len(values) > min(_MAX_BYTES, max(2**26, _MAX_TIMES * n_letters)):
-        return _masked(np.array(full, dtype=object), missing)
-    return _masked(np.array(full, dtype=str), missing)
+    return _masked(text_array(['' if value is None else str(value) for value in values]), missing)
 
 
 def of_arrow(table: 'pyarrow.Table') -> Table:
@@ -194,21 +187,45 @@ def of_arrow(table: 'pyarrow.Table') -> Table:
 
 def _with_header(table: Table, yaml: str) -> Table:
     """
-    Units, descriptions and ``meta`` as astropy keeps them; its columns of masks become masks.
+    Units, descriptions and ``meta`` as astropy keeps them; its columns of masks become masks. What
+    makes no sense of it, as anyone may have written it, is as if it were not there.
     """
+    header = _header(yaml)
+    table.meta.update(_mapping(header.get('meta')))
+    columns = header.get('datatype')
+    for found in columns if isinstance(columns, list | tuple) else ():
+        name = _mapping(found).get('name')
+        column = table.columns[name] if isinstance(name, str) and name in table.columns else None
+        for attribute in {'description', 'format', 'unit', 'meta'}.intersection(
+                found if column is not None else ()):
+            with contextlib.suppress(Exception):  # each has its own words for what is none
+                setattr(column, attribute, found[attribute])
+    for name, parts in _mapping(table.meta.pop('__serialized_columns__', None)).items():
+        with contextlib.suppress(TypeError, ValueError, KeyError):
+            _put_together(table, name, parts)
+    return table
+
+
+def _header(text: str) -> dict[str, Any]:
+    """
+    What astropy has written beside the columns, nothing if it is no YAML of that kind.
+    """
+    import yaml
     from astropy.table import meta
 
-    check_yaml(yaml)
-    header = meta.get_header_from_yaml(yaml.split('\n'))
-    table.meta.update(header.get('meta') or {})
-    of_columns = {column['name']: column for column in header.get('datatype', ())}
-    for name, column in table.columns.items():
-        for attribute in ('description', 'format', 'unit', 'meta'):
-            if attribute in of_columns.get(name, ()):
-                setattr(column, attribute, of_columns[name][attribute])
-    for name, parts in (table.meta.pop('__serialized_columns__', None) or {}).items():
-        _put_together(table, name, parts)
-    return table
+    try:
+        check_yaml(text)
+    except yaml.YAMLError:
+        return {}
+    # Classes of astropy are made of it, each of which has its own errors.
+    try:
+        return _mapping(meta.get_header_from_yaml(text.split('\n')))
+    except Exception:
+        return {}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _put_together(table: Table, name: str, parts: Any) -> None:
@@ -216,18 +233,17 @@ def _put_together(table: Table, name: str, parts: Any) -> None:
     One column of those in which astropy keeps its values and mask; of its other classes, such as
     times, the columns remain.
     """
-    kind = str(parts.get('__class__', '')) if isinstance(parts, dict) else ''
+    kind = str(_mapping(parts).get('__class__', ''))
     values = parts.get('data' if kind.endswith('MaskedColumn') else 'value') if kind else None
-    column = table.columns.get(values.get('name')) if isinstance(values, dict) else None
+    column = table.columns.get(_mapping(values).get('name'))
     if column is None or not kind.endswith(('MaskedColumn', '.Quantity')):
         return
     if column.name != name:
         table.rename_column(column.name, name)
     if parts.get('unit') is not None:
         column.unit = parts['unit']
-    mask = parts.get('mask')
-    hidden = table.columns.get(mask.get('name')) if isinstance(mask, dict) else None
-    if hidden is not None and hidden.dtype == bool:
+    hidden = table.columns.get(_mapping(parts.get('mask')).get('name'))
+    if hidden is not None and hidden.dtype == bool and hidden.shape == column.shape:
         table[name] = MaskedColumn(column, mask=np.ma.getmaskarray(column) | np.asarray(hidden))
         table.remove_column(hidden.name)
 
@@ -273,25 +289,47 @@ def _of_chunks(chunks: 'pyarrow.ChunkedArray') -> Any:
         objects[:] = [None if value is None else np.asarray(value)
                       for value in chunks.to_numpy(zero_copy_only=False)]
         return _masked(objects, missing)
-    if types.is_date(kind) or types.is_time(kind):
+    if types.is_date(kind):
+        # Python has no years beyond 9999.
+        days = chunks.cast(pyarrow.int32() if types.is_date32(kind) else pyarrow.int64())
+        days = days.fill_null(0).to_numpy() // (1 if types.is_date32(kind) else 86_400_000)
+        texts = np.datetime_as_string(days.astype('datetime64[D]')).tolist()
+        return _texts([None if absent else text for text, absent in
+                       zip(texts, missing.tolist(), strict=True)])
+    if types.is_time(kind):
         return _texts([None if value is None else value.isoformat()
-                       for value in chunks.to_pylist()])
+                       for value in _plain_list(chunks)])
     return of_objects(_plain_list(chunks))
 
 
 def _plain_list(chunks: 'pyarrow.ChunkedArray') -> list[Any]:
     """
-    Python values; text that is not UTF-8, which Python would refuse, is replaced.
+    Python values; text that is not UTF-8, which Python would refuse, is replaced, and what Python
+    has no value for, such as a year beyond 9999 within a list, is missing.
     """
+    # Each type has its own errors.
     try:
         return chunks.to_pylist()
-    except (UnicodeDecodeError, ValueError):
-        import pyarrow
+    except Exception:
+        if _is_text(chunks.type):
+            import pyarrow
 
-        if not pyarrow.types.is_string(chunks.type):
-            raise
-        return [None if value is None else value.decode('utf-8', 'replace')
-                for value in chunks.cast(pyarrow.binary()).to_pylist()]
+            return [None if value is None else value.decode('utf-8', 'replace')
+                    for value in chunks.cast(pyarrow.large_binary()).to_pylist()]
+        return [_plain(value) for value in chunks]
+
+
+def _plain(value: 'pyarrow.Scalar') -> Any:
+    try:
+        return value.as_py()
+    except Exception:
+        return None
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 
 def _is_number(kind: Any) -> bool:
@@ -343,7 +381,8 @@ def _unfolded(column: 'pyarrow.Array') -> float:
     from pyarrow import compute, types
 
     if not types.is_dictionary(column.type) or not (
-            types.is_string(column.type.value_type) or types.is_binary(column.type.value_type)):
+            _is_text(column.type.value_type) or types.is_binary(column.type.value_type)
+            or types.is_large_binary(column.type.value_type)):
         return 0.0
     lengths = compute.binary_length(column.dictionary).to_numpy(zero_copy_only=False)
     indices = column.indices.drop_null().to_numpy(zero_copy_only=False)

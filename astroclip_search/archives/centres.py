@@ -15,14 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from astropy.coordinates import BaseCoordinateFrame
+    from astropy.coordinates import BaseCoordinateFrame, SkyCoord
 
 __all__ = ['Centre', 'Get', 'Value', 'by_keywords', 'by_wcs', 'is_elsewhere', 'middle', 'number',
-           'of_image', 'to_icrs']
+           'of_image', 'steady_icrs', 'to_icrs']
 
 Value = str | bool | int | float | None
 
 Get = Callable[[str], Value]  # the value of a keyword, or None
+
+# Frames of astropy that do not move with the Earth.
+_STEADY = {'icrs', 'fk5', 'fk4', 'fk4noeterms', 'galactic', 'supergalactic',
+           'barycentricmeanecliptic', 'barycentrictrueecliptic', 'custombarycentricecliptic'}
 
 _CELESTIAL = re.compile(r'(RA|DEC|[GES]LON|[GES]LAT)(?:-+([A-Z]{3})(?:-SIP)?)?')
 
@@ -242,11 +246,24 @@ def by_wcs(wcs: Any, shape: Sequence[int]) -> Centre | None:
     try:
         if len(shape) > 2:
             wcs = wcs.celestial
-        sky = wcs.pixel_to_world((shape[-1] - 1) / 2, (shape[-2] - 1) / 2).icrs
+        sky = steady_icrs(wcs.pixel_to_world((shape[-1] - 1) / 2, (shape[-2] - 1) / 2))
+        if sky is None:
+            return None
         centre = Centre(float(sky.ra.deg), float(sky.dec.deg))
     except Exception:  # not on the sky, or damaged
         return None
     return centre if math.isfinite(centre.lon + centre.lat) else None
+
+
+def steady_icrs(sky: 'SkyCoord') -> 'SkyCoord | None':
+    """
+    Positions in ICRS; `None` if astropy might ask a server for the rotation of the Earth.
+    """
+    frame = sky.frame
+    times = (getattr(frame, name) for name in frame.frame_attributes)
+    if frame.name not in _STEADY or any(getattr(time, 'scale', '') == 'ut1' for time in times):
+        return None
+    return sky.icrs
 
 
 def middle(centres: Sequence[Centre]) -> Centre | None:

@@ -20,7 +20,7 @@ from astropy.table import Column, Table
 from ..exceptions import invalid
 
 __all__ = ['FILE_COLUMNS', 'IMAGE_COLUMNS', 'KINDS', 'PREVIEW_COLUMNS', 'START_COLUMNS',
-           'RowMetadata', 'TableColumns', 'text_column']
+           'RowMetadata', 'TableColumns', 'text_array', 'text_column']
 
 # Whole images: of each row the first that has a value counts.
 PREVIEW_COLUMNS = ('jpegurl', 'preview', 'preview_url', 'previewurl', 'preview_uri', 'thumbnail',
@@ -101,6 +101,10 @@ _NUMBERS = frozenset(sum((_ROLES[role] for role in ('bytes', 'kilobytes', 'start
                          ()))
 
 _MAX_METADATA = 1000  # characters of each column
+
+# An array of strings takes the room of the longest for each. It may have this many bytes in any
+# case, and otherwise as many times the text that it holds, each text counted once, but no more.
+_FEW_BYTES, _FULLNESS, _MOST_BYTES = 2**27, 2, 2**30
 
 # All columns with these meanings are of use; of the others only the first.
 _MANY = ('preview', 'access', 'file', 'link')
@@ -349,6 +353,17 @@ def text_column(table: Table, name: str) -> list[str]:
         values = ['' if hidden else value for value, hidden in
                   zip(values, mask.tolist(), strict=True)]
     return values
+
+
+def text_array(values: Sequence[str]) -> np.ndarray:
+    """
+    Strings as an array (n,), of no strings too; of Python objects where one that is long would take
+    its room for each of the others.
+    """
+    n_bytes = 4 * len(values) * max(map(len, values), default=0)
+    is_small = n_bytes <= _FEW_BYTES or n_bytes <= min(
+        _MOST_BYTES, 4 * _FULLNESS * sum(map(len, set(values))))
+    return np.array(values, dtype=str if is_small else object)
 
 
 def _as_text(value: object) -> str:

@@ -15,6 +15,7 @@ from astropy.table import Column, Table
 
 from ..exceptions import invalid, one_line
 from ..images.refs import ImageRefs, link, parse
+from .centres import steady_icrs
 from .columns import TableColumns
 
 if TYPE_CHECKING:
@@ -162,13 +163,14 @@ def _region_size(region: str) -> float:
 def positions(table: Table) -> tuple[np.ndarray, np.ndarray]:
     """
     Right ascensions and declinations (ICRS, degrees, shape (n,), NaN where unknown) by a
-    `~astropy.coordinates.SkyCoord` in the table, or else by columns such as ``s_ra``.
+    `~astropy.coordinates.SkyCoord` in the table, or else by columns such as ``s_ra``. A frame that
+    moves with the Earth is not looked at.
     """
     from astropy.coordinates import SkyCoord
 
     for column in table.itercols():
-        if isinstance(column, SkyCoord):
-            ra, dec = column.icrs.ra.deg, column.icrs.dec.deg
+        if isinstance(column, SkyCoord) and (sky := steady_icrs(column)) is not None:
+            ra, dec = sky.ra.deg, sky.dec.deg
             known = ~np.asarray(getattr(ra, 'mask', False) | getattr(dec, 'mask', False))
             ra, dec = (np.where(known, getattr(part, 'unmasked', part), np.nan)
                        for part in (ra, dec))

@@ -43,6 +43,7 @@ from .centres import (
     of_image,
     to_icrs,
 )
+from .columns import text_array
 
 __all__ = ['Facts', 'as_columns', 'of_files', 'of_objects']
 
@@ -150,7 +151,7 @@ def as_columns(facts: Sequence[Facts]) -> dict[str, MaskedColumn]:
 
 
 def _words(values: list[str]) -> MaskedColumn:
-    return MaskedColumn(np.array(values, str), mask=[not value for value in values])
+    return MaskedColumn(text_array(values), mask=[not value for value in values])
 
 
 def _numbers(values: Any, unit: u.UnitBase, form: str | None = None) -> MaskedColumn:

@@ -20,7 +20,7 @@ from ..images import datalink
 from ..images.formats import kind_of_name
 from ..images.refs import ImageRefs, link, parse
 from ..status import ERROR, NO_IMAGE, reason
-from .columns import TableColumns
+from .columns import TableColumns, text_array
 from .tables import hosts
 
 __all__ = ['add_links', 'discovered', 'is_result', 'selected']
@@ -100,7 +100,7 @@ def _column(values: list[Any]) -> Column:
     """
     values = [None if value is np.ma.masked else value for value in values]
     if any(isinstance(value, str) for value in values) or all(value is None for value in values):
-        return Column(['' if value is None else str(value) for value in values], dtype=str)
+        return Column(text_array(['' if value is None else str(value) for value in values]))
     if any(np.ndim(value) for value in values):  # arrays, which may differ in length
         objects = np.empty(len(values), dtype=object)
         objects[:] = [None if value is None else np.asarray(value) for value in values]

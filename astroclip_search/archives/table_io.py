@@ -7,6 +7,7 @@ and VOTable as JSON under the same name.
 """
 
 import contextlib
+import csv
 import json
 import os
 import shutil
@@ -40,6 +41,8 @@ Suffixes of each format that tables are read from and written to.
 _READ_ONLY = ('.hdf5',)
 
 _MOST_HDUS = 1000  # that are looked at for a table
+
+_TIMES = 32  # the letters of a column that its array may take; arrays and file share the memory
 
 _MAGIC = {b'# %ECSV': 'ecsv', b'SIMPLE  =': 'fits', b'<?xml': 'votable', b'<VOTABLE': 'votable',
           b'PAR1': 'parquet'}
@@ -157,9 +160,39 @@ def _parsed(path: Path, form: str, room: 'Room') -> 'tuple[Table, object]':
             return Table.read(file, format='fits', hdu=number), None
     if form == 'hdf5':
         check_hdf5(path, room)
-    else:
-        check_text(path, room, is_ecsv=form == 'ecsv')
+    elif not check_text(path, room, is_ecsv=form == 'ecsv'):
+        return _with_long_text(path, form, room), None
     return Table.read(path, format=_ASTROPY.get(form, form)), None
+
+
+def _with_long_text(path: Path, form: str, room: 'Room') -> 'Table':
+    """
+    The table of a text file of which few cells are very long: an array of strings would have room
+    for the longest in each row, so these columns are objects.
+    """
+    from astropy.io.ascii import Csv, Ecsv, get_reader
+
+    reader_class = {'ecsv': Ecsv, 'csv': Csv}[form]
+
+    class Outputter(reader_class.outputter_class):  # type: ignore[name-defined, misc]
+        def _convert_vals(self, cols: list[Any]) -> None:
+            for column in cols:
+                lengths = [len(value) for value in column.str_vals]
+                needed = 4 * len(lengths) * max(lengths, default=0)
+                if column.dtype in (None, 'str') and not getattr(column, 'shape', ()) and not (
+                        getattr(column, 'subtype', None)) and needed > max(
+                        room.n_bytes / (2 * len(cols)), _TIMES * sum(lengths)):
+                    column.dtype = object
+            super()._convert_vals(cols)
+
+    most = csv.field_size_limit()
+    csv.field_size_limit(max(most, path.stat().st_size))
+    try:
+        # What is empty is masked, as `Table.read` has it.
+        return get_reader(reader_cls=reader_class, outputter_cls=Outputter,
+                          fill_values=[('', '0')]).read(str(path))
+    finally:
+        csv.field_size_limit(most)
 
 
 def _fits_table(path: Path) -> int | None:

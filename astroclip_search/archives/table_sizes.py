@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from ..untrusted.documents import check_yaml
+from ..untrusted.documents import check_unit, check_yaml
 from ..untrusted.files import open_regular
 from ..untrusted.quiet import quiet
 
@@ -150,21 +150,26 @@ def bounded(file: BinaryIO, room: Room) -> Any:
 # ---- ECSV and CSV --------------------------------------------------------------------------
 
 
-def check_text(path: Path, room: Room, *, is_ecsv: bool) -> None:
+def check_text(path: Path, room: Room, *, is_ecsv: bool) -> bool:
     """
-    Raise if an array of strings would be too large, which has room for the longest in each row, or
-    if the header asks for too much.
+    Raise if the header asks for too much; whether there is room for arrays of strings, which have
+    room for the longest in each row.
     """
     with open_regular(path) as file, _mapped(file) as content:
         if not len(content):
-            return
-        n_rows, longest = _records(content, path)
-        names = _first_row(content)
-        if sum(names.count(separator) for separator in b',\t |;') > _MAX_COLUMNS:
+            return True
+        start, names = _first_row(content, is_ecsv=is_ecsv)
+        n_columns = 1 + max(names.count(separator) for separator in b',\t |;')
+        if n_columns > _MAX_COLUMNS:
             raise ValueError(f'it has more than {_MAX_COLUMNS:,} columns')
-        room.check(4.0 * n_rows * longest)
+        n_rows, longest = _records(content, path, start, names)
         if is_ecsv:
-            _check_header(_header(content), n_rows, room)
+            _check_header(_header(content[:start]), n_rows, room)
+        if 4.0 * n_rows * longest <= room.n_bytes:
+            return True
+        # Rows may be shorter than the names, and are filled.
+        room.check(float(n_rows) * n_columns * _OBJECT)
+        return False
 
 
 def _mapped(file: BinaryIO) -> Any:
@@ -173,33 +178,33 @@ def _mapped(file: BinaryIO) -> Any:
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _records(content: Any, path: Path) -> tuple[int, int]:
+def _records(content: Any, path: Path, start: int, names: bytes) -> tuple[int, int]:
     """
-    How many rows there are, and the letters of the longest.
+    How many rows there are, and the letters of the longest; what is before the names is no row.
     """
-    if content.find(b'"') < 0:
-        return _lines(content)
+    if content.find(b'"', start) < 0:
+        return _lines(content, start)
     # Within quotes a cell may go on over many lines.
     n, longest = 0, 0
     with open_regular(path) as file:
+        file.seek(start)
         lines = (line.decode('utf-8', 'replace') for line in file)
-        delimiter = ' ' if content[:1] == b'#' and b'delimiter: \',\'' not in content[:10_000] \
-            else ','
+        delimiter = ' ' if start and b',' not in names else ','
         try:
             for row in csv.reader(lines, delimiter=delimiter):
                 n += 1
                 longest = max(longest, sum(map(len, row)))
-        except csv.Error:  # of a cell without an end
-            return _lines(content)[0], len(content)
+        except csv.Error:  # of a cell that is very long, or without an end
+            return _lines(content, start)[0], len(content) - start
     return n, longest
 
 
-def _lines(content: Any) -> tuple[int, int]:
+def _lines(content: Any, begin: int) -> tuple[int, int]:
     """
     How many lines there are, and the bytes of the longest.
     """
-    n, longest, open_since = 1, 0, 0
-    for start in range(0, len(content), 16 * _CHUNK):
+    n, longest, open_since = 1, 0, begin
+    for start in range(begin, len(content), 16 * _CHUNK):
         part = np.frombuffer(content[start:start + 16 * _CHUNK], np.uint8)
         ends = np.flatnonzero((part == ord('\n')) | (part == ord('\r'))) + start
         if len(ends):
@@ -208,35 +213,25 @@ def _lines(content: Any) -> tuple[int, int]:
     return n, max(longest, len(content) - open_since)
 
 
-def _first_row(content: Any) -> bytes:
+def _first_row(content: Any, *, is_ecsv: bool) -> tuple[int, bytes]:
     """
-    The line that has the names of the columns.
+    Where the line that has the names of the columns begins, and that line; CSV has no comments.
     """
     start = 0
     while True:
         end = content.find(b'\n', start)
         line = content[start:end if end >= 0 else len(content)]
-        if end < 0 or (line.strip() and not line.lstrip().startswith(b'#')):
-            return line
+        if end < 0 or (line.strip() and not (is_ecsv and line.lstrip().startswith(b'#'))):
+            return start, line
         start = end + 1
 
 
-def _header(content: Any) -> str:
+def _header(content: bytes) -> str:
     """
     The YAML of an ECSV file.
     """
-    lines, start = [], 0
-    while True:
-        end = content.find(b'\n', start)
-        line = content[start:end if end >= 0 else len(content)].strip()
-        if line.startswith(b'#'):
-            lines.append(line[1:].removeprefix(b' ').decode('utf-8', 'replace'))
-        elif line:
-            break
-        if end < 0:
-            break
-        start = end + 1
-    return '\n'.join(lines)
+    lines = (line.strip() for line in content.decode('utf-8', 'replace').splitlines())
+    return '\n'.join(line[1:].removeprefix(' ') for line in lines if line.startswith('#'))
 
 
 def _check_header(text: str, n_rows: int, room: Room) -> None:
@@ -282,6 +277,9 @@ def check_fits(path: Path, number: int, room: Room) -> None:
     if min(width, n_rows, heap, n_fields) < 0 or width * n_rows > there:
         raise ValueError(f'{n_rows:,} rows of {width:,} bytes are announced, and the file has '
                          f'{max(there, 0):,} bytes of them')
+    for i in range(1, n_fields + 1):
+        check_unit(header.get(f'TUNIT{i}'))
+    check_yaml(_serialized(header.get('COMMENT', ())))
     # A column may have no width.
     room.check(float(n_rows) * max(width, n_fields))
     formats = [str(header.get(f'TFORM{i}', '')) for i in range(1, n_fields + 1)]
@@ -290,6 +288,14 @@ def check_fits(path: Path, number: int, room: Room) -> None:
         with open_regular(path) as file:
             needed = _n_in_heap(file, start, n_rows, width, formats)
         room.check(needed + float(n_rows) * sum(map(bool, arrays)) * _OBJECT)
+
+
+def _serialized(comments: Any) -> str:
+    """
+    The YAML that astropy keeps in comments, where a backslash goes on in the next.
+    """
+    lines = '\n'.join(map(str, comments)).partition('--BEGIN-ASTROPY-SERIALIZED-COLUMNS--')[2]
+    return lines.partition('--END-ASTROPY-SERIALIZED-COLUMNS--')[0].replace('\\\n', '')
 
 
 _FORM = re.compile(r'\s*(\d*)([LXBIJKAEDCMPQ])(?:([A-Z]).*)?')

@@ -16,7 +16,7 @@ from ..exceptions import ImageError, IncompleteQueryWarning, invalid, one_line, 
 from ..images.http import RETRY_STATUS, back_off
 from ..images.sessions import Visit
 from ..untrusted.quiet import quiet
-from ..untrusted.values import host_of, split
+from ..untrusted.values import host_of, split, without_secrets
 from ..untrusted.xml import check_answer
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def sia(service: Any, *, version: int = 2, pos: Any = None, radius: 'Quantity | 
     with _visit(address, trusted) as visit, _told(address, visit, other=hint):
         service, session = _sending(service, visit)
         if isinstance(service, str):
-            service = (_sia2(service, session) if version == 2
-                       else dal.SIAService(service, session=session))
+            service = (_sia2(address, session) if version == 2
+                       else dal.SIAService(address, session=session))
             visit.answered = False  # but the service's capabilities, which is not the query yet
         if not isinstance(service, dal.SIAService):
             if radius is not None:
@@ -75,7 +75,7 @@ def tap(service: Any, query: str, *, asynchronous: bool = False, maxrec: int | N
     with _visit(address, trusted, each=asynchronous) as visit, _told(address, visit, slow=slow):
         service, session = _sending(service, visit)
         if isinstance(service, str):
-            service = dal.TAPService(service, session=session)
+            service = dal.TAPService(address, session=session)
         ask = service.run_async if asynchronous else service.run_sync
         # pyvo leaves out a limit of 0, and the service would send all.
         options |= {'MAXREC': '0'} if maxrec == 0 else {'maxrec': maxrec}
@@ -90,7 +90,7 @@ def service_address(service: Any) -> str:
     parts = split(given.strip()) if isinstance(given, str) else None
     if parts is None or not (isinstance(service, str) or hasattr(service, 'search')):
         raise invalid('service must be the http or https address of a VO service, or a service of '
-                      f'pyvo, not {str(service)[:80]!r}.')
+                      f'pyvo, not {without_secrets(str(service))[:80]!r}.')
     return parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()
 
 
@@ -139,7 +139,8 @@ def _visit(address: str, trusted: bool, *, each: bool = False) -> Visit:
 def _sending(service: Any, visit: Visit) -> tuple[Any, 'requests.Session']:
     """
     A service that asks by a visit, and its session: of one of the user's it is a copy that has the
-    credentials, headers and cookies that the user gave it, and does not read ``~/.netrc``.
+    credentials, headers and cookies that the user gave it, and does not read ``~/.netrc``; of an
+    address it has the credentials in there.
     """
     import requests
     from pyvo.utils import http
@@ -151,14 +152,19 @@ def _sending(service: Any, visit: Visit) -> tuple[Any, 'requests.Session']:
     if isinstance(service, str):
         agent = http.create_session().headers['User-Agent']
         session.headers['User-Agent'] = f'astroclip_search/{__version__} {agent}'
-    elif type(given) is requests.Session:
-        session.__setstate__(given.__getstate__())
-        service = copy.copy(service)
-        service._session = session
-    else:  # pyvo.auth and the like choose a session for each request
-        return service, given
-    visit.mount(session)
-    return service, session
+        # Elsewhere they would be in every error that names the address.
+        if any(credentials := requests.utils.get_auth_from_url(service.strip())):
+            session.auth = credentials
+        visit.mount(session)
+        return service, session
+    stand_in = visit.stand_in(given)
+    if stand_in is None:
+        raise invalid('The session of a service must be one of requests or of pyvo.auth, not '
+                      f'{type(given).__name__}: only those ask within conf.query_timeout and '
+                      'conf.private_hosts.')
+    service = copy.copy(service)
+    service._session = stand_in
+    return service, stand_in
 
 
 def _checked(results: Any, address: str, maxrec: int | None) -> Any:
@@ -167,8 +173,8 @@ def _checked(results: Any, address: str, maxrec: int | None) -> Any:
     """
     if results.status[0].upper() == 'OVERFLOW' and not (
             maxrec is not None and len(results) >= maxrec):
-        warn(f'{address} has more rows than the {len(results)} that it sent: raise maxrec, or '
-             'narrow the query.', IncompleteQueryWarning)
+        warn(f'{without_secrets(address)} has more rows than the {len(results)} that it sent: '
+             'raise maxrec, or narrow the query.', IncompleteQueryWarning)
     return results
 
 
@@ -185,6 +191,7 @@ def _told(address: str, visit: Visit, *, other: str = '', slow: str = '') -> Ite
     from astroquery import exceptions
     from pyvo import dal
 
+    address = without_secrets(address)
     try:
         with quiet(dal.DALOverflowWarning):  # told by _checked
             yield
@@ -241,4 +248,4 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _said(error: Exception) -> str:
-    return one_line(error, 300).rstrip('.')
+    return one_line(without_secrets(str(error)), 300).rstrip('.')

@@ -17,6 +17,7 @@ from astropy.time import Time
 
 from ..exceptions import TableFormatWarning, legible, warn
 from .arrow import of_numpy, of_objects
+from .columns import text_array
 
 __all__ = ['fitted', 'json_value']
 
@@ -40,11 +41,13 @@ def fitted(table: Table, form: str, is_held: Callable[[Table], bool]) -> Table:
     replaced, as_text = [], []
     for name in table.colnames:
         column = _simple(table[name], form)
-        if not _is_simple(column, form) and (form == 'csv' or not is_held(
-                Table({'x': column, 'row': np.arange(len(table))}))):
+        if not (_is_simple(column, form) or _is_objects_of_text(column)) and (
+                form == 'csv' or not is_held(
+                    Table({'x': column, 'row': np.arange(len(table))}))):
             column = _as_text(column)
             as_text.append(name)
-        if isinstance(column, Column) and column.dtype.kind == 'U':
+        if isinstance(column, Column) and (
+                column.dtype.kind == 'U' or _is_objects_of_text(column)):
             column, was_legible = _legible(column, form)
             replaced += [] if was_legible else [name]
         if column is not table[name]:
@@ -139,15 +142,27 @@ def _is_simple(column: Any, form: str) -> bool:
             and (column.ndim == 1 or (form in ('ecsv', 'fits', 'votable') and dtype.kind != 'U')))
 
 
+def _is_objects_of_text(column: Any) -> bool:
+    """
+    Whether a column is one of text in Python objects, as it is where a few are long.
+    """
+    return (isinstance(column, Column) and column.dtype.kind == 'O' and column.ndim == 1
+            and all(type(value) is str for value in np.asarray(column).tolist()))
+
+
 def _legible(column: Column, form: str) -> tuple[Column, bool]:
     """
     A column of text that a format holds, and whether it was so before.
     """
     values = np.asarray(column)
     everything = ''.join(values.ravel().tolist())
+    if form == 'fits' and values.dtype.kind == 'O':  # a byte a letter
+        ascii_texts = [_plain(text, form) for text in values.tolist()]
+        return (_like(column, np.array(ascii_texts, dtype=bytes)),
+                ''.join(ascii_texts) == everything)
     if _plain(everything, form) == everything:
         return column, True
-    texts = np.array([_plain(text, form) for text in values.ravel().tolist()], dtype=str)
+    texts = text_array([_plain(text, form) for text in values.ravel().tolist()])
     return _like(column, texts.reshape(values.shape)), False
 
 
@@ -169,7 +184,7 @@ def _as_text(column: Any) -> Column:
     """
     masked = [value is np.ma.masked or value is None for value in column]
     texts = ['' if hidden else _json(value) for value, hidden in zip(column, masked, strict=True)]
-    return _of_texts(np.array([legible(text) for text in texts], dtype=str), np.array(masked, bool))
+    return _of_texts(text_array([legible(text) for text in texts]), np.array(masked, bool))
 
 
 def _json(value: Any) -> str:

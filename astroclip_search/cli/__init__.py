@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from astropy.utils.exceptions import AstropyWarning
 
 from ..exceptions import expected_errors, one_line
-from .output import check, put, say, show_error
+from .output import check, put, say, show_error, with_options
 from .parser import BROKEN_PIPE, BUG, INTERRUPTED, WRONG, ArgumentsError, make_parser
 
 __all__ = ['main']
@@ -43,24 +43,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     def failed(error: BaseException, message: str, code: int) -> int:
         return _failed(error, message, code, as_json=arguments.json, debug=arguments.debug)
 
-    with _messages(arguments.quiet, arguments.verbose), _settings(arguments):
-        try:
+    try:
+        with _messages(arguments.quiet, arguments.verbose), _settings(arguments):
             check(arguments)
             code = arguments.run(arguments)
             sys.stdout.flush()  # here, where a closed pipe is understood, not at the exit
             return code
-        except KeyboardInterrupt as stop:
-            return failed(stop, 'interrupted; what was embedded is kept', INTERRUPTED)
-        except BrokenPipeError:
-            _silence_stdout()
-            return BROKEN_PIPE
-        except expected_errors() as error:
-            return failed(error, f'astroclip-search: {one_line(error, _LONGEST)}', WRONG)
-        # Anything else is a defect of the program; the trace helps only its authors.
-        except Exception as error:
-            return failed(error, f'astroclip-search: unexpected {type(error).__name__}: '
-                          f'{one_line(error, _LONGEST)} (a defect: please report what --debug and '
-                          '--versions print)', BUG)
+    except KeyboardInterrupt as stop:
+        return failed(stop, 'interrupted; what was embedded is kept', INTERRUPTED)
+    except BrokenPipeError:
+        _silence_stdout()
+        return BROKEN_PIPE
+    except expected_errors() as error:
+        return failed(error, f'astroclip-search: {_sentence(error)}', WRONG)
+    # Anything else is a defect of the program; the trace helps only its authors.
+    except Exception as error:
+        return failed(error, f'astroclip-search: unexpected {type(error).__name__}: '
+                      f'{one_line(error, _LONGEST)} (a defect: please report what --debug and '
+                      '--versions print)', BUG)
+
+
+def _sentence(said: object) -> str:
+    """
+    A message in one line, which names options and not arguments of Python.
+    """
+    return with_options(one_line(said, _LONGEST))
 
 
 @contextlib.contextmanager
@@ -114,11 +121,11 @@ class _OneLine(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        return one_line(super().format(record), _LONGEST)
+        return _sentence(super().format(record))
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    say(f'{category.__name__}: {one_line(message, _LONGEST)}', sys.stderr)
+    say(f'{category.__name__}: {_sentence(message)}', sys.stderr)
 
 
 def _failed(error: BaseException, message: str, code: int, *, as_json: bool,

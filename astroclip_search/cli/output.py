@@ -10,6 +10,7 @@ what is printed and for the gallery; a file has all rows.
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -33,10 +34,18 @@ if TYPE_CHECKING:
     from ..search.client import ClipSearchClass
 
 __all__ = ['check', 'counted', 'n_pictures', 'note', 'put', 'report', 'say', 'show', 'show_error',
-           'table_lines', 'write_gallery']
+           'table_lines', 'with_options', 'write_gallery']
 
 # Reasons for rows without a score that are printed; a table may have one for each row.
 _MOST_REASONS, _LONGEST_REASON = 5, 200
+
+# What messages say to Python, and what they say here. What is part of a name is left alone.
+_ARGUMENTS = re.compile(
+    r"""(?<![\w./\\'"-])(give )?(image_dir|image_column|overwrite=True)(?![\w/\\'"-]|\.\w)""")
+_OPTIONS = {'image_dir': ('--image-dir', ' FOLDER'), 'image_column': ('--image-column', ' NAME'),
+            'overwrite=True': ('--overwrite', '')}
+_FOR_PYTHON = {', or results, what is to be ranked now': '', ', or give results': '',
+               ': give results, the table as it is now': ': rank it again'}
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -119,7 +128,8 @@ def _reasons(table: 'Table') -> list[str]:
     reasons = Counter((status, message) for status, message in
                       zip(text_column(table, 'clip_status'), text_column(table, 'clip_message'),
                           strict=True) if status not in ('', OK)).most_common()
-    said = [f'{n:,} {status}: {one_line(message, _LONGEST_REASON) if message else "no reason"}'
+    said = [f'{n:,} {status}: '
+            f'{with_options(one_line(message, _LONGEST_REASON)) if message else "no reason"}'
             for (status, message), n in reasons[:_MOST_REASONS]]
     if left := sum(n for _, n in reasons[_MOST_REASONS:]):
         said.append(f'{left:,} more for other reasons: see clip_message in the table of --out')
@@ -132,6 +142,8 @@ def write_gallery(page: 'Gallery', arguments: argparse.Namespace) -> list[str]:
     """
     path = page.write(arguments.gallery, overwrite=arguments.overwrite)
     said = [f'gallery: {path} ({counted(n_pictures(page), "image")})']
+    if (why := _no_picture(page)) and not arguments.quiet:
+        say(why, sys.stderr)
     if getattr(arguments, 'replaces_page', False) and path != DEFAULT_PAGE:
         said.append(f'{DEFAULT_PAGE} is no gallery and stays as it is')
     if arguments.open:
@@ -140,6 +152,32 @@ def write_gallery(page: 'Gallery', arguments: argparse.Namespace) -> list[str]:
         if not webbrowser.open(path.absolute().as_uri()):
             said.append('there is no browser to open it')
     return said
+
+
+def _no_picture(page: 'Gallery') -> str:
+    """
+    Why a page shows no picture at all: the most frequent reason.
+    """
+    reasons = Counter([card.status for card in page.cards]
+                      + [reason for _, reason in page.others])
+    if n_pictures(page) or not reasons:
+        return ''
+    (reason, n), = reasons.most_common(1)
+    said = with_options(one_line(reason, _LONGEST_REASON)) or 'no reason is known'
+    return f'no picture of {counted(n, "row")}: {said}'
+
+
+def with_options(sentence: str) -> str:
+    """
+    A message of the package, with the options in place of the arguments of Python.
+    """
+    def option(found: re.Match) -> str:
+        name, value = _OPTIONS[found[2]]
+        return f'{found[1]}{name}{value}' if found[1] else name
+
+    for before, after in _FOR_PYTHON.items():
+        sentence = sentence.replace(before, after)
+    return _ARGUMENTS.sub(option, sentence)
 
 
 def n_pictures(page: 'Gallery') -> int:

@@ -53,13 +53,22 @@ def cache_info(arguments: argparse.Namespace) -> int:
 
     info = ClipSearchClass(cache_dir=arguments.cache_dir).cache_info()
     if not arguments.json:
-        sizes = {name: f'{info.pop(key) / 1e6:.1f} MB' for name, key in (
+        limited = info['max_bytes'] > 0
+        sizes = {name: _size(info.pop(key)) for name, key in (
             ('size', 'bytes'), ('limit', 'max_bytes'), ('unused', 'unused_bytes'))}
-        info = {'path': info.pop('path'), 'size': sizes['size'], 'limit': sizes['limit'],
+        info = {'path': info.pop('path'), 'size': sizes['size'],
+                'limit': sizes['limit'] if limited else 'none',
                 **{name: 'unknown' if n is None else n for name, n in info.items()},
                 'unused': sizes['unused']}
     output.show(info, arguments)
     return 0
+
+
+def _size(n: int) -> str:
+    """
+    Bytes in the units of the documentation.
+    """
+    return f'{n / 2**30:.1f} GiB' if n >= 2**30 else f'{n / 2**20:.1f} MiB'
 
 
 def clear_cache(arguments: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from ..images.refs import key_source, key_start
 from .cachefile import CacheFile, day, is_unit, scaled, sound_vectors, space_id, sums_of
 
 __all__ = ['Cache', 'Space']
@@ -281,6 +282,31 @@ class Cache:
                 'SELECT CAST(key AS BLOB) FROM thumbnails WHERE key BETWEEN ? AND ? '
                 'ORDER BY created DESC', tuple(map(_storable, (first, last))))]
         return next((key.removesuffix(form) for key in found if key.endswith(form)), None)
+
+    def keys_of(self, name: str, sources: Iterable[str]) -> dict[str, str]:
+        """
+        Newest key in a space of each local image that has one, by reference; the disk is not asked
+        for the images.
+        """
+        starts = {source: start for source in sources if (start := key_start(source)) is not None}
+        if not starts:
+            return {}
+        with self._lock:
+            space = self._spaces.get(name)
+            found = {source: key for key in (list(space.rows) if space is not None else ())
+                     if (source := key_source(key)) in starts}
+            for number, in self._rows('SELECT id FROM spaces WHERE name = ?', (name,)):
+                for source, start in starts.items():
+                    # "}" is the character that follows "|".
+                    kept = [_key(key) for key, in self._rows(
+                        'SELECT CAST(key AS BLOB) FROM vectors WHERE space = ? AND created >= ? '
+                        'AND key BETWEEN ? AND ? ORDER BY created DESC',
+                        (number, self._oldest(),
+                         *map(_storable, (start, f'{start[:-1]}}}'))))]
+                    key = next((key for key in kept if key_source(key) == source), None)
+                    if key is not None:
+                        found[source] = key
+        return found
 
     def knows(self, source: str) -> bool:
         """

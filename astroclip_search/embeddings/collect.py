@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..archives.columns import text_array
 from ..exceptions import ImageError, UnfinishedWarning, warn
 from ..images import resolve
 from ..images.refs import ADDRESSES, ImageRefs, image_key, messages, parse, status_of, statuses
@@ -66,14 +67,14 @@ class Outcomes:
         """
         ``clip_status`` of each row.
         """
-        return np.array(statuses(len(self), self.reasons)) if self.reasons else np.full(
+        return text_array(statuses(len(self), self.reasons)) if self.reasons else np.full(
             len(self), OK)
 
     def messages(self) -> np.ndarray:
         """
         ``clip_message`` of each row.
         """
-        return np.array(messages(len(self), self.reasons)) if self.reasons else np.full(
+        return text_array(messages(len(self), self.reasons)) if self.reasons else np.full(
             len(self), '')
 
     def status_counts(self) -> dict[str, int]:
@@ -129,7 +130,7 @@ def _keys(refs: ImageRefs, outcomes: Outcomes, keys: dict[str, str]) -> list[str
     if not refs.has_files:
         return found
     for source in dict.fromkeys(filter(None, found)):
-        key = image_key(source)
+        key = refs.keys.get(source) or image_key(source)
         if key != source:
             keys[source] = key
     return [source and keys.get(source, source) for source in found]

@@ -49,6 +49,9 @@ _PER_PIXEL, _PER_BYTE, _LEAST = 32, 4, 512 * 1024**2
 # Bytes that are asked for at once of a file that the program has open.
 _BLOCK = 1024**2
 
+# Bytes of a local file that a slow disk gives in a second.
+_READ = 20 * 1024**2
+
 # A picture of more would not be asked for.
 _MAX_SIDE = 100_000
 
@@ -133,7 +136,8 @@ class Drawn:
 class Decoder:
     """
     Draws the images of one call; closing it ends what is under way. With ``isolate`` an image may
-    take so many seconds in a worker, the time of reading a stream apart; at most ``n_workers``
+    take so many seconds in a worker, and a local file one more for each 20 MB; the time of reading
+    a stream does not count; at most ``n_workers``
     work, 0 means one for each core.
     """
 
@@ -153,9 +157,10 @@ class Decoder:
         What is ordered, of a path, of content, or of an open stream; or of an object in memory,
         which is not foreign.
         """
-        if self._job is not None and is_foreign:
+        job = self._job
+        if job is not None and is_foreign:
             try:
-                return self._ask('draw', image, order)
+                return self._ask(job, 'draw', image, order)
             except Unavailable as error:
                 self._give_up(error)
         return order.of([drawing.picture(again()) for drawing, again in _each(image, order)])
@@ -164,9 +169,10 @@ class Decoder:
         """
         One colour of what is ordered, for `compose`.
         """
-        if self._job is not None and is_foreign:
+        job = self._job
+        if job is not None and is_foreign:
             try:
-                return self._ask('plane', image, order)
+                return self._ask(job, 'plane', image, order)
             except Unavailable as error:
                 self._give_up(error)
         return [drawing.numbers(again()) for drawing, again in _each(image, order)]
@@ -180,28 +186,36 @@ class Decoder:
         # Some of the images were in memory.
         packed = [plane if isinstance(plane, bytes) else _packed(plane) for plane in planes]
         message = {'do': 'compose', 'lengths': list(map(len, packed)), 'order': order.text}
-        return self._pictured(order, *self._send(message, b''.join(packed), order))
+        try:
+            # Where there were workers a moment ago, they are asked again.
+            return self._pictured(order, *self._send(
+                self._job or _all_workers().job(), message, b''.join(packed), order,
+                self._seconds))
+        except Unavailable as error:
+            raise ImageError('decoding_ended') from error
 
-    def _ask(self, what: str, image: Any, order: Order) -> Any:
+    def _ask(self, job: Job, what: str, image: Any, order: Order) -> Any:
         message: dict[str, Any] = {'do': what, 'order': order.text}
         content = b''
         stream: Any = None
+        seconds = self._seconds
         if isinstance(image, str | Path):
             message['path'] = str(image)
+            seconds += _size(image) // _READ
         elif isinstance(image, io.IOBase):
             message['stream'] = _length(image)
             stream = image
         else:
             content = image
-        answer, given = self._send(message, content, order, stream)
+        answer, given = self._send(job, message, content, order, seconds, stream)
         return given if what == 'plane' else self._pictured(order, answer, given)
 
-    def _send(self, message: dict[str, Any], content: bytes, order: Order,
+    @staticmethod
+    def _send(job: Job, message: dict[str, Any], content: bytes, order: Order, seconds: float,
               stream: IO[bytes] | None = None) -> tuple[dict[str, Any], bytes]:
         widest = order.drawings[0]
         memory = _LEAST + _PER_PIXEL * widest.max_pixels + _PER_BYTE * widest.max_bytes
-        answer, given = self._job.ask(message, content, seconds=self._seconds, memory=memory,
-                                      stream=stream)
+        answer, given = job.ask(message, content, seconds=seconds, memory=memory, stream=stream)
         if 'failed' in answer:
             raise ImageError(_reason(answer['failed'], memory))
         return answer, given
@@ -259,6 +273,13 @@ def _each(image: Any, order: Order) -> Iterator[tuple[Drawing, Callable[[], Any]
     return ((drawing, again) for drawing in order.drawings)
 
 
+def _size(path: str | Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):  # what is wrong with it is told where it is read
+        return 0
+
+
 def _length(stream: Any) -> int:
     return int(stream.seek(0, io.SEEK_END))
 
@@ -279,13 +300,13 @@ def _reason(said: Any, memory: int) -> Reason:
 # ---- in a worker -------------------------------------------------------------------------
 
 
-def main(shared: int | None) -> None:
+def main(shared: int | None, way: int | None) -> None:
     """
     What a worker does.
     """
     # Libraries warn of what is said in the reason as well.
     warnings.simplefilter('ignore')
-    serve(_perform, shared)
+    serve(_perform, shared, way)
 
 
 def _perform(task: dict[str, Any], content: bytes, ask: Ask) -> tuple[dict[str, Any], bytes]:

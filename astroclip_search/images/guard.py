@@ -135,7 +135,7 @@ class Connections:
         host = parts.scheme, parts.netloc
         if host not in self._proxies:  # to look them up takes longer than to send a request
             self._proxies[host] = _environment_proxies(url)
-        with self._sent(request, clock, self._adapter, timeout=timeout, proxies=self._proxies[host],
+        with self._sent(request, clock, None, timeout=timeout, proxies=self._proxies[host],
                         verify=_certificates(), cert=None) as response:
             yield response
 
@@ -151,7 +151,7 @@ class Connections:
         parts = timeout if isinstance(timeout, tuple) else (timeout, timeout)
         timeout = tuple(left if value is None else min(value, left) for value in parts)
         proxies = {**_environment_proxies(str(request.url)), **(proxies or {})}
-        with self._sent(request, clock, adapter or self._adapter, timeout=timeout, cert=cert,
+        with self._sent(request, clock, adapter, timeout=timeout, cert=cert,
                         verify=_certificates() if verify is True else verify,
                         proxies=proxies) as response:
             yield response
@@ -167,6 +167,10 @@ class Connections:
         url = str(request.url)
         if requests.utils.select_proxy(url, proxies):
             self._check_literal(url)
+        elif adapter is not None:
+            self._check_resolved(url, clock)
+        if adapter is None:
+            adapter = self._adapter
         with self._watched(clock), adapter.send(request, stream=True, proxies=proxies,
                                                 **options) as response:
             yield response
@@ -223,9 +227,8 @@ class Connections:
         private, a host that is ``guarded`` has to be trusted.
         """
         found = _resolved(host, port, self._left(clock))
-        private = [name for *_, address in found if is_private(name := str(address[0]))]
-        if guarded and private and not self._is_trusted(host, port):
-            raise self._refusal(host, port, private[0])
+        if guarded:
+            self._check_addresses(host, port, found)
         failure = None
         for family, kind, protocol, _, address in found:
             if not self._left(clock) or self.closed:
@@ -264,6 +267,28 @@ class Connections:
             if (host == 'localhost' or host.endswith('.localhost') or is_private(address)
                     ) and not self._is_trusted(host, port):
                 raise self._refusal(host, port, address)
+
+    def _check_resolved(self, url: str, clock: Clock) -> None:
+        """
+        Check the addresses of a host that an adapter of the user will connect to.
+        """
+        # It resolves the name once more, and a name server that answers otherwise then is not
+        # noticed: only the connections of our own adapter are to what was checked.
+        parts = urlsplit(url)
+        host = parts.hostname or ''
+        port = parts.port or _STANDARD_PORTS[parts.scheme]
+        try:
+            found = _resolved(host, port, self._left(clock))
+        except ImageError as error:
+            if error.because.code != 'unknown_host':
+                raise
+            return  # a name that only the adapter knows
+        self._check_addresses(host, port, found)
+
+    def _check_addresses(self, host: str, port: int, found: list[Any]) -> None:
+        private = [name for *_, address in found if is_private(name := str(address[0]))]
+        if private and not self._is_trusted(host, port):
+            raise self._refusal(host, port, private[0])
 
     def _is_trusted(self, host: str, port: int) -> bool:
         trusted = self._trusted() if callable(self._trusted) else self._trusted

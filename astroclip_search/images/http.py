@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from ..exceptions import ImageError
 from ..status import reason
-from ..untrusted.values import address, retry_after, whole_number
+from ..untrusted.values import address, retry_after, whole_number, without_secrets
 from .guard import Clock, Connections
 
 if TYPE_CHECKING:
@@ -155,13 +155,14 @@ class Fetcher:
         for _ in range(_MAX_REDIRECTS + 1):
             host = self._host(target)
             if posted and urlsplit(target).hostname != urlsplit(url).hostname:
-                raise ImageError('other_host', target=target[:80])
+                raise ImageError('other_host', target=without_secrets(target)[:80])
             with self._turn(host, clock):
                 answer, status = self._ask(target, data, host, clock, stack)
             if isinstance(answer, bytes):
                 return answer
             if not (joined := address(answer, target)):
-                raise ImageError('no_address_after_redirect', target=answer[:80])
+                raise ImageError('no_address_after_redirect',
+                                 target=without_secrets(answer)[:80])
             target = joined
             if status not in (307, 308):
                 data = None  # sent once

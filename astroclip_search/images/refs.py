@@ -26,6 +26,7 @@ from ..exceptions import visible
 from ..status import OK, Reason
 
 __all__ = ['ADDRESSES', 'ImageRefs', 'Ref', 'colour', 'image_key', 'is_path', 'is_same_file',
+           'key_source', 'key_start',
            'link', 'memory', 'messages', 'parse', 'status_of', 'statuses']
 
 ADDRESSES = ('https://', 'http://', 'mast:')
@@ -149,6 +150,29 @@ def image_key(source: str) -> str:
     return source
 
 
+def key_start(source: str) -> str | None:
+    """
+    What every cache key of a file begins with, whatever becomes of the file; `None` if a reference
+    needs none.
+    """
+    parts = _colour_parts(source) if source.startswith(_COLOUR) else ()
+    if not parts:
+        return f'{source}|' if is_path(source) else None
+    first = next((i for i, part in enumerate(parts) if is_path(part)), None)
+    return None if first is None else (
+        _COLOUR + json.dumps(parts[:first + 1], ensure_ascii=False)[:-2] + '|')
+
+
+def key_source(key: str) -> str:
+    """
+    The reference that a cache key is of.
+    """
+    if key.startswith(_COLOUR):
+        parts = _colour_parts(key)
+        return colour(*map(key_source, parts)) if parts else key
+    return key.rsplit('|', 3)[0] if is_path(key) else key
+
+
 def is_same_file(one: str, other: str) -> bool:
     """
     Whether two cache keys of one path are of the same content, as far as size and time tell: the
@@ -182,6 +206,8 @@ class ImageRefs:
         Whether a reference may be a link.
     trusted : frozenset of str
         Hosts, with port, that the user has named: they may be on a private network.
+    keys : mapping of str to str
+        Cache keys by reference, for files at which nobody may look.
     own : mapping of int to str
         By row, the reference to the row's own image where ``sources`` has a colour composite.
     """
@@ -194,6 +220,7 @@ class ImageRefs:
     has_links: bool = False
     trusted: frozenset[str] = frozenset()
     own: Mapping[int, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sources)

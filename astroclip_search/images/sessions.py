@@ -9,13 +9,17 @@ what a redirect or a cookie says is looked at before any library parses it.
 """
 
 import contextlib
+import contextvars
+import copy
+import functools
 import io
 import re
+import threading
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, unquote_plus
 
 from ..exceptions import ImageError
 from ..untrusted.values import address, host_of, retry_after, split
@@ -67,6 +71,7 @@ class Visit:
         self._retries, self._again, self._pause = retries, again, pause
         self._home = split(home)
         self._cookies: set[str] = set()
+        self._params: set[str] = set()
         self._read = read
         self._connections = Connections('', 1, trusted=lambda: self.trusted)
 
@@ -85,15 +90,55 @@ class Visit:
 
         session.trust_env = False
         self._cookies.update(cookie.name for cookie in session.cookies if not cookie.domain)
+        self._params.update(_parts_of(requests.Request(
+            'GET', 'http://a/', params=session.params).prepare().url))
         # Another mapping, so that whoever has kept the one before can put it back.
         adapters = session.adapters
         session.adapters = mounted = type(adapters)()
         for prefix, adapter in adapters.items():
-            if isinstance(adapter, _Mounted):  # left by a fork in the middle of a query
-                inner = adapter.inner
-            else:
-                inner = None if type(adapter) is requests.adapters.HTTPAdapter else adapter
-            mounted[prefix] = _Mounted(self, inner)  # type: ignore[assignment]
+            mounted[prefix] = self._mounted(adapter)
+
+    def stand_in(self, session: Any) -> Any:
+        """
+        A copy of a session, or of one of pyvo that has others for its credentials, that sends by
+        this visit; `None` for what is neither.
+        """
+        import requests
+        from pyvo.auth import AuthSession
+
+        if not isinstance(session, requests.Session | AuthSession):
+            return None
+        made = object.__new__(type(session))
+        made.__dict__.update(session.__dict__)
+        if isinstance(made, requests.Session):
+            self.mount(made)
+            if type(made) is not requests.Session:
+                # One may choose adapters in a way of its own, or have answers that none has sent.
+                choose, ask = made.get_adapter, made.request
+                changed: Any = made
+                changed.get_adapter = lambda *args, **options: (
+                    self._mounted(choose(*args, **options)))
+                changed.request = lambda *args, **options: self._looked_at(ask(*args, **options))
+            return made
+        made.credentials = copy.copy(made.credentials)
+        inside = {method: self.stand_in(one) for method, one in
+                  made.credentials.credentials.items()}
+        made.credentials.credentials = inside
+        return None if None in inside.values() else made
+
+    def _mounted(self, adapter: Any) -> Any:
+        import requests
+
+        if isinstance(adapter, _Mounted):  # of this visit, or left by a fork in the middle of one
+            adapter = adapter.inner
+        elif type(adapter) is requests.adapters.HTTPAdapter:
+            adapter = None
+        return _Mounted(self, adapter)
+
+    def _looked_at(self, answer: 'requests.Response') -> 'requests.Response':
+        if not isinstance(getattr(answer, 'connection', None), _Mounted):
+            self._read(answer)
+        return answer
 
     @contextlib.contextmanager
     def in_place_of_requests(self, module: Any) -> Iterator[None]:
@@ -136,16 +181,18 @@ class Visit:
                           default=0.0)
             self.clock = clock = Clock(max(self.seconds, longest) if 'WAIT=' in str(request.url)
                                        else self.seconds)
-        self._keep_secrets(request)
+        at_home = self._home is None or _is_of(str(request.url), self._home)
+        if not at_home:
+            self._keep_secrets(request)
+            cert = None
         attempt = 0
         while True:
             if not clock.left:
                 raise self._too_late()
             try:
-                with self._connections.visit(request, clock, inner, timeout=timeout, cert=cert,
-                                             verify=verify, proxies=proxies) as response:
-                    content = self._content(response, clock)
-                answer = _answer(response, content)
+                ask = functools.partial(self._asked, request, clock, inner, timeout=timeout,
+                                        cert=cert, verify=verify, proxies=proxies)
+                answer = ask() if inner is None else self._in_time(ask, clock)
             except ImageError as error:
                 if not clock.left:
                     raise self._too_late() from error
@@ -167,10 +214,44 @@ class Visit:
                 break
             time.sleep(min(self._pause(attempt), clock.left))
             attempt += 1
+        if not at_home:  # nobody answers what only the service may ask for
+            answer.headers.pop('WWW-Authenticate', None)
         if not answer.is_redirect:
             self.answered = True
             self._read(answer)
         return answer
+
+    def _asked(self, request: 'requests.PreparedRequest', clock: Clock, inner: Any,
+               **options: Any) -> 'requests.Response':
+        with self._connections.visit(request, clock, inner, **options) as response:
+            content = self._content(response, clock)
+        return _answer(response, content)
+
+    def _in_time(self, ask: Callable[[], 'requests.Response'], clock: Clock
+                 ) -> 'requests.Response':
+        """
+        What an adapter of the user brings, or an error when the time is over.
+        """
+        # Its connections cannot be cut. Whoever waits leaves; the thread ends with the answer, and
+        # reads no body that is late.
+        done: list[requests.Response] = []
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                done.append(ask())
+            except BaseException as error:  # raised by whoever waits
+                failures.append(error)
+
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True,
+                                  name='adapter of the user')
+        thread.start()
+        thread.join(min(clock.left, threading.TIMEOUT_MAX))
+        if failures:
+            raise failures[0]
+        if not done:
+            raise self._too_late()
+        return done[0]
 
     def _too_late(self) -> 'requests.Timeout':
         import requests
@@ -182,8 +263,13 @@ class Visit:
         """
         Take out of a request to another host what only the host of the service may see.
         """
-        if self._home is None or _is_of(str(request.url), self._home):
-            return
+        address, mark, query = str(request.url).partition('?')
+        if mark and self._params:
+            query, mark, fragment = query.partition('#')
+            query = '&'.join(part for part in query.split('&')
+                             if unquote_plus(part) not in self._params)
+            request.url = f'{address}?{query}{mark}{fragment}' if query else (
+                f'{address}{mark}{fragment}')
         for name in [name for name in request.headers if name.lower() not in _PLAIN]:
             del request.headers[name]
         # Those that a server has set are for its own host.
@@ -207,6 +293,13 @@ class Visit:
         if not clock.left:  # a body of unknown length that was cut looks like a short one
             raise self._too_late()
         return content
+
+
+def _parts_of(url: str | None) -> set[str]:
+    """
+    The parts of the query of an address, each a name and a value.
+    """
+    return {unquote_plus(part) for part in str(url).partition('?')[2].split('&') if part}
 
 
 def _is_of(url: str, home: SplitResult) -> bool:
@@ -309,7 +402,9 @@ class _Mounted:
         self._visit, self.inner = visit, inner
 
     def send(self, request: Any, **options: Any) -> Any:
-        return self._visit.send(request, self.inner, **options)
+        answer: Any = self._visit.send(request, self.inner, **options)
+        answer.connection = self  # hooks of credentials ask it once more
+        return answer
 
     def close(self) -> None:
         """

@@ -9,6 +9,7 @@ once: the bytes that were compared are those that are used, whatever becomes of 
 import contextlib
 import hashlib
 import mmap
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -55,8 +56,10 @@ class Contents:
         """
         limit = _LIMITS.get(PurePosixPath(file).suffix)
         with self._opened(file) as stream:
-            content = stream.read(-1 if limit is None else limit + 1)
-        if limit is not None and len(content) > limit:
+            # As many as limits allow are not there, and would be asked for.
+            size = os.fstat(stream.fileno()).st_size
+            content = stream.read(size) if limit is None or size <= limit else None
+        if content is None:
             raise BundleError(f'The model {self.name!r} is of no use: {file} has more than '
                               f'{limit} bytes.')
         if self.sums:

@@ -14,11 +14,12 @@ from functools import partial
 import numpy as np
 from astropy.table import MaskedColumn, Table
 
+from ..archives.columns import text_array
 from ..archives.score_columns import form_of, rank_column, score_column
 from ..embeddings.collect import Outcomes
 from ..ranking.calibration import false_alarm_rate, z_score
 from .names import names, short_names
-from .table import image_sources, strings
+from .table import image_sources
 
 __all__ = ['CLASS_PREFIX', 'NONE', 'classified_table', 'column_name', 'described_table']
 
@@ -52,9 +53,10 @@ def described_table(table: Table, outcomes: Outcomes, phrases: Sequence[str],
     unknown = ~known[row]
     columns = {
         'clip_row': row,
-        'clip_phrase': MaskedColumn(np.where(unknown, '', strings(phrases)[phrase]), mask=unknown),
+        'clip_phrase': MaskedColumn(np.where(unknown, '', text_array(phrases)[phrase]),
+                                    mask=unknown),
         'clip_rank': rank_column(place + 1, unknown),
-        'clip_name': strings(names(table))[row],
+        'clip_name': text_array(names(table))[row],
         'clip_source': image_sources(table, outcomes.sources)[row],
         'clip_message': outcomes.messages()[row],
         'clip_status': outcomes.statuses()[row]}
@@ -89,7 +91,7 @@ def classified_table(table: Table, outcomes: Outcomes, labels: Sequence[str],
     best = np.where(unknown, 0, chances.argmax(axis=1))
     sources = image_sources(table, outcomes.sources)
     front = {
-        'clip_class': MaskedColumn(np.where(unknown, '', strings(labels)[best]), mask=unknown),
+        'clip_class': MaskedColumn(np.where(unknown, '', text_array(labels)[best]), mask=unknown),
         'clip_probability': score_column(chances[np.arange(len(best)), best])}
     behind = {
         **{column_name(label): score_column(chances[:, i]) for i, label in enumerate(labels)},

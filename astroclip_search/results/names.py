@@ -3,7 +3,7 @@
 Table rows -> what they are called, in full and in few letters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
 import numpy as np
@@ -22,6 +22,9 @@ Letters of a short name: with rank, scores and status it fits a line of 80.
 
 # Letters of an identifier that are of use beside a target.
 _LEAST = 10
+
+# Bytes of a text in an array of more than which only a part is copied.
+_WIDE = 4 * 100
 
 
 def clean(text: str) -> str:
@@ -55,7 +58,7 @@ def short_names(table: Table, sources: np.ndarray) -> np.ndarray:
     """
     columns = TableColumns(table)
     target = columns.roles.get('target')
-    targets = _words(columns, target[0]) if target else np.full(len(table), '')
+    targets = _words(columns, target[0], _beginnings) if target else np.full(len(table), '')
     room = WIDTH - 1 - np.strings.str_len(targets)
     room[room == WIDTH - 1] = WIDTH  # without a target
     own = _tails(_own(columns), np.where(room < _LEAST, 0, room))
@@ -63,7 +66,7 @@ def short_names(table: Table, sources: np.ndarray) -> np.ndarray:
         targets, np.where((targets != '') & (own != ''), ' ', '')), own)
     nameless = np.flatnonzero(found == '')
     if len(nameless):
-        last = _tails(sources[nameless], WIDTH)
+        last = _tails(_ends(sources[nameless].tolist()), WIDTH)
         found = found.astype(np.result_type(found, last))
         found[nameless] = last
     return np.strings.strip(_lines(_heads(found)))
@@ -75,23 +78,25 @@ def _own(columns: TableColumns) -> np.ndarray:
     """
     files = columns.find('filename')
     if files is not None:
-        return _array(_files(columns))
+        return _ends(_files(columns))
     name = next(iter(columns.roles.get('observation', ())), columns.find('clip_name'))
     if name is None:
         return np.full(len(columns), '')
-    own, number = _words(columns, name), columns.find('obsid')
+    own, number = _words(columns, name, _ends), columns.find('obsid')
     return own if number is None or own.dtype.itemsize <= 4 * (WIDTH - _LEAST) else _words(
-        columns, number)
+        columns, number, _ends)
 
 
-def _words(columns: TableColumns, name: str) -> np.ndarray:
+def _words(columns: TableColumns, name: str,
+           cut: Callable[[Sequence[str]], np.ndarray]) -> np.ndarray:
     """
-    A column as strings, empty where it is masked.
+    A column as strings, empty where it is masked; those that are long may be cut.
     """
     column = columns.table[name]
-    if column.dtype.kind == 'U' and not np.any(getattr(column, 'mask', False)):
+    if (column.dtype.kind == 'U' and column.dtype.itemsize <= _WIDE
+            and not np.any(getattr(column, 'mask', False))):
         return np.strings.strip(np.asarray(column))
-    return _array(plain_words(columns, name))
+    return cut(plain_words(columns, name))
 
 
 def _files(columns: TableColumns) -> list[str]:
@@ -113,8 +118,19 @@ def _column(columns: TableColumns, *keys: str) -> list[str]:
     return columns.text(name) if name is not None else [''] * len(columns)
 
 
-def _array(texts: Sequence[str]) -> np.ndarray:
-    return np.array(texts, dtype=str)
+def _beginnings(texts: Sequence[str]) -> np.ndarray:
+    """
+    Texts, of those that are too long what of their beginning is of use.
+    """
+    # One letter more says that they are.
+    return np.array([text[:WIDTH + 1] for text in texts], dtype=str)
+
+
+def _ends(texts: Sequence[str]) -> np.ndarray:
+    """
+    Texts, of those that are too long what of their end is of use.
+    """
+    return np.array([text[-WIDTH - 1:] for text in texts], dtype=str)
 
 
 def _heads(texts: np.ndarray) -> np.ndarray:
@@ -157,7 +173,7 @@ def _lines(texts: np.ndarray) -> np.ndarray:
     """
     codes = texts.view(np.uint32)
     if ((codes > 0) & (codes < 32)).any() or (codes > 126).any():
-        return _array([visible(text if text.isprintable() else ''.join(
+        return np.array([visible(text if text.isprintable() else ''.join(
             letter if letter.isprintable() else ' ' for letter in legible(text)))
-            for text in texts.tolist()])
+            for text in texts.tolist()], dtype=str)
     return texts

@@ -11,7 +11,7 @@ from itertools import zip_longest
 import numpy as np
 from astropy.table import Table
 
-from ..archives.columns import text_column
+from ..archives.columns import text_array, text_column
 from ..archives.score_columns import form_of, rank_column, score_column
 from ..embeddings.collect import Outcomes
 from ..exceptions import (
@@ -31,8 +31,7 @@ from ..status import DENIED, ERROR, OK
 from .names import short_names
 
 __all__ = ['BEHIND', 'IN_FRONT', 'circumstances', 'image_sources', 'provenance', 'ranked_table',
-           'strings', 'warn_of_chance', 'warn_of_lost', 'warn_of_none', 'warn_of_rows',
-           'warn_of_trust']
+           'warn_of_chance', 'warn_of_lost', 'warn_of_none', 'warn_of_rows', 'warn_of_trust']
 
 # A terminal leaves out the columns in the middle, and keeps one more in front than behind at most.
 # In 80 letters there is room for rank, score and false alarm, and for status and name behind.
@@ -70,15 +69,8 @@ def image_sources(table: Table, sources: Sequence[str | None]) -> np.ndarray:
     ``clip_source`` of each row: a file that was not read, as it is not ours, is named as before.
     """
     before = text_column(table, 'clip_source') if 'clip_source' in table.colnames else []
-    return strings([source or earlier for source, earlier in
-                    zip_longest(sources, before, fillvalue='')])
-
-
-def strings(values: Sequence[str]) -> np.ndarray:
-    """
-    An array of strings, also of no strings: an empty list alone would become an array of floats.
-    """
-    return np.array(values, dtype=str)
+    return text_array([source or earlier for source, earlier in
+                       zip_longest(sources, before, fillvalue='')])
 
 
 def provenance(outcomes: Outcomes, query: Query, scores: Scores, by: str, encoder: Encoder,

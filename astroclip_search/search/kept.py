@@ -3,7 +3,7 @@
 What a session still has of the images of a ranked table: their embeddings, in one of its caches.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,13 @@ from ..config import plane_of
 from ..embeddings.cache import Cache, Space
 from ..embeddings.pipeline import Pipeline, image_space
 from ..exceptions import LostEmbeddingsWarning, invalid, warn
-from ..images.refs import ADDRESSES, ImageRefs, image_key
+from ..images.refs import ADDRESSES, ImageRefs, image_key, key_start, parse
 from ..ranking.query import Examples
 from ..status import STATUSES, reason, without_notes
 from .session import Session
 
-__all__ = ['cached_examples', 'fullest_cache', 'kept_vectors', 'known_examples', 'plane_of_table',
-           'ranked_refs']
+__all__ = ['cached_examples', 'fullest_cache', 'kept_keys', 'kept_vectors', 'known_examples',
+           'plane_of_table', 'ranked_refs']
 
 
 def ranked_refs(table: Table) -> ImageRefs:
@@ -61,31 +61,32 @@ def fullest_cache(session: Session, sources: Sequence[str | None],
     if len(caches) == 1:
         return caches[0]
     name = image_space(session.encoder(), session.setting('plane', plane))
-    wanted = [image_key(source) for source in sources if source]
+    known = list(filter(None, sources))
 
     def n_known(cache: Cache) -> int:
+        wanted = _keys(session, cache, name, known)
         return int((cache.space(name, wanted).positions(wanted) >= 0).sum())
 
     return max(caches, key=n_known)
 
 
-def cached_examples(sources: list[str], pipeline: Pipeline) -> Examples:
+def cached_examples(session: Session, sources: list[str], pipeline: Pipeline) -> Examples:
     """
     Example images whose embeddings are kept.
     """
-    positions, space = kept_vectors(sources, pipeline)
+    positions, space = kept_vectors(session, sources, pipeline)
     if (positions < 0).any():
         raise invalid(f'The embedding of the example {sources[int(positions.argmin())]!r} is not '
                       'kept any more: rank again.')
     return Examples(sources, space.matrix[positions]) if sources else Examples()
 
 
-def known_examples(like: list[str], unlike: list[str],
+def known_examples(session: Session, like: list[str], unlike: list[str],
                    pipeline: Pipeline) -> tuple[Examples, Examples]:
     """
     Those of the example images whose embeddings are kept, of which there must be some.
     """
-    parts = [(part, *kept_vectors(part, pipeline)) for part in (like, unlike)]
+    parts = [(part, *kept_vectors(session, part, pipeline)) for part in (like, unlike)]
     n, n_lost = len(like) + len(unlike), sum(int((at < 0).sum()) for _, at, _ in parts)
     if n and n_lost == n:
         raise invalid('The embeddings of the rows that are marked are not in the cache: rank the '
@@ -100,11 +101,29 @@ def known_examples(like: list[str], unlike: list[str],
     return liked, disliked
 
 
-def kept_vectors(sources: Sequence[str],
+def kept_keys(session: Session, sources: Iterable[str | None], cache: Cache,
+              name: str) -> dict[str, str]:
+    """
+    Keys in a space of a cache of the local images that the user has not named: a table of anyone
+    may name them, and to look at a file may log in at the computer that has it.
+    """
+    strange = [source for source in dict.fromkeys(filter(None, sources))
+               if key_start(source) is not None and not all(
+                   map(session.is_ours, parse(source).parts))]
+    found = cache.keys_of(name, strange) if strange else {}
+    return {source: found.get(source, source) for source in strange}
+
+
+def _keys(session: Session, cache: Cache, name: str, sources: Sequence[str]) -> list[str]:
+    known = kept_keys(session, sources, cache, name)
+    return [known.get(source) or image_key(source) for source in sources]
+
+
+def kept_vectors(session: Session, sources: Sequence[str],
                  pipeline: Pipeline) -> tuple[np.ndarray, Space]:
     """
     Positions (n,) of the embeddings of images in their space, negative where there is none.
     """
-    keys = [image_key(source) for source in sources]
+    keys = _keys(session, pipeline.cache, pipeline.space, sources)
     space = pipeline.cache.space(pipeline.space, keys)
     return space.positions(keys), space

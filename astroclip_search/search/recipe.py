@@ -20,6 +20,7 @@ from astropy.units import Quantity
 from ..archives.columns import TableColumns
 from ..archives.tables import row_metadata
 from ..exceptions import legible
+from ..untrusted.documents import check_unit
 from .arguments import RankOptions
 
 __all__ = ['KEPT', 'Recipe', 'decoded', 'encoded', 'fingerprints', 'lively', 'recipe', 'remember',
@@ -110,7 +111,10 @@ def lively(value: Any) -> Any:
         if kind == '=position':
             return SkyCoord(*of, unit='deg')
         if kind == '=quantity':
-            return Quantity(*of)
+            number, unit = of
+            for text in (number, unit):  # a quantity may be one text
+                check_unit(text)
+            return Quantity(number, unit)
         if kind == '=time':
             return Time(of)
     return {name: lively(item) for name, item in value.items()}

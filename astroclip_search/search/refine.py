@@ -19,7 +19,14 @@ from ..ranking.query import Query
 from ..ranking.scores import score
 from ..results import table as ranked
 from .arguments import RankOptions, check
-from .kept import fullest_cache, kept_vectors, known_examples, plane_of_table, ranked_refs
+from .kept import (
+    fullest_cache,
+    kept_keys,
+    kept_vectors,
+    known_examples,
+    plane_of_table,
+    ranked_refs,
+)
 from .marks import LABEL, Marks, named, phrases_of, said_by, with_labels
 from .recipe import remember
 from .session import Session
@@ -50,7 +57,9 @@ def refine(session: Session, table: Any, text: str | Sequence[str] | None, liked
     plane = plane_of_table(table)
     cache = fullest_cache(session, refs.sources, plane)
     with session.pipeline(session.encoder(), cache, plane=plane) as pipeline:
-        like, unlike, gone = (_with_copies(table, refs.sources, part, pipeline) for part in now)
+        refs = replace(refs, keys=kept_keys(session, refs.sources, cache, pipeline.space))
+        like, unlike, gone = (_with_copies(session, table, refs.sources, part, pipeline)
+                              for part in now)
         if not set(like).isdisjoint(unlike):
             raise invalid('An image is both liked and disliked: choose one.')
         marks = marks.without(gone).adding(like, unlike)
@@ -64,8 +73,8 @@ def refine(session: Session, table: Any, text: str | Sequence[str] | None, liked
         asked = check(text, options)
         groups = group_codes(table, group_by) if group_by is not None else None
         labels = marks.labels(refs.sources)
-        query = Query(asked.phrases, asked.negatives, *known_examples(like, unlike, pipeline),
-                      weights=asked.weights)
+        query = Query(asked.phrases, asked.negatives,
+                      *known_examples(session, like, unlike, pipeline), weights=asked.weights)
         scores, outcomes = score(refs, query, by=options.by, pipeline=pipeline, max_images=0,
                                  cached_only=True)
         rows, outcomes = arrange(outcomes, scores, pipeline, groups=groups, cosine=asked.cosine,
@@ -84,8 +93,8 @@ def refine(session: Session, table: Any, text: str | Sequence[str] | None, liked
     return best
 
 
-def _with_copies(table: Table, sources: Sequence[str | None], chosen: list[str],
-                 pipeline: Pipeline) -> list[str]:
+def _with_copies(session: Session, table: Table, sources: Sequence[str | None],
+                 chosen: list[str], pipeline: Pipeline) -> list[str]:
     """
     Some images of a ranked table, and all others that are the same picture under another name.
     """
@@ -98,7 +107,7 @@ def _with_copies(table: Table, sources: Sequence[str | None], chosen: list[str],
         near = np.flatnonzero(np.abs(before - before[row]) < _ROUNDING)
         others = [source for i in near.tolist() if i != row and (source := sources[i])]
         if others:
-            at, space = kept_vectors([sources[row] or '', *others], pipeline)
+            at, space = kept_vectors(session, [sources[row] or '', *others], pipeline)
             if at[0] >= 0:
                 with undisturbed():
                     alike = space.matrix[np.maximum(at[1:], 0)] @ space.matrix[at[0]] >= COPY_COSINE

@@ -25,7 +25,7 @@ from ..images.refs import ADDRESSES, parse
 from ..untrusted.files import leads_elsewhere
 from ..untrusted.values import split
 from . import mast, vo
-from .arguments import RankOptions, check_count
+from .arguments import RankOptions, check_columns, check_count
 from .marks import Marks, phrases_of
 from .rank import check_filter, rank
 from .recipe import KEPT, decoded, encoded, fingerprints, lively
@@ -121,12 +121,17 @@ def _options(session: Session, asked: Mapping[str, Any], made: Mapping[str, Any]
     said = made.get('options')
     before = {name: _alive(value, name) for name, value in
               (said.items() if isinstance(said, dict) else ()) if name in KEPT}
+    for name in given:
+        before.pop(name, None)
+    place, columns = before.get('image_dir'), before.get('image_column')
+    if not isinstance(place, str | None):
+        raise invalid('The saved search has no valid image_dir: give it again.')
     # Only in person one says which files of this machine may be read.
-    if before.get('image_dir') not in session.named.places:
+    if place not in session.named.places:
         before.pop('image_dir', None)
-    columns = before.get('image_column')
+    check_columns(columns)
     columns = [columns] if isinstance(columns, str) else columns or []
-    if 'image_column' not in given and not session.named.places.issuperset(map(str, columns)):
+    if not session.named.places.issuperset(columns):
         raise invalid(f'The saved search takes its images from {", ".join(map(str, columns))!r}, '
                       'which may be files of this computer: give image_column again to allow it.')
     for name, sources in (('like', marks.like), ('unlike', marks.unlike)):
@@ -227,8 +232,8 @@ def _check_place(session: Session, item: str, image_dir: Any) -> None:
             if not leads_elsewhere(item, base) and Path(item).resolve().is_relative_to(base):
                 return
     raise invalid(f'The saved search looks into {item[:200]!r} on this computer, and a file may '
-                  'not say what is read here: give results, what is to be ranked now, or '
-                  'image_dir, a folder above it.')
+                  'not say what is read here: give image_dir, that folder or one above it, or '
+                  'results, what is to be ranked now.')
 
 
 _VERBS: dict[str, Callable[[Session, Any, dict[str, Any], RankOptions], Table]] = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.table import Table
 
-from ..archives.columns import TableColumns, text_column
+from ..archives.columns import TableColumns, text_array, text_column
 from ..archives.footprints import positions
 from ..archives.open import as_table, open_results
 from ..archives.pyvo_results import is_result
@@ -34,7 +34,7 @@ from ..ranking.query import Query
 from ..results.cards import cards, doubt, gathered, heading, said_of, uncertainty, unseen
 from ..results.gallery import Gallery
 from ..results.plots import draw_cards, draw_scores, draw_sky, require_matplotlib
-from ..results.table import image_sources, strings
+from ..results.table import image_sources
 from ..status import OK
 from .arguments import RankOptions, check, check_columns, check_count, check_rate, check_weights
 from .kept import cached_examples, fullest_cache, plane_of_table
@@ -124,10 +124,10 @@ def get_image_urls(session: Session, results: Any, image_dir: str | Path | None,
     urls = [' '.join(session.address(part) or part for part in parse(source).parts)
             for source in sources]
     status = statuses(len(refs), refs.reasons)
-    return Table({'clip_row': np.arange(len(table)), 'clip_source': strings(sources),
-                  'clip_url': strings(urls),
-                  'clip_status': strings(['' if said == OK else said for said in status]),
-                  'clip_message': strings(messages(len(refs), refs.reasons))})
+    return Table({'clip_row': np.arange(len(table)), 'clip_source': text_array(sources),
+                  'clip_url': text_array(urls),
+                  'clip_status': text_array(['' if said == OK else said for said in status]),
+                  'clip_message': text_array(messages(len(refs), refs.reasons))})
 
 
 def plot_gallery(session: Session, results: Any, n: int | None, columns: int | None,
@@ -278,15 +278,26 @@ def _unrelated(session: Session, table: Table) -> np.ndarray:
                       f'{bundle.name!r}: rank again, or plot with ClipSearch(model=...).')
     if bundle.background.image is None:
         raise invalid(f'The model {bundle.name!r} has no reference images to compare with.')
-    like, unlike = (list(asked.get(name) or []) for name in ('like', 'unlike'))
+    like, unlike = (_examples(asked.get(name), name) for name in ('like', 'unlike'))
     said = check(asked['query'] or None, RankOptions(
         like=like or None, negative=asked.get('negative') or None))
     plane = plane_of_table(table)
     cache = fullest_cache(session, like + unlike, plane)
     with session.pipeline(encoder, cache, plane=plane) as pipeline:
-        query = Query(said.phrases, said.negatives, cached_examples(like, pipeline),
-                      cached_examples(unlike, pipeline), check_weights(asked.get('weights')))
+        query = Query(said.phrases, said.negatives, cached_examples(session, like, pipeline),
+                      cached_examples(session, unlike, pipeline),
+                      check_weights(asked.get('weights')))
     return bundle.background.cosines(query.image_vector(encoder))
+
+
+def _examples(said: Any, name: str) -> list[str]:
+    """
+    References to example images, as ``meta['clip']`` has them.
+    """
+    if said is not None and not (isinstance(said, list)
+                                 and all(isinstance(source, str) for source in said)):
+        raise invalid(f"meta['clip'] has no valid {name}, which is a list of images: rank again.")
+    return said or []
 
 
 def _scores(table: Any, name: str, verb: str) -> np.ndarray:

@@ -51,10 +51,11 @@ def suggest(session: Session, table: Any, n: int, text: str | Sequence[str] | No
     plane = plane_of_table(table)
     with session.pipeline(session.encoder(), fullest_cache(session, sources, plane),
                           plane=plane) as pipeline:
-        at, space = kept_vectors([sources[row] or '' for row in rows.tolist()], pipeline)
+        at, space = kept_vectors(session, [sources[row] or '' for row in rows.tolist()],
+                                 pipeline)
         rows, vectors = rows[at >= 0], space.matrix[at[at >= 0]]
-        query = Query(asked.phrases, asked.negatives, *known_examples(like, unlike, pipeline),
-                      weights=asked.weights)
+        query = Query(asked.phrases, asked.negatives,
+                      *known_examples(session, like, unlike, pipeline), weights=asked.weights)
         # Of no image is the space known, nor its width.
         scores = np.empty(0)
         if len(rows):

@@ -15,6 +15,7 @@ from astropy.units import Quantity
 from ..archives import vo
 from ..archives.footprints import position, search_radius
 from ..exceptions import invalid
+from ..untrusted.documents import check_unit
 from .arguments import RankOptions, check, check_count, check_criteria
 from .mast import rank_selection
 from .recipe import recipe
@@ -81,6 +82,8 @@ def _circle(pos: Any, radius: Any) -> tuple['SkyCoord | None', Any, 'Quantity | 
         return pos[0], pos[0], search_radius(pos[1])
     if isinstance(pos, tuple) and len(pos) == 3:
         try:
+            for value in pos:
+                check_unit(value)
             where = SkyCoord(*(u.Quantity(value, u.deg) for value in pos[:2]))
         except (TypeError, ValueError, u.UnitsError) as error:
             raise invalid(f'pos={pos} is no circle (ra, dec, radius) in degrees.') from error

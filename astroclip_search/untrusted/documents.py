@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ['MAX_DEPTH', 'MAX_VALUES', 'check_values', 'check_yaml', 'read_json']
+__all__ = ['MAX_DEPTH', 'MAX_VALUES', 'check_unit', 'check_values', 'check_yaml', 'read_json']
 
 MAX_DEPTH = 64
 """
@@ -32,6 +32,20 @@ _ANCHOR = re.compile(r'(?:^|[\s\[{,:?-])&\S', re.MULTILINE)
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 _OTHERS = bytes(set(range(256)) - set(b'[]{}'))
+
+_LARGEST_POWER = 10_000
+
+_RAISED = str.maketrans('⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻', '0123456789+-')
+
+_RAISED_NUMBER = re.compile('[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+')
+
+# A power of a number or a group; FITS writes 10+3 and 10(3) as well. Those of a name cost nothing.
+_POWER = re.compile(r'(?:(?<=[\d.)])\s*+(?:\*\*|\^)|(?<![\d.])10\s*+(?=[(+-]))[\s(*^+-]*+(\d++)')
+
+_LONG_NUMBER = re.compile(r'[-+]?(?:0[box])?[\da-fA-F_:.]{100,}+')
+
+# What may write a number or a unit otherwise than it reads: escapes, and names of types.
+_DISGUISED = re.compile(r'\\[xuUN\n\r]|!!(?:int|float|\S{0,9}%)|!<|%TAG')
 
 
 def read_json(content: bytes) -> dict[str, Any]:
@@ -63,9 +77,39 @@ def read_json(content: bytes) -> dict[str, Any]:
     return found
 
 
+def check_unit(text: object) -> None:
+    """
+    Raise if a unit has a power that no unit has: astropy would compute it, digit by digit.
+
+    Parameters
+    ----------
+    text : object
+        A unit in words; nothing else is looked at.
+
+    Raises
+    ------
+    ValueError
+        If it would not be wise to read it.
+    """
+    if isinstance(text, str) and _has_large_power(text):
+        raise ValueError(f'{text[:40]!r} is no unit: its power is too large')
+
+
+def _has_large_power(text: str) -> bool:
+    text = _RAISED_NUMBER.sub(lambda found: '**' + found[0].translate(_RAISED), text)
+    power = 1
+    for found in _POWER.finditer(text):
+        # One may be raised to the next.
+        power *= max(int(found[1]), 1) if len(found[1]) <= 3 else _LARGEST_POWER + 1
+        if power > _LARGEST_POWER:
+            return True
+    return False
+
+
 def check_yaml(text: str) -> None:
     """
-    Raise if a YAML document is nested too deeply, or unfolds to far more than is written.
+    Raise if a YAML document is nested too deeply, unfolds to far more than is written, or has
+    numbers and units that take long to read.
 
     Parameters
     ----------
@@ -84,14 +128,18 @@ def check_yaml(text: str) -> None:
     # Those in quotes count as well, but mostly come in pairs. The others are dashes on one line.
     if deepest > MAX_DEPTH or _DASHES.search(text):
         raise ValueError(f'its header is nested deeper than {MAX_DEPTH} levels')
-    if not _ANCHOR.search(text):
+    if not (_ANCHOR.search(text) or _LONG_NUMBER.search(text) or _DISGUISED.search(text)
+            or _has_large_power(text)):
         return
     import yaml
 
     sizes: dict[str, int] = {}
     open_since: list[tuple[str | None, int]] = []
-    n = 0
+    n, before = 0, ''
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.ScalarEvent):
+            _check_scalar(event, before)
+        before = getattr(event, 'value', None if isinstance(event, yaml.AliasEvent) else '')
         if isinstance(event, yaml.AliasEvent):
             n += sizes.get(event.anchor, MAX_VALUES)  # of itself it would be without end
         elif isinstance(event, yaml.NodeEvent):
@@ -108,6 +156,18 @@ def check_yaml(text: str) -> None:
                 sizes[anchor] = n - since + 1
         if n > MAX_VALUES:
             raise ValueError(f'the aliases of its header stand for more than {MAX_VALUES:,} values')
+
+
+def _check_scalar(event: Any, before: str | None) -> None:
+    """
+    Raise if a number or a unit takes long to read; of an alias it is not known what was before.
+    """
+    # Of parts of sixty, 1:30:00, the time grows with the square of their number.
+    if (event.style is None or event.tag) and _LONG_NUMBER.fullmatch(event.value):
+        raise ValueError(f'its header has a number of {len(event.value):,} letters')
+    # A quantity may be one text.
+    if before in ('unit', 'value', None) or event.anchor:
+        check_unit(event.value)
 
 
 def check_values(value: Any) -> None:

@@ -15,7 +15,8 @@ from numbers import Integral, Real
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-__all__ = ['address', 'from_json', 'host_of', 'real', 'retry_after', 'split', 'whole_number']
+__all__ = ['address', 'from_json', 'host_of', 'real', 'retry_after', 'split', 'whole_number',
+           'without_secrets']
 
 # Python's own parser takes the square of the digits, and above 4300 refuses; no number that is
 # meant is as long as this.
@@ -38,6 +39,12 @@ _SECONDS = re.compile(r'[-+]?(?:[0-9]+(?:\.[0-9]*)?|inf)')
 
 # urlsplit leaves out tabs and line ends, other libraries do not: nobody may read another address.
 _NOT_OF_ADDRESSES = re.compile(r'[\x00-\x20\x7f-\xa0\\]')
+
+
+# Of an address in a sentence. Errors of connections name the path alone.
+_USER = re.compile(r'//[^\s/?#]*@')
+_QUERY = re.compile(r'(?<=[^\s?])\?[^\s?]\S*')
+_PUNCTUATION = '.,;:!\'")]}>'
 
 
 def whole_number(text: Any, *, least: int = 0, most: int = 2**53) -> int | None:
@@ -138,6 +145,18 @@ def host_of(text: Any) -> str:
     """
     parts = split(text)
     return '' if parts is None else parts.netloc.rpartition('@')[2].lower()
+
+
+def without_secrets(said: str) -> str:
+    """
+    A sentence, of which only the beginning is of use, whose addresses have neither credentials nor
+    queries.
+
+    >>> without_secrets("500 for url: 'http://me:word@h/tap?token=abc'.")
+    "500 for url: 'http://h/tap'."
+    """
+    said = _USER.sub('//', said[:_MAX_ADDRESS])
+    return _QUERY.sub(lambda found: found[0][len(found[0].rstrip(_PUNCTUATION)):], said)
 
 
 def from_json(text: str | bytes) -> Any:

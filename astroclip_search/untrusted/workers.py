@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from ..exceptions import ImageError
+from ..exceptions import ImageError, one_line
 
 __all__ = ['Ask', 'Job', 'Unavailable', 'Workers', 'n_cores', 'serve']
 
@@ -56,10 +56,16 @@ _LOOK = 16
 
 _TRIES = 2  # a worker may have been ended by something else than its task
 
+# Seconds after which it is tried again to start a worker where that has failed.
+_AGAIN = 300.0
+
+# A limit of time or memory beyond these is none.
+_LONGEST_TIME, _MOST_MEMORY = 3e7, 2**60
+
 # Run by a new interpreter: the folders that modules are found in come first.
 _BEGIN = ('import sys; path = {path!a}; '
           'sys.path[:] = path + [name for name in sys.path if name not in path]; '
-          'from {module} import main; main({shared})')
+          'from {module} import main; main({shared}, {way})')
 
 # One thread; and memory of one image is used for the next (glibc), not given back between them.
 _ENVIRONMENT = {'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1',
@@ -93,7 +99,7 @@ class Workers:
         self._n_starting = self._n_waiting = 0
         self._is_closed = False
         self._watch: threading.Thread | None = None
-        self._failure: Exception | None = None
+        self._failure, self._again = '', 0.0
         self._room = self._free = room
 
     def job(self, most: int = 0) -> 'Job':
@@ -127,7 +133,6 @@ class Workers:
         """
         until = time.monotonic() + _PATIENCE
         with self._changed, contextlib.ExitStack() as held:
-            failure = self._failure
             self._n_waiting += 1
             held.callback(self._waits_no_more)
             while True:
@@ -137,16 +142,28 @@ class Workers:
                     if worker.is_alive():
                         return worker
                     self._dismiss(worker)
-                # Of those that tried to start one since this task began.
-                if self._failure is not failure:
-                    raise Unavailable(str(self._failure))
-                n, left = len(self._all) + self._n_starting, until - time.monotonic()
-                if n == 0 or (n < job.most and left <= 0 and self._n_starting < self._n_waiting):
-                    self._n_starting += 1
-                    # Who waits may be told to wait no longer.
-                    threading.Thread(target=self._start, name='astroclip-decoding',
-                                     daemon=True).start()
-                self._changed.wait(min(left, 0.2) if left > 0 else 0.2)
+                now, n = time.monotonic(), len(self._all) + self._n_starting
+                if now < self._again:
+                    if not n:
+                        raise Unavailable(self._failure)
+                elif n == 0 or (n < job.most and until <= now
+                                and self._n_starting < self._n_waiting):
+                    self._begin_start()
+                    continue
+                self._changed.wait(min(until - now, 0.2) if until > now else 0.2)
+
+    def _begin_start(self) -> None:
+        # In a thread of its own: who waits may be told to wait no longer.
+        thread = threading.Thread(target=self._start, name='astroclip-decoding', daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # there are too many
+            self._fail(error)
+        else:
+            self._n_starting += 1
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure, self._again = str(error), time.monotonic() + _AGAIN
 
     def _waits_no_more(self) -> None:
         self._n_waiting -= 1
@@ -159,8 +176,8 @@ class Workers:
             failure = error
         with self._changed:
             self._n_starting -= 1
-            if worker is None:
-                self._failure = failure
+            if failure is not None:
+                self._fail(failure)
             elif self._is_closed:
                 worker.dismiss()
             else:
@@ -215,9 +232,12 @@ class Workers:
 
     def _start_watch(self) -> None:
         if self._watch is None or not self._watch.is_alive():
-            self._watch = threading.Thread(target=self._keep_watch, daemon=True,
-                                           name='astroclip-decoding')
-            self._watch.start()
+            watch = threading.Thread(target=self._keep_watch, daemon=True,
+                                     name='astroclip-decoding')
+            # Where there are too many threads the alarms of the workers are left.
+            with contextlib.suppress(RuntimeError):
+                watch.start()
+                self._watch = watch
 
     def _keep_watch(self) -> None:
         while True:
@@ -277,6 +297,7 @@ class Job:
         Have a task done, and return what it answers; an ImageError says that it took too long or
         ended its worker. Of a ``stream`` it may read. `Unavailable` if there are no workers.
         """
+        seconds, memory = min(seconds, _LONGEST_TIME), min(memory, _MOST_MEMORY)
         for attempt in range(_TRIES):
             worker = self._workers.take(self)
             tired = True
@@ -353,8 +374,16 @@ class _Task:
             return b''
         if self.stream is None or not 0 <= second <= _MOST:
             raise ValueError('a worker that makes no sense')
-        self.stream.seek(first)
-        return self.stream.read(second)
+        # Its errors are not those of the worker.
+        try:
+            self.stream.seek(first)
+            return self.stream.read(second)
+        except ImageError:
+            raise
+        except PermissionError as error:
+            raise ImageError('store_denied', error=one_line(error)) from error
+        except Exception as error:
+            raise ImageError('file_unreadable', error=one_line(error)) from error
 
 
 class _Worker:
@@ -375,11 +404,11 @@ class _Worker:
             raise
         timer = threading.Timer(_START, self.end, ['late'])
         timer.daemon = True
-        timer.start()
         try:
+            timer.start()
             if self.channel.receive()[0] != {'ready': True}:
                 raise ValueError('no worker')
-        except (EOFError, OSError, ValueError) as error:
+        except (EOFError, OSError, RuntimeError, ValueError) as error:
             self.dismiss()
             raise Unavailable(f'{sys.executable} does not start') from error
         finally:
@@ -424,25 +453,31 @@ class _Worker:
 def _start(module: str, shared: int | None) -> 'tuple[subprocess.Popen, _Channel]':
     if not sys.executable or getattr(sys, 'frozen', False):
         raise Unavailable('there is no Python interpreter to start')
-    path = [str(Path(__file__).parents[2]), *filter(os.path.isabs, sys.path)]
-    code = _BEGIN.format(path=path, module=module, shared=shared)
+    path = [str(Path(__file__).parents[2]),
+            *(name for name in sys.path if isinstance(name, str) and os.path.isabs(name))]
+
+    def command(way: int | None) -> list[str]:
+        return [sys.executable, '-P', '-c',
+                _BEGIN.format(path=path, module=module, shared=shared, way=way)]
+
     options: dict[str, Any] = {'stderr': subprocess.DEVNULL, 'cwd': os.path.abspath(os.sep),
                                'env': {**os.environ, **_ENVIRONMENT}}
-    command = [sys.executable, '-P', '-c', code]
     try:
         if os.name == 'nt':
             process = subprocess.Popen(  # noqa: S603 - our own interpreter, here and below
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                command(None), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 creationflags=0x08000000, **options)  # no window
             return process, _Channel(process.stdout.fileno(), process.stdin.fileno(), None,
                                      (process.stdout, process.stdin))
-        ours, theirs = socket.socketpair()
+        ours, theirs = (socket.socket(fileno=_above_the_usual(one.detach()))
+                        for one in socket.socketpair())
         with theirs:
             try:
                 # A group of its own: Ctrl-C is for the program alone.
                 process = subprocess.Popen(  # noqa: S603
-                    command, stdin=theirs.fileno(), stdout=theirs.fileno(), process_group=0,
-                    pass_fds=[] if shared is None else [shared], **options)
+                    command(theirs.fileno()), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                    process_group=0, pass_fds=[theirs.fileno()] + (
+                        [] if shared is None else [shared]), **options)
             except BaseException:
                 ours.close()
                 raise
@@ -456,9 +491,22 @@ def _shared_memory() -> int | None:
     Memory without a name that two processes share, where the system has it.
     """
     try:
-        return os.memfd_create('astroclip-search')
+        return _above_the_usual(os.memfd_create('astroclip-search'))
     except (AttributeError, OSError):
         return None
+
+
+def _above_the_usual(number: int) -> int:
+    """
+    The same descriptor above those of the standard streams, which may be closed.
+    """
+    if number > 2:
+        return number
+    import fcntl
+
+    moved = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(number)
+    return int(moved)
 
 
 @dataclass
@@ -574,21 +622,30 @@ def n_cores() -> int:
 
 
 def serve(perform: Callable[[dict[str, Any], bytes, Ask], tuple[dict[str, Any], bytes]],
-          shared: int | None) -> None:
+          shared: int | None, way: int | None) -> None:
     """
-    Do tasks until the program has no more: called in a worker. What ``perform`` raises ends it.
+    Do tasks until the program has no more: called in a worker, whose channel is the descriptor
+    ``way``, or its standard streams. What ``perform`` raises ends it.
     """
-    # Whatever a library prints must not pass for an answer.
-    source, target = os.dup(0), os.dup(1)
-    if sys.platform == 'win32':
-        import msvcrt
+    if way is not None:
+        channel = _Channel(way, way, shared)
+    else:
+        # Whatever a library prints must not pass for an answer.
+        source, target = os.dup(0), os.dup(1)
+        if sys.platform == 'win32':
+            import msvcrt
 
-        for number in (source, target):
-            msvcrt.setmode(number, os.O_BINARY)
-    with open(os.devnull, 'r+b') as nothing:
-        os.dup2(nothing.fileno(), 0)
-        os.dup2(nothing.fileno(), 1)
-    channel = _Channel(source, target, shared)
+            for number in (source, target):
+                msvcrt.setmode(number, os.O_BINARY)
+        with open(os.devnull, 'r+b') as nothing:
+            os.dup2(nothing.fileno(), 0)
+            os.dup2(nothing.fileno(), 1)
+        channel = _Channel(source, target, shared)
+    if hasattr(signal, 'pthread_sigmask'):
+        # The program may have taken no notice of alarms.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     limits = _SelfControl()
     channel.send({'ready': True})
     while True:
@@ -609,6 +666,16 @@ def serve(perform: Callable[[dict[str, Any], bytes, Ask], tuple[dict[str, Any], 
         if tired:
             return
         del content, given
+
+
+def _end_with(parent: int) -> None:
+    """
+    End when the program has ended, in the middle of a task as well.
+    """
+    while os.name != 'nt':
+        time.sleep(1.0)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 class _SelfControl:
@@ -637,7 +704,10 @@ class _SelfControl:
         if sys.platform == 'linux':
             # Files that are mapped to be read do not count.
             _, hard = self._resource.getrlimit(self._resource.RLIMIT_DATA)
-            self._resource.setrlimit(self._resource.RLIMIT_DATA, (self._base + memory, hard))
+            soft = self._base + memory
+            if hard != self._resource.RLIM_INFINITY:
+                soft = min(soft, hard)
+            self._resource.setrlimit(self._resource.RLIMIT_DATA, (soft, hard))
         elif not self._limit:
             self._limit = memory
             threading.Thread(target=self._watch, daemon=True).start()

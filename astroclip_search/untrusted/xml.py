@@ -26,6 +26,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO
 from xml.parsers import expat
 
+from .documents import check_unit
 from .values import whole_number
 
 if TYPE_CHECKING:
@@ -65,9 +66,9 @@ _MAX_SIZE = 100  # letters of an arraysize
 _MAX_WIDTH = 500  # with which a column is printed
 
 # Units that are unknown are compared to all that are known, about a millisecond a letter, and their
-# powers are computed.
+# powers are computed. A difference, as in "BJD - 2457000", is none.
 _MAX_UNITS, _MAX_UNIT = 20_000, 100  # letters of all, and of one
-_HIGH_POWER = re.compile(r'(?:\*\*|[\^+\-])[\s(+\-]*\d{4}')
+_HIGH_POWER = re.compile(r'(?:\*\*|\^|[\w).][+\-])[\s(+\-]*\d{4}')
 
 # The mapping of columns to a data model, which astropy writes again as text, piece by piece.
 _MAX_MODEL, _MAX_MODEL_ELEMENTS = 1024**2, 5000
@@ -397,6 +398,7 @@ class _Check:
         self._stack: list[str] = []
         self._count: Counter[str] = Counter()
         self._elements = self._items = self._values = self._memory = self._array = 0
+        self._letters = 0  # of units
         self._tables: list[_Table] = []
         self._parts: list[str] = []  # of DATA
         self._place = 0  # of the STREAM, or of the VODML
@@ -427,7 +429,8 @@ class _Check:
 
     def mended(self) -> bytes:
         """
-        The document without numbers of rows that it does not have, and units if not wanted.
+        The document without numbers of rows that it does not have, and units that are not wanted
+        or would take long.
         """
         if not self._blanked:
             return self._content
@@ -514,12 +517,11 @@ class _Check:
                                                   most=_MAX_WIDTH) is None:
                 raise UnsafeXMLError('columns', 'it has a column of excessive width')
         if unit := given.get('unit'):
-            if not self._units:
+            self._letters += len(unit)
+            # Without it the table is still one; what is so long is text.
+            if (not self._units or len(unit) > _MAX_UNIT or self._letters > _MAX_UNITS
+                    or _HIGH_POWER.search(unit) or not _is_checked(unit)):
                 self._blanked.append((self._parser.CurrentByteIndex, b'unit'))
-            elif len(unit) > _MAX_UNIT or _HIGH_POWER.search(unit):
-                raise UnsafeXMLError('columns', 'it has a unit of excessive size')
-            else:
-                self._counted('letters of units', _MAX_UNITS, len(unit))
         column = _column(given)
         self._array = column.items
         self._value(given)
@@ -638,6 +640,14 @@ class _Check:
         if (self._memory + waiting > self._most
                 or self._items > _MAX_ITEMS + len(self._content)):
             raise _excessive()
+
+
+def _is_checked(unit: str) -> bool:
+    try:
+        check_unit(unit)
+    except ValueError:
+        return False
+    return True
 
 
 def _excessive() -> UnsafeXMLError:

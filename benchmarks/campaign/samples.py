@@ -7,6 +7,7 @@ import bz2
 import functools
 import gzip
 import hashlib
+import importlib.util
 import io
 import lzma
 import struct
@@ -17,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ['IMAGES', 'PACKED', 'TABLES', 'Sample', 'picture', 'sample']
+__all__ = ['HAS_PARQUET', 'IMAGES', 'PACKED', 'TABLES', 'Sample', 'picture', 'sample']
 
 Sample = tuple[str, bytes]
 """
@@ -248,6 +249,12 @@ TABLES: dict[str, list[tuple[str, Callable[[], bytes]]]] = {
 }
 """
 Kinds of table -> suffixes, and functions that write one which names `NAMES`.
+"""
+
+
+HAS_PARQUET = importlib.util.find_spec('pyarrow') is not None
+"""
+Whether what writes Parquet is installed.
 """
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from .damage import damaged
-from .samples import NAMES, TABLES, picture, sample
+from .samples import HAS_PARQUET, NAMES, TABLES, picture, sample
 
 __all__ = ['THEMES', 'Caches', 'Disk', 'Files', 'HostileTables', 'Kills', 'Servers', 'Theme',
            'Threads']
@@ -216,7 +216,8 @@ class HostileTables(Theme):
 
     @staticmethod
     def names() -> list[str]:
-        columns = [f'{form}: {what}' for form in TABLES for what in (
+        columns = [f'{form}: {what}' for form in TABLES
+                   if form != 'Parquet' or HAS_PARQUET for what in (
             'clip_source', 'file address', 'path outside', 'absolute path', 'private host',
             'private host in other words', 'link to a device', 'named pipe')]
         texts = ['markup', 'endless number', 'superscript number', 'far date', 'control characters',
@@ -228,8 +229,6 @@ class HostileTables(Theme):
     def attempt(self, name: str) -> str:
         form, _, what = name.rpartition(': ')
         path = self._columns(form, what) if form else self._text(what)
-        if path is None:
-            return ''
         seen: list[Any] = []
 
         def rank() -> Any:
@@ -269,7 +268,7 @@ class HostileTables(Theme):
             return f'the command ended with {code}'
         return 'its words command the terminal' if set(terminal.getvalue()) & CONTROLS else ''
 
-    def _columns(self, form: str, what: str) -> Path | None:
+    def _columns(self, form: str, what: str) -> Path:
         from astropy.table import Table
 
         pipe, device = self.place / 'pipe.png', self.place / 'device.png'
@@ -290,11 +289,9 @@ class HostileTables(Theme):
         suffix = TABLES[form][0][0]
         path = self.folder / f'hostile{suffix}'
         if form == 'Parquet':
-            try:
-                import pyarrow as pa
-                from pyarrow import parquet
-            except ImportError:
-                return None
+            import pyarrow as pa
+            from pyarrow import parquet
+
             parquet.write_table(pa.table({key: table[key].tolist() for key in table.colnames}),
                                 path)
             return path
@@ -351,7 +348,7 @@ class Disk(Theme):
         return ['rank without a cache yet', 'rank with a cache that cannot grow', 'clear_cache',
                 'gallery over an older one', 'card in a new file',
                 *(f'table over an older one: {suffix[1:]}' for suffix in (
-                    '.ecsv', '.fits', '.vot', '.csv', '.parquet'))]
+                    '.ecsv', '.fits', '.vot', '.csv', *['.parquet'] * HAS_PARQUET))]
 
     def __init__(self, folder: Path, **options: Any):
         super().__init__(folder, **options)

@@ -159,6 +159,51 @@ def test_types_of_arrow():
     assert (table['half'].dtype, table['single'].dtype) == (np.float16, np.float32)
 
 
+@pytest.mark.parametrize('text', [
+    '- 1', 'a: [', '!!python/object:x.y {}', 'meta: 5\ndatatype: 3', 'datatype: [5, {unit: m}]',
+    'datatype: [{name: [1]}, {name: a, unit: [1], meta: 5, format: {}}]', '\0',
+    'meta: {__serialized_columns__: 7}', 'meta: {__serialized_columns__: {a: 7}}',
+    'meta: {__serialized_columns__: {b: {__class__: x.MaskedColumn, data: {name: [1]}}}}',
+    'meta: {__serialized_columns__: {b: {__class__: x.Quantity, value: {name: a}}}}'])
+def test_a_header_that_makes_no_sense(tmp_path, text):
+    table = pyarrow.table({'a': [1, 2], 'b': ['x', 'y']}).replace_schema_metadata(
+        {'table_meta_yaml': text})
+    found = understood(table)
+    assert found['a'].tolist() == [1, 2]
+    assert found['b'].tolist() == ['x', 'y']
+    assert found.meta == {}
+    parquet.write_table(table, tmp_path / 'a.parquet')
+    assert table_io.read(tmp_path / 'a.parquet')['a'].tolist() == [1, 2]
+
+
+def test_dates_that_python_has_not(tmp_path):
+    days = pyarrow.array([0, None, 10**7, -(10**6)], pyarrow.date32())
+    seconds = pyarrow.array([0, None, 10**15, 1], pyarrow.int64()).cast(pyarrow.timestamp('ms'))
+    offsets = pyarrow.array([0, 1, 2, 3, 4], pyarrow.int32())
+    table = pyarrow.table({
+        'days': days, 'ms': pyarrow.array([0, None, 10**7 * 86_400_000, -1], pyarrow.date64()),
+        'list': pyarrow.ListArray.from_arrays(offsets, days),
+        'struct': pyarrow.StructArray.from_arrays([seconds], ['t'])})
+    parquet.write_table(table, tmp_path / 'a.parquet')
+    for found in (understood(table), table_io.read(tmp_path / 'a.parquet')):
+        assert found['days'].tolist() == ['1970-01-01', None, '29349-01-26', '-768-02-04']
+        assert found['ms'].tolist()[:3] == ['1970-01-01', None, '29349-01-26']
+        assert found['list'].tolist() == [[datetime.date(1970, 1, 1)], [None], None, None]
+        assert found['struct'][3] == {'t': datetime.datetime(1970, 1, 1, 0, 0, 0, 1000)}
+        assert found['struct'].mask.tolist() == [False, False, True, False]
+
+
+@pytest.mark.parametrize('kind', ['string', 'large_string'])
+def test_text_that_is_not_utf8(tmp_path, kind):
+    content = pyarrow.array([b'a', b'\xff', None], {'string': pyarrow.binary(),
+                                                   'large_string': pyarrow.large_binary()}[kind])
+    text = pyarrow.Array.from_buffers(getattr(pyarrow, kind)(), 3, content.buffers())
+    table = pyarrow.table({'a': text})
+    parquet.write_table(table, tmp_path / 'a.parquet')
+    for found in (understood(table), table_io.read(tmp_path / 'a.parquet')):
+        assert found['a'].tolist() == ['a', '\N{REPLACEMENT CHARACTER}', None]
+
+
 def test_what_is_no_table():
     for other in (pandas.Series([1]), pyarrow.array([1]), np.ones(3), 'a.parquet', [1], None):
         assert understood(other) is None

@@ -9,8 +9,11 @@ import warnings
 
 import numpy as np
 import pytest
-from astropy.coordinates import SkyCoord
+from astropy import units as u
+from astropy.coordinates import FK5, AltAz, EarthLocation, SkyCoord
 from astropy.io import fits
+from astropy.table import Table
+from astropy.time import Time
 from astropy.wcs import WCS, FITSFixedWarning
 
 from astroclip_search.archives.centres import (
@@ -20,8 +23,10 @@ from astroclip_search.archives.centres import (
     is_elsewhere,
     middle,
     of_image,
+    steady_icrs,
     to_icrs,
 )
+from astroclip_search.archives.footprints import positions
 
 PLAIN = {'NAXIS': 2, 'NAXIS1': 300, 'NAXIS2': 200, 'CTYPE1': 'RA---TAN', 'CTYPE2': 'DEC--TAN',
          'CRVAL1': 83.6, 'CRVAL2': -5.4, 'CRPIX1': 20.0, 'CRPIX2': 30.0, 'CDELT1': -0.01,
@@ -104,6 +109,27 @@ def test_ecliptic():
 ])
 def test_no_centre(changed):
     assert of_image((PLAIN | changed).get) is None
+
+
+def test_nobody_is_asked_for_the_rotation_of_the_earth(monkeypatch):
+    asked = []
+    monkeypatch.setattr('socket.getaddrinfo', lambda *args, **_: asked.append(args))
+    place = EarthLocation(0 * u.deg, 0 * u.deg)
+    late = Time(2090, format='jyear', scale='ut1')
+    sky = SkyCoord([10], [20], unit='deg', frame=AltAz(obstime=late, location=place))
+    assert steady_icrs(sky) is None
+    assert steady_icrs(SkyCoord([10], [20], unit='deg', frame=FK5(equinox=late))) is None
+    on_earth = WCS(naxis=2)
+    on_earth.wcs.ctype = 'TLON-CAR', 'TLAT-CAR'
+    on_earth.wcs.dateobs = '2045-01-01'
+    assert by_wcs(on_earth, (3, 3)) is None
+    for frame in ('fk4', 'galactic', 'barycentrictrueecliptic'):
+        known = SkyCoord([10], [20], unit='deg', frame=frame)
+        ra, dec = positions(Table({'where': known}))
+        assert (ra[0], dec[0]) == (known.icrs.ra.deg[0], known.icrs.dec.deg[0])
+    ra, dec = positions(Table({'where': sky, 's_ra': [1.0], 's_dec': [2.0]}))
+    assert (ra[0], dec[0]) == (1, 2)
+    assert asked == []
 
 
 def test_numbers_that_are_text():

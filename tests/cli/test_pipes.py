@@ -153,11 +153,11 @@ def test_cache(folder, command):
     info = json.loads(command('cache', 'info', '--json')[1])
     assert info['vectors'] == 3
     assert info['bytes'] == (folder / 'cache' / 'embeddings.sqlite').stat().st_size
-    assert b'limit 4295.0 MB\n' in command('cache')[1]
+    assert b'limit 4.0 GiB\n' in command('cache')[1]
     assert command('cache', 'clear')[1] == b'3 embeddings forgotten\n'
     assert json.loads(command('cache', '--json')[1])['vectors'] == 0
     (folder / 'cache' / 'embeddings.sqlite.damaged-7').write_bytes(b'damaged' * 100_000)
-    assert b'unused 0.7 MB\n' in command('cache')[1]
+    assert b'unused 0.7 MiB\n' in command('cache')[1]
     assert command('cache', 'clear')[1] == (
         b'0 embeddings forgotten; embeddings.sqlite.damaged-7 deleted\n')
     cleared = json.loads(command('cache', 'clear', '--json')[1])

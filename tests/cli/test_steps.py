@@ -12,6 +12,8 @@ from astropy.table import Table
 
 from astroclip_search import ClipSearchClass
 from astroclip_search.archives import table_io
+from astroclip_search.cli.output import with_options
+from astroclip_search.search import named
 from astroclip_search.search.session import Session
 from tests import tiny
 from tests.colours import ColourEncoder, content
@@ -34,6 +36,12 @@ def colours(monkeypatch):
     encoder = ColourEncoder()
     monkeypatch.setattr(Session, 'encoder', lambda self: encoder)
     return encoder
+
+
+@pytest.fixture
+def another_day(monkeypatch):
+    """Forget what the user has named, as in another process."""
+    return lambda: monkeypatch.setattr(named, '_by_cache', {})
 
 
 def files(lines):
@@ -259,3 +267,41 @@ def test_the_verbs_are_those_of_the_library(folder, colours, command):
     said, same = json.loads('\n'.join(out)), table_io.as_json(best)
     assert said['rows'] == same['rows']
     assert said['meta']['clip'].keys() == same['meta']['clip'].keys()
+
+
+def test_a_page_without_a_picture_says_why_and_what_to_give(folder, colours, command, another_day):
+    command('rank', '.', 'red', '--out', 'n.ecsv')
+    said = ('ERROR: a file of an earlier ranking that this session has not '
+            'read: rank its folder again, or give --image-dir FOLDER')
+    for verb, code, n in ((['gallery', 'n.ecsv'], 1, 6),
+                          (['refine', 'n.ecsv', '--liked', 1, '--gallery', 'a.html'], 0, 6),
+                          (['suggest', 'n.ecsv', '--gallery', 'b.html'], 0, 5)):
+        another_day()
+        found, _, err = command(*verb)
+        assert (found, err) == (code, [f'no picture of {n} rows: {said}'])
+        assert command(*verb, '--image-dir', '.', '--overwrite')[2] == []
+    another_day()
+    assert command('gallery', 'n.ecsv', '-q')[1:] == ([], [])
+
+
+def test_messages_name_options(folder, colours, command, another_day):
+    command('rank', '.', 'red', '--out', 'n.ecsv')
+    another_day()
+    code, _, err = command('rerun', 'n.ecsv')
+    assert code == 2
+    assert err[0].endswith('give --image-dir FOLDER, that folder or one above it.')
+    code, out, err = command('rank', 'n.ecsv', 'red')
+    assert code == 1
+    assert any('or give --image-dir FOLDER' in line for line in out)
+    assert 'image_dir' not in ' '.join(out + err)
+
+
+@pytest.mark.parametrize(('sentence', 'said'), [
+    ('Name it with image_column.', 'Name it with --image-column.'),
+    ('to allow it give image_column, the name', 'to allow it give --image-column NAME, the name'),
+    ('the name leads out of image_dir', 'the name leads out of --image-dir'),
+    ('or write with overwrite=True.', 'or write with --overwrite.'),
+    *[(name, name) for name in ("no 'image_dir' here", 'image_dir.fits', 'my_image_dir',
+                                'a/image_dir', 'image_dir/b', '--image-dir')]])
+def test_names_are_no_options(sentence, said):
+    assert with_options(sentence) == said

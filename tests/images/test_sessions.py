@@ -12,7 +12,9 @@ import zlib
 
 import pytest
 import requests
+from pyvo.auth import COOKIE, AuthSession
 
+from astroclip_search.exceptions import ImageError
 from astroclip_search.images import sessions
 from astroclip_search.images.sessions import Visit
 from tests.images.test_guard import Recorder
@@ -215,19 +217,150 @@ def test_a_cookie_of_a_far_year(server):
     assert session.cookies['a'] == 'b'
 
 
-def test_adapters_of_the_user_are_asked(server, monkeypatch):
-    class Adapter(requests.adapters.HTTPAdapter):
-        sent = 0
+class Adapter(requests.adapters.HTTPAdapter):
+    """One of the user's, which keeps what it was told."""
 
-        def send(self, *args, **kwargs):
-            Adapter.sent += 1
-            return super().send(*args, **kwargs)
+    def __init__(self):
+        super().__init__()
+        self.told = []
 
+    def send(self, request, **options):
+        self.told.append((request.url, options['cert']))
+        return super().send(request, **options | {'cert': None})
+
+
+def test_adapters_of_the_user_ask_no_private_host(server, other):
     session = requests.Session()
     session.mount('http://', Adapter())
     assert get(server, session=session).content == b'x'
-    assert Adapter.sent == 1
+    assert len(session.get_adapter('http://a').inner.told) == 1
+    server.answer = 302, {'Location': other.url}, b''
+    with pytest.raises(requests.RequestException, match='is a private address'):
+        get(server, session=session)
+    assert other.connections == 0
     session.close()
+
+
+@pytest.mark.parametrize('fault', ['header that comes byte by byte', 'body without end'])
+def test_adapters_of_the_user_have_no_more_time(fault):
+    session = requests.Session()
+    session.mount('http://', Adapter())
+    started = time.monotonic()
+    with FaultyServer() as server:
+        with pytest.raises(requests.ReadTimeout, match=r'longer than 0\.3 s'):
+            get(server, path='/' + fault.replace(' ', '_') + '/', seconds=0.3, session=session)
+        assert time.monotonic() - started < 4
+    session.close()
+
+
+def test_names_that_only_an_adapter_knows(server):
+    class Tunnel(requests.adapters.HTTPAdapter):
+        def send(self, request, **options):
+            request.url = server.url
+            return super().send(request, **options)
+
+    with visit() as asked, pytest.MonkeyPatch.context() as patch:
+        patch.setattr('astroclip_search.images.guard._resolved', refuse)
+        session = requests.Session()
+        session.mount('http://', Tunnel())
+        asked.mount(session)
+        assert session.get('http://archive.invalid/').content == b'x'
+
+
+def refuse(*_):
+    raise ImageError('unknown_host')
+
+
+class Digest(Recorder):
+    """Asks for a digest, of whoever comes without one."""
+
+    @property
+    def answer(self):
+        return (200 if 'Authorization' in self.requests[-1][2] else 401,
+                {'WWW-Authenticate': 'Digest realm="a", nonce="b", qop="auth"'}, b'x')
+
+    @answer.setter
+    def answer(self, _):
+        pass
+
+
+def test_a_digest_is_for_the_service(server):
+    with Digest() as asking:
+        def session():
+            session = requests.Session()
+            session.auth = requests.auth.HTTPDigestAuth('me', 'word')
+            return session
+
+        assert get(asking, session=session(), home=asking.url).status_code == 200
+        assert [headers.get('Authorization', '')[:6] for _, _, headers, _ in asking.requests] == [
+            '', 'Digest']
+        asking.requests.clear()
+        server.answer = 302, {'Location': asking.url}, b''
+        assert get(server, asking, session=session(), home=server.url).status_code == 401
+        assert len(asking.requests) == 1
+
+
+def test_certificates_and_parameters_are_for_the_service(server, other):
+    session, adapter = requests.Session(), Adapter()
+    session.mount('http://', adapter)
+    session.cert, session.params = 'mine.pem', {'token': 'a b', 'n': [1, 2]}
+    server.answer = 302, {'Location': f'{other.url}/b?token=a%20b&c=d'}, b''
+    with visit(server, other, home=server.url) as asked:
+        asked.mount(session)
+        session.get(server.url + '/a')
+        session.get(other.url + '/c', params={'c': 'd'})
+        session.get(other.url + '/d')
+    session.close()
+    assert adapter.told == [
+        (f'{server.url}/a?token=a+b&n=1&n=2', 'mine.pem'), (f'{other.url}/b?c=d', None),
+        (f'{other.url}/c?c=d', None), (f'{other.url}/d', None)]
+
+
+class Session(requests.Session):
+    """One of the user's, with an adapter that is mounted nowhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.mine = requests.adapters.HTTPAdapter()
+
+    def get_adapter(self, url):
+        return self.mine
+
+
+class OfMemory(requests.Session):
+    """One that asks nobody."""
+
+    def request(self, method, url, **options):
+        answer = requests.Response()
+        answer.url = url
+        return answer
+
+
+def test_copies_of_sessions(server, other):
+    looked = []
+    login = AuthSession()
+    login.credentials.set_cookie('token', 'abc')
+    login.add_security_method_for_url(server.url, COOKIE)
+    sessions = [requests.Session(), Session(), login]
+    with visit(server, read=looked.append) as asked:
+        for session in sessions:
+            copied = asked.stand_in(session)
+            assert type(copied) is type(session)
+            server.answer = 200, {}, b'x'
+            assert copied.get(server.url).content == b'x'
+            server.answer = 302, {'Location': other.url}, b''
+            with pytest.raises(requests.RequestException, match='is a private address'):
+                copied.get(server.url)
+        assert server.requests[-1][2]['Cookie'] == 'token=abc'
+        assert len(looked) == 3
+        asked.stand_in(OfMemory()).get('http://a/')
+        assert [answer.url for answer in looked[3:]] == ['http://a/']
+        login.credentials.set('other', object())
+        assert asked.stand_in(object()) is None
+        assert asked.stand_in(login) is None
+    assert other.connections == 0
+    assert type(sessions[0].get_adapter('http://a')) is requests.adapters.HTTPAdapter
+    assert all('get_adapter' not in vars(session) for session in sessions)
 
 
 def test_a_module_that_asks_by_itself(server):

@@ -12,7 +12,7 @@ from astroclip_search.images import apart, drawing
 HANGS, CRASHES, GREEDY = b'a file that hangs', b'a file that crashes', b'a file that is greedy'
 
 
-def main(shared):
+def main(shared, way):
     picture = drawing.Drawing.picture
 
     def worse(self, source):
@@ -29,4 +29,4 @@ def main(shared):
         return picture(self, source)
 
     drawing.Drawing.picture = worse
-    apart.main(shared)
+    apart.main(shared, way)

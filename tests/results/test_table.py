@@ -18,7 +18,6 @@ from astroclip_search.results.table import (
     IN_FRONT,
     provenance,
     ranked_table,
-    strings,
     warn_of_rows,
 )
 from astroclip_search.status import reason
@@ -53,12 +52,6 @@ def test_what_leads_is_in_front_and_what_explains_is_behind():
     assert IN_FRONT == ('clip_rank', 'clip_score', 'clip_false_alarm')
     assert BEHIND == ('clip_image', 'clip_metadata', 'clip_source', 'clip_message', 'clip_status',
                       'clip_name')
-
-
-@pytest.mark.parametrize('values', [[], ['a'], ['a', 'bcd']])
-def test_strings(values):
-    assert strings(values).dtype.kind == 'U'
-    assert strings(values).tolist() == values
 
 
 def test_provenance_is_plain_data():

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from astropy.config import ConfigItem
+from astropy.config import ConfigItem, configuration, set_temp_config
+from astroquery.exceptions import InvalidQueryError
 
 from astroclip_search import ClipSearch, Conf, conf
+from astroclip_search.cli import main
 from tests.colours import ColourEncoder, content
 
 ITEMS = [name for name, item in vars(Conf).items() if isinstance(item, ConfigItem)]
@@ -146,6 +148,20 @@ def test_configuration_file(tmp_path, lines):
                           text=True, check=False, timeout=300, cwd=Path(__file__).parents[2],
                           env=os.environ | {'XDG_CONFIG_HOME': str(tmp_path)})
     assert (done.stdout, done.stderr) == (f'{[*lines.values()]}\n', '')
+
+
+@pytest.mark.parametrize('line', ['max_images = many', 'plane = upside', 'device = toaster'])
+def test_a_bad_value_in_the_file_is_named(tmp_path, monkeypatch, line):
+    name = line.partition(' ')[0]
+    with set_temp_config(tmp_path):
+        file = Path(configuration.get_config_filename('astroclip_search'))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(line)
+        monkeypatch.setattr(configuration, '_cfgobjs', {})  # it is read once
+        with pytest.raises(InvalidQueryError, match=f'{name} in .*astroclip_search.cfg is not'):
+            getattr(conf, name)
+        code = main(['rank', str(tmp_path), 'red'])
+    assert code == 2
 
 
 def test_the_guide_has_every_item_and_its_default():

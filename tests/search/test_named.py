@@ -130,7 +130,7 @@ def test_a_saved_search_looks_into_no_folder_of_its_own(another_day, saved, fold
     for options in ({'image_dir': folder}, {'image_dir': folder.parent}, {'results': folder}):
         new = another_day(ColourEncoder()).rerun(saved, **options)
         assert [name.rpartition('/')[2] for name in new['filename'].tolist()] == ['new.png']
-    with pytest.raises(InvalidQueryError, match='image_dir, a folder above it'):
+    with pytest.raises(InvalidQueryError, match='image_dir, that folder or one above it'):
         another_day(ColourEncoder()).rerun(saved, image_dir=folder / 'sub')
 
 

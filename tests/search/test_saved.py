@@ -300,6 +300,8 @@ def forged(asker, folder, **changed):
     {'verb': 'query_tap', 'arguments': {'service': None, 'query': 'SELECT'}},
     {'verb': 'query_region', 'arguments': {'coordinates': {'=position': ['x', 'y']}}},
     {'verb': 'query_region', 'arguments': {'coordinates': {'=quantity': [[1, 'a'], 'parsec']}}},
+    {'verb': 'query_region', 'arguments': {'radius': {'=quantity': [1, '10**1234 deg']}}},
+    {'verb': 'query_region', 'arguments': {'radius': {'=quantity': [1, 'deg', 'U1']}}},
 ])
 def test_a_recipe_that_makes_no_sense(search, folder, made):
     with pytest.raises(InvalidQueryError):

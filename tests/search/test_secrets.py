@@ -5,6 +5,7 @@ What the user has kept for one host is seen by no other; services that misbehave
 
 import contextlib
 import time
+import traceback
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,7 @@ from astroquery.exceptions import (
     TimeoutError,  # noqa: A004 - the one of astroquery is what a user catches
 )
 from pyvo import dal
+from pyvo.auth import AuthSession
 
 from astroclip_search import ClipSearch, conf
 from astroclip_search.archives import vo
@@ -95,6 +97,60 @@ def test_credentials_of_a_session_are_for_its_service(moved):
     assert not {'Authorization', 'Cookie'} & set(headers(moved[1])[0])
     assert session.trust_env
     assert type(session.get_adapter('http://a')) is requests.adapters.HTTPAdapter
+
+
+NO_CAPABILITIES = b'<v:capabilities xmlns:v="http://www.ivoa.net/xml/VOSICapabilities/v1.0"/>'
+
+STREAM = """<VOTABLE version="1.3"><RESOURCE type="results"><INFO name="QUERY_STATUS" value="OK"/>
+<TABLE><FIELD name="a" datatype="int"/><DATA><BINARY><STREAM href="{}/rows"/></BINARY></DATA>
+</TABLE></RESOURCE></VOTABLE>"""
+
+
+class Session(requests.Session):
+    pass
+
+
+class Alike:
+    """Has the methods of a session."""
+
+    def get(self, *args, **options):
+        raise AssertionError
+
+
+@pytest.mark.parametrize('kind', [requests.Session, Session, AuthSession])
+def test_answers_are_checked_whatever_the_session(kind):
+    with Recorder() as marker, Recorder() as server:
+        server.answer = 200, {'Content-Type': 'text/xml'}, NO_CAPABILITIES
+        service = dal.TAPService(f'{server.url}/tap', session=kind())
+        server.answer = 200, {'Content-Type': 'text/xml'}, STREAM.format(marker.url).encode()
+        with pytest.raises(RemoteServiceError, match='cannot be read'):
+            vo.tap(service, ALL)
+        assert marker.connections == 0
+
+
+def test_what_is_no_session_is_refused():
+    service = dal.TAPService('http://127.0.0.1:9/tap', session=Alike())
+    with pytest.raises(InvalidQueryError, match='not Alike'):
+        vo.tap(service, ALL)
+
+
+@pytest.mark.parametrize('status', [404, 500])
+def test_secrets_are_in_no_error(status):
+    with Recorder((status, {}, b'x')) as server:
+        address = f'http://me:s3cret@{server.host}/tap'
+        session = requests.Session()
+        session.params['token'] = 's3cret'
+        services = [address, dal.TAPService(address), f'{server.url}/tap?token=s3cret',
+                    dal.TAPService(f'{server.url}/tap', session=session)]
+        for service in services:
+            with pytest.raises(RemoteServiceError) as caught:
+                vo.tap(service, ALL)
+            assert 's3cret' not in str(caught.value)
+            assert server.host in str(caught.value)
+        assert headers(server)[0]['Authorization'].startswith('Basic')
+        with pytest.raises(RemoteServiceError) as caught:
+            vo.sia(address)
+        assert 's3cret' not in ''.join(traceback.format_exception(caught.value))
 
 
 def test_a_session_of_the_user_works(tmp_path):

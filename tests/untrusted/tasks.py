@@ -9,8 +9,8 @@ import time
 from astroclip_search.untrusted.workers import serve
 
 
-def main(shared):
-    serve(perform, shared)
+def main(shared, way):
+    serve(perform, shared, way)
 
 
 def perform(task, content, ask):
@@ -21,6 +21,9 @@ def perform(task, content, ask):
             print('noise', flush=True)
             os.write(1, b'more noise')
             return {}, b''
+        case 'pause':
+            time.sleep(0.1)
+            return {'pid': os.getpid()}, b''
         case 'sleep':
             time.sleep(60)
         case 'spin':  # as a loop in C does: no other thread gets a turn

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -197,8 +198,89 @@ def test_threads_and_descriptors_return(pool):
     pytest.fail(f'{n_open()} and {threading.active_count()}, there were {before}')
 
 
+def test_a_thread_that_cannot_be_started_is_no_end(monkeypatch):
+    start = threading.Thread.start
+    failures = [RuntimeError("can't start new thread")]
+
+    def starts(thread):
+        if thread.name == 'astroclip-decoding' and failures:
+            raise failures.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, 'start', starts)
+    workers = Workers('tests.untrusted.tasks', 1, room=1)
+    with pytest.raises(Unavailable, match='new thread'):
+        ask(workers.job(), 'echo')
+    monkeypatch.setattr(workers, '_again', 0.0)  # some minutes later
+    assert ask(workers.job(), 'echo', b'here')[1] == b'here'
+    workers.close()
+
+
+def test_a_failure_is_kept_in_mind(monkeypatch):
+    workers = Workers('tests.untrusted.tasks', 1, room=1)
+    monkeypatch.setattr(sys, 'executable', '')
+    with pytest.raises(Unavailable):
+        ask(workers.job(), 'echo')
+    monkeypatch.undo()
+    with pytest.raises(Unavailable):
+        ask(workers.job(), 'echo')
+
+
+def test_one_worker_is_enough(monkeypatch):
+    workers = Workers('tests.untrusted.tasks', 2, room=1)
+    ask(workers.job(), 'echo')
+    monkeypatch.setattr(sys, 'executable', '')
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: ask(workers.job(), 'pause')[0]['pid'], range(8)))
+    assert len(set(found)) == 1
+    workers.close()
+
+
+def test_limits_without_end(job):
+    for seconds, memory in ((float('inf'), 2**80), (1e18, sys.maxsize)):
+        assert job.ask({'do': 'echo'}, b'here', seconds=seconds, memory=memory)[1] == b'here'
+
+
+@pytest.mark.parametrize(('error', 'code'), [
+    (OSError('slow down'), 'file_unreadable'), (ValueError('no'), 'file_unreadable'),
+    (PermissionError('no'), 'store_denied'), (EOFError(), 'file_unreadable')])
+def test_the_errors_of_a_stream_are_its_own(job, error, code):
+    class Bad(io.BytesIO):
+        def read(self, n=-1):
+            raise error
+
+    assert failure(job, 'read', stream=Bad(b'abc'), places=[0], n=3) == code
+
+
+def test_odd_folders_of_modules(monkeypatch):
+    monkeypatch.setattr(sys, 'path', [None, Path('/somewhere'), '', *sys.path])
+    workers = Workers('tests.untrusted.tasks', 1, room=1)
+    assert ask(workers.job(), 'echo', b'here')[1] == b'here'
+    workers.close()
+
+
+CLOSED = """
+import os, resource, sys
+for number in map(int, sys.argv[1]):
+    os.close(number)
+hard = 2_400_000_000  # of memory
+resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+from astroclip_search.untrusted.workers import Workers
+workers = Workers('tests.untrusted.tasks', 1, room=1)
+content = os.urandom(200_000)
+answer = workers.job().ask({'do': 'echo'}, content, seconds=20, memory=10**10)
+os._exit(answer[1] != content)
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='other systems have other descriptors')
+@pytest.mark.parametrize('closed', ['0', '01', '012'])
+def test_a_program_without_standard_streams_and_with_little_memory(closed):
+    subprocess.run([sys.executable, '-c', CLOSED, closed], check=True, timeout=60)
+
+
 PROGRAM = """
-import os, signal, sys
+import os, signal, sys, threading, time
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 from astroclip_search.untrusted.workers import Workers
 workers = Workers('tests.untrusted.tasks', 1, room=1)
@@ -209,6 +291,11 @@ pid = ask('echo')[0]['pid']
 os.kill(pid, signal.SIGKILL)
 assert ask('echo')[0]['pid'] != pid
 print(ask('echo')[0]['pid'], flush=True)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+threading.Thread(target=ask, args=['sleep']).start()
+while not job.is_busy:
+    time.sleep(0.01)
+time.sleep(0.1)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
