@@ -57,9 +57,7 @@ nb_merge_streams = True
 if not (find_spec('torch') and find_spec('open_clip')):  # `tox -e build_docs` has both
     nb_execution_excludepatterns = ['tutorials/fine_tune.md']
 myst_enable_extensions = ['dollarmath', 'colon_fence']
-suppress_warnings = [
-    'mystnb.unknown_mime_type',  # widgets and the like, beside what is shown
-    'myst.header']  # SECURITY.md is included below a title of our own
+suppress_warnings = ['mystnb.unknown_mime_type']  # widgets and the like, beside what is shown
 
 # They find the stand-ins of archives, and no settings and no cache of whoever builds.
 os.environ['PATH'] = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ['of_arrow', 'of_frame', 'of_numpy', 'of_objects', 'read_parquet', 'understood',
            'write_parquet']
 
-
 _ROWS = 8192  # of a file that are read in one go
 
 _OBJECT = 60  # bytes of any text

@@ -14,7 +14,7 @@ from ..config import plane_of
 from ..embeddings.cache import Cache, Space
 from ..embeddings.pipeline import Pipeline, image_space
 from ..exceptions import LostEmbeddingsWarning, invalid, warn
-from ..images.refs import ADDRESSES, ImageRefs, image_key, key_start, parse
+from ..images.refs import ADDRESSES, ImageRefs, image_key, is_path, parse
 from ..ranking.query import Examples
 from ..status import STATUSES, reason, without_notes
 from .session import Session
@@ -108,8 +108,8 @@ def kept_keys(session: Session, sources: Iterable[str | None], cache: Cache,
     may name them, and to look at a file may log in at the computer that has it.
     """
     strange = [source for source in dict.fromkeys(filter(None, sources))
-               if key_start(source) is not None and not all(
-                   map(session.is_ours, parse(source).parts))]
+               if not all(session.is_ours(part) for part in parse(source).parts
+                          if is_path(part))]
     found = cache.keys_of(name, strange) if strange else {}
     return {source: found.get(source, source) for source in strange}
 

@@ -1,8 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
 Numbers, dates, addresses and JSON of servers, headers, tables and files -> values that the rest of
-the package can use. What cannot be read is None, NaN or empty; only `from_json` raises, and nothing
-but `ValueError`.
+the package can use. What cannot be read is None, NaN or empty; only ``from_json`` raises, and
+nothing but `ValueError`.
 """
 
 import json

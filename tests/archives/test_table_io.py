@@ -17,7 +17,7 @@ from astropy.table import MaskedColumn, Table
 from astropy.time import Time
 from astroquery.exceptions import InvalidQueryError
 
-from astroclip_search.archives import table_io
+from astroclip_search.archives import columns, table_io
 from astroclip_search.archives.table_io import FORMATS, as_json, read, write
 from astroclip_search.exceptions import TableFormatWarning
 
@@ -291,3 +291,20 @@ def test_names_of_columns_are_kept(tmp_path, form):
     names = ['source name', 'RA', 'ra', '2mass-id', 'a.b', 'f_\u03b1' if form != 'fits' else 'f']
     write(Table({name: [1] for name in names}), tmp_path / f'a{FORMATS[form][0]}')
     assert read(tmp_path / f'a{FORMATS[form][0]}').colnames == names
+
+
+@pytest.mark.parametrize('form', ['ecsv', 'fits', 'vot', 'parquet', 'csv'])
+def test_text_of_which_a_few_rows_have_much(tmp_path, monkeypatch, form):
+    """It is in Python objects, and every format has it as text."""
+    if form == 'parquet':
+        pytest.importorskip('pyarrow')
+    monkeypatch.setattr(columns, '_FEW_BYTES', 0)
+    values = ['a', 'b' * 50, '', 'c']
+    assert columns.text_array(values).dtype.kind == 'O'
+    path = tmp_path / f'long.{form}'
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        table_io.write(Table({'name': np.array(values, dtype=object), 'n': [1, 2, 3, 4]}), path)
+    found = table_io.read(path)['name']
+    assert [value.decode() if isinstance(value, bytes) else str(value)
+            for value in np.ma.filled(found, '').tolist()] == values

@@ -115,6 +115,10 @@ def test_errors_and_warnings_of_the_package():
         assert '\ufffd[31m' in str(error)
     assert visible('a\nb\t\u2028c') == 'a\nb  c'
     assert visible('é שלום 中文 ½') == 'é שלום 中文 ½'
+    assert visible('\u2764\ufe0f') == '\u2764\ufe0f', 'one says in which form'
+    assert visible('a\ufe0f\ufe00\ufe01b') == 'a\ufe0f\ufffd\ufffdb'
+    for letter in '\u2800\ufffc\U0001d159\U00013430\u0600\u06dd\u070f\u0890\u08e2\U000110bd':
+        assert visible(f'a{letter}b') == 'a\ufffdb'
     assert one_line('a\u3164b\u202ec') == 'a\ufffdbc'
 
 

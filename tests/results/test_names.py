@@ -3,6 +3,8 @@
 Short names, and that ``print`` tells a ranking in a line of 80 letters.
 """
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from astropy.table import MaskedColumn, Table
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astroclip_search import ClipSearch, sample
+from astroclip_search.archives.columns import text_array
 from astroclip_search.archives.observations import observations
 from astroclip_search.results.names import WIDTH, names, short_names
 from tests.colours import ColourEncoder, content
@@ -153,3 +156,23 @@ def test_short_name_is_that_of_the_row_after_another_ranking(search, images):
     assert [row.identifier for row in observations(best)] == [''] * 3
     assert names(best)[0].startswith('blue-of')
 
+
+def test_one_long_text_does_not_take_its_room_in_each_row():
+    n = 100_000
+    values = [''] * n
+    values[5] = 'x' * 5000
+    assert text_array(values).tolist() == values
+    assert text_array(values).dtype.kind == 'O'
+    for few in ([], ['a'], ['a', 'bcd']):
+        assert text_array(few).dtype.kind == 'U'
+        assert text_array(few).tolist() == few
+    table = Table({'target_name': text_array(values), 'obs_id': text_array(values[::-1])})
+    tracemalloc.start()
+    try:
+        found = short_names(table, text_array(values))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found[5] == 'x' * 24 + '..'
+    assert found[n - 6] == '..' + 'x' * 24
+    assert peak < 300e6

@@ -200,6 +200,16 @@ def test_too_few_reference_images_for_the_rate(search, rank):
         search.plot_scores(rank(), false_alarm_rate=1e-4)
 
 
+
+@pytest.mark.parametrize('name', ['like', 'unlike'])
+@pytest.mark.parametrize('said', [5, [5], [['x']], True, 'x', {'a': 1}])
+def test_examples_that_are_none(search, rank, name, said):
+    best = rank()
+    best.meta['clip'][name] = said
+    with pytest.raises(InvalidQueryError, match=f'no valid {name}'):
+        search.plot_scores(best, false_alarm_rate=0.05)
+
+
 @pytest.mark.parametrize('rate', [0, 1, -0.1, 5])
 def test_no_rate(search, rank, rate):
     with pytest.raises(InvalidQueryError, match='between 0 and 1'):

@@ -4,13 +4,15 @@ A table may name the images that the user of this process has named, and no othe
 yesterday, and is in the cache, may be compared but neither read nor shown.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy.table import Table
 from astroquery.exceptions import InvalidQueryError
 
 from astroclip_search import ClipSearch
-from astroclip_search.exceptions import NothingRankedWarning
+from astroclip_search.exceptions import LostEmbeddingsWarning, NothingRankedWarning
 from astroclip_search.images.refs import colour
 from astroclip_search.search import named
 from tests.colours import ColourEncoder, content, picture
@@ -92,6 +94,48 @@ def test_going_on_needs_no_picture(another_day, folder, tmp_path):
         assert len(search.suggest(file, n=1)) == 1
         assert pictures_of(search, best) == ([False] * 3, [False] * 3)
     assert not [name for name in opened if name.endswith('.png')]
+
+
+
+@pytest.mark.parametrize('own_cache', [False, True])
+def test_going_on_asks_no_disk_for_what_a_table_names(another_day, folder, tmp_path, monkeypatch,
+                                                      own_cache):
+    """To look at a file may log in at the computer that has it."""
+    parts = [str(folder / f'{name}.png') for name in ('red', 'green', 'blue')]
+    first = another_day()
+    mine = first.rank(folder, 'red', by='image')
+    mine['clip_source'] = mine['clip_source'].astype(object)
+    mine.add_row(mine[2])
+    mine['clip_source'][3] = '/secretshare/a.png'
+    mine.add_row(mine[2])
+    mine['clip_source'][4] = colour(parts[0], '/secretshare/b.png', parts[2])
+    mine['clip_rank'] = np.arange(1, 6)
+    mine.meta['clip'] |= {'like': ['/secretshare/like.png', parts[0]]}
+    search = another_day()
+    if own_cache:
+        search.rank([picture('red')], 'red', cache=False)
+    asked = []
+    stat = Path.stat
+    monkeypatch.setattr(Path, 'stat', lambda self, **more: (
+        asked.append(str(self)), stat(self, **more))[1])
+    with pytest.warns(LostEmbeddingsWarning):
+        best = search.refine(mine, liked=[3], disliked=[1])
+    with pytest.warns(LostEmbeddingsWarning):
+        search.suggest(mine, n=1)
+    assert best['clip_score'].mask.tolist() == [False] * 3 + [True] * 2
+    assert not [path for path in asked if path.endswith('.png')]
+
+
+def test_a_composite_of_another_day_is_compared(another_day, folder):
+    parts = [str(folder / f'{name}.png') for name in ('red', 'green', 'blue')]
+    space = 'a space'
+    cache = another_day().session.cache(True)
+    for state in ('|1|2|3', '|4|5|6'):
+        key = colour(*(f'{part}{state}' for part in parts))
+        cache.put(space, [key, f'{parts[0]}{state}'], np.eye(2, 4))
+    other = colour(parts[0], parts[1], 'mast:HST/b.fits')
+    assert cache.keys_of(space, [colour(*parts), parts[0], parts[1], other]) == {
+        colour(*parts): key, parts[0]: f'{parts[0]}|4|5|6'}
 
 
 def test_arrays_are_known_by_their_content(another_day, tmp_path):

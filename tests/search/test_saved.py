@@ -308,6 +308,17 @@ def test_a_recipe_that_makes_no_sense(search, folder, made):
         search.rerun(forged(search, folder, search=made))
 
 
+
+@pytest.mark.parametrize('options', [{'image_dir': ['x']}, {'image_dir': {'a': 1}},
+                                     {'image_dir': 5}, {'image_column': 5},
+                                     {'image_column': [['x']]}, {'image_column': True}])
+def test_options_that_make_no_sense(search, folder, options):
+    made = {'verb': 'rank', 'arguments': {'results': str(folder)}, 'options': options}
+    name, = options
+    with pytest.raises(InvalidQueryError, match=name):
+        search.rerun(forged(search, folder, search=made))
+
+
 @pytest.mark.parametrize('verb', ['query_sia', 'query_tap'])
 def test_a_file_leads_to_no_private_service(search, folder, serve, verb):
     mast = serve()
