@@ -68,7 +68,10 @@ def contents(folder):
         raise ValueError(f'{folder.name} is no bundle of ours: it has no astroclip.json')
     try:
         open_bundle.cache_clear()  # it may have been changed since it was last opened
-        info = dict(open_bundle(str(folder)).info)
+        bundle = open_bundle(str(folder))
+        for name in bundle.contents.sums:  # a tower would else be checked when it is first used
+            bundle.contents.check(name)
+        info = dict(bundle.info)
     except BundleError as error:
         raise ValueError(str(error).rstrip('.')) from error
     for name in info['files']:
