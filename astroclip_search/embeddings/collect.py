@@ -4,7 +4,6 @@ Image references -> embeddings in the cache, and what came of each row.
 """
 
 import functools
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from ..exceptions import ImageError, UnfinishedWarning, warn
 from ..images import resolve
 from ..images.refs import ADDRESSES, ImageRefs, image_key, messages, parse, status_of, statuses
 from ..status import OK, Reason, reason
+from ..untrusted.workers import n_cores
 from .cache import Cache, Space
 from .pipeline import Pipeline, host_of
 from .progress import Awaited, Progress
@@ -293,16 +293,6 @@ def n_workers(sources: Sequence[str | None], n_connections: int, n_threads: int 
     local files ``n_threads``, 0 means one for each core.
     """
     hosts = {host_of(source) for source in sources if source}
-    decoding = n_threads or min(_n_cores(), _MOST_DECODING)
+    decoding = n_threads or min(n_cores(), _MOST_DECODING)
     here = decoding if '' in hosts else min(_BESIDE_DOWNLOADS, decoding)
     return n_connections * min(len(hosts - {''}), 4) + here
-
-
-def _n_cores() -> int:
-    """
-    Logical cores that this process may use, where the system says it.
-    """
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1

@@ -35,9 +35,9 @@ def test_local_files_have_a_thread_for_each_core(monkeypatch, sources, cores, n)
 
 def test_cores_where_the_system_does_not_say_which_may_be_used(monkeypatch):
     monkeypatch.delattr(os, 'sched_getaffinity', raising=False)
-    monkeypatch.setattr(collect_module.os, 'cpu_count', lambda: 4)
+    monkeypatch.setattr(os, 'cpu_count', lambda: 4)
     assert n_workers(['/a/file'], 5) == 4
-    monkeypatch.setattr(collect_module.os, 'cpu_count', lambda: None)
+    monkeypatch.setattr(os, 'cpu_count', lambda: None)
     assert n_workers(['/a/file'], 5) == 1
 
 
