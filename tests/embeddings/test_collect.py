@@ -7,7 +7,6 @@ import os
 
 import pytest
 
-from astroclip_search.embeddings import collect as collect_module
 from astroclip_search.embeddings.collect import Outcomes, n_workers
 from astroclip_search.images.refs import colour
 from astroclip_search.status import reason
