@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-``import astroclip_search`` beside ``import astropy.table``, in fresh interpreters.
+``ClipSearch`` imported beside ``astropy.table``, in fresh interpreters: the package itself imports
+its names when they are asked for.
 """
 
 import subprocess
@@ -10,7 +11,7 @@ from .comparison import ROOT, Comparison, compare
 
 __all__ = ['Import', 'compare_import']
 
-OURS, PEER = 'import astroclip_search', 'import astropy.table'
+OURS, PEER = 'from astroclip_search import ClipSearch', 'import astropy.table'
 
 
 def fresh(statement: str) -> float:

@@ -25,7 +25,8 @@ from PIL import Image
 
 from ..exceptions import ImageError, one_line
 from ..status import REASONS, STATUSES, Reason
-from ..untrusted.workers import Ask, Job, Unavailable, Workers, n_cores, serve
+from ..untrusted.serving import Ask, serve
+from ..untrusted.workers import Job, Unavailable, Workers, n_cores
 from . import preprocess
 from .drawing import Drawing
 from .plane import Plane, ask_for_room
@@ -157,24 +158,18 @@ class Decoder:
         What is ordered, of a path, of content, or of an open stream; or of an object in memory,
         which is not foreign.
         """
-        job = self._job
-        if job is not None and is_foreign:
-            try:
-                return self._ask(job, 'draw', image, order)
-            except Unavailable as error:
-                self._give_up(error)
+        asked = self._asked('draw', image, order) if is_foreign else None
+        if asked is not None:
+            return self._pictured(order, *asked)
         return order.of([drawing.picture(again()) for drawing, again in _each(image, order)])
 
     def plane(self, image: Any, order: Order, *, is_foreign: bool = True) -> Any:
         """
         One colour of what is ordered, for `compose`.
         """
-        job = self._job
-        if job is not None and is_foreign:
-            try:
-                return self._ask(job, 'plane', image, order)
-            except Unavailable as error:
-                self._give_up(error)
+        asked = self._asked('plane', image, order) if is_foreign else None
+        if asked is not None:
+            return asked[1]
         return [drawing.numbers(again()) for drawing, again in _each(image, order)]
 
     def compose(self, planes: Sequence[Any], order: Order) -> Drawn:
@@ -194,7 +189,13 @@ class Decoder:
         except Unavailable as error:
             raise ImageError('decoding_ended') from error
 
-    def _ask(self, job: Job, what: str, image: Any, order: Order) -> Any:
+    def _asked(self, what: str, image: Any, order: Order) -> tuple[dict[str, Any], bytes] | None:
+        """
+        What a worker has made; `None` if images are drawn in this process.
+        """
+        job = self._job
+        if job is None:
+            return None
         message: dict[str, Any] = {'do': what, 'order': order.text}
         content = b''
         stream: Any = None
@@ -207,8 +208,11 @@ class Decoder:
             stream = image
         else:
             content = image
-        answer, given = self._send(job, message, content, order, seconds, stream)
-        return given if what == 'plane' else self._pictured(order, answer, given)
+        try:
+            return self._send(job, message, content, order, seconds, stream)
+        except Unavailable as error:
+            self._give_up(error)
+            return None
 
     @staticmethod
     def _send(job: Job, message: dict[str, Any], content: bytes, order: Order, seconds: float,

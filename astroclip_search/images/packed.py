@@ -14,6 +14,7 @@ import zlib
 import numpy as np
 
 from ..exceptions import ImageError, one_line
+from ..untrusted.packing import unpack, xz
 from .formats import HEAD, kind_of_content
 
 __all__ = ['unpacked']
@@ -23,11 +24,6 @@ _OTHERS = ((b'\x28\xb5\x2f\xfd', 'zstd'), (b'\x04\x22\x4d\x18', 'lz4'), (b'7z\xb
            (b'Rar!', 'rar'), (b'LZIP', 'lzip'), (b'\x1f\xa0', 'compress -H'))
 
 _LAYERS = 3  # a.fits.gz in a zip archive
-
-# Bytes that are unpacked at once: where a stream ends, the rest of them is copied.
-_CHUNK = 16 * 1024
-
-_XZ_MEMORY = 128 * 1024**2  # bytes; `xz -9` needs 65 MB
 
 _MAX_MEMBERS = 1000
 
@@ -45,11 +41,11 @@ def unpacked(data: bytes, max_bytes: int) -> bytes:
     The content of a compressed file, of a zip archive its first image; other content as it is.
     """
     for _ in range(_LAYERS):
-        unpack = next((unpack for magic, unpack in _FORMATS if data.startswith(magic)), None)
-        if unpack is None:
+        read = next((read for magic, read in _FORMATS if data.startswith(magic)), None)
+        if read is None:
             break
         try:
-            data = unpack(data, max_bytes + 1)
+            data = read(data, max_bytes + 1)
         except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
                 NotImplementedError) as error:
             raise ImageError('damaged_compressed', error=one_line(error)) from error
@@ -74,22 +70,7 @@ def _bzip2(data: bytes, limit: int) -> bytes:
 
 
 def _xz(data: bytes, limit: int) -> bytes:
-    parts: list[bytes] = []
-    size, unpacker = 0, lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
-    for start in range(0, len(data), _CHUNK):
-        chunk = data[start:start + _CHUNK]
-        while chunk and size < limit:
-            if unpacker.eof:  # streams may follow each other
-                chunk = chunk.lstrip(b'\0')
-                if not chunk:
-                    break
-                unpacker = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
-            parts.append(unpacker.decompress(chunk, limit - size))
-            size += len(parts[-1])
-            chunk = unpacker.unused_data if unpacker.eof else b''
-    if size < limit and not unpacker.eof:
-        raise EOFError('the file ends too early')
-    return b''.join(parts)
+    return unpack(data, xz, limit)
 
 
 def _zip(data: bytes, limit: int) -> bytes:

@@ -66,7 +66,10 @@ def short_names(table: Table, sources: np.ndarray) -> np.ndarray:
         targets, np.where((targets != '') & (own != ''), ' ', '')), own)
     nameless = np.flatnonzero(found == '')
     if len(nameless):
-        last = _tails(_ends(sources[nameless].tolist()), WIDTH)
+        last = sources[nameless]
+        if not _is_narrow(last):
+            last = _ends(last.tolist())
+        last = _tails(last, WIDTH)
         found = found.astype(np.result_type(found, last))
         found[nameless] = last
     return np.strings.strip(_lines(_heads(found)))
@@ -93,10 +96,13 @@ def _words(columns: TableColumns, name: str,
     A column as strings, empty where it is masked; those that are long may be cut.
     """
     column = columns.table[name]
-    if (column.dtype.kind == 'U' and column.dtype.itemsize <= _WIDE
-            and not np.any(getattr(column, 'mask', False))):
+    if _is_narrow(column) and not np.any(getattr(column, 'mask', False)):
         return np.strings.strip(np.asarray(column))
     return cut(plain_words(columns, name))
+
+
+def _is_narrow(texts: np.ndarray) -> bool:
+    return texts.dtype.kind == 'U' and texts.dtype.itemsize <= _WIDE
 
 
 def _files(columns: TableColumns) -> list[str]:

@@ -6,40 +6,24 @@ A decoder may meet a file at which it never returns, takes all memory, or ends i
 that costs one worker, which is replaced. Each is a new interpreter, and no fork or copy of the
 program, so that neither its threads nor its main module matter. It is no sandbox: a worker may do
 what its user may.
-
-A message is JSON with content behind it. Large content goes through shared memory where the system
-has it, else the way of the message.
 """
 
 import contextlib
-import json
 import os
-import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from ..exceptions import ImageError, one_line
+from .channel import MOST, Channel, above_the_usual, shared_memory
 
-__all__ = ['Ask', 'Job', 'Unavailable', 'Workers', 'n_cores', 'serve']
-
-_HEAD = struct.Struct('>IQ?')
-
-# What fits into the buffer of a socket is not worth a detour.
-_INLINE, _AT_ONCE = 64 * 1024, 1024**2
-
-# Longest message and content that a worker may answer with.
-_LONGEST, _MOST = 1024**2, 4 * 1024**3
-
-# Memory of a worker that is given back to the system after each task.
-_KEPT = 8 * 1024**2
+__all__ = ['Job', 'Unavailable', 'Workers', 'n_cores']
 
 # Seconds that an interpreter may take to start, that a killed one has to end, and that an unused
 # one is kept.
@@ -50,9 +34,6 @@ _PATIENCE = 0.05
 
 # Seconds after which a worker ends itself if nobody has done it.
 _GRACE = 3.0
-
-# Tasks between two looks at the memory that a worker has not given back.
-_LOOK = 16
 
 _TRIES = 2  # a worker may have been ended by something else than its task
 
@@ -72,12 +53,6 @@ _ENVIRONMENT = {'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'MKL_NUM_TH
                 'MALLOC_TRIM_THRESHOLD_': str(32 * 1024**2),
                 'MALLOC_MMAP_THRESHOLD_': str(4 * 1024**2), 'PYTHONWARNINGS': 'ignore'}
 
-Ask = Callable[[str, int, int], bytes]
-"""
-In the middle of a task: ``('read', place, n)`` bytes of the stream, or ``('room', n, 0)``, which
-waits until so large a task may go on.
-"""
-
 
 class Unavailable(Exception):  # noqa: N818 - no error of the image
     """
@@ -87,13 +62,15 @@ class Unavailable(Exception):  # noqa: N818 - no error of the image
 
 class Workers:
     """
-    A pool of processes that run ``main`` of a module, which calls `serve`; started as they are
-    needed, at most ``n`` of them. ``room`` is shared out by `Job.ask` to tasks that ask for it.
+    A pool of processes that run ``main`` of a module, which calls
+    `~astroclip_search.untrusted.serving.serve`; started as they are needed, at most ``n`` of them.
+    ``room`` is shared out by `Job.ask` to tasks that ask for it.
     """
 
     def __init__(self, module: str, n: int, room: int):
         self._module, self._n = module, n
-        self._changed = threading.Condition()
+        # Nobody else waits for these: a notice would wake the wrong one.
+        self._changed, self._freed = threading.Condition(), threading.Condition()
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
         self._n_starting = self._n_waiting = 0
@@ -218,17 +195,17 @@ class Workers:
         Wait for a part of the room.
         """
         wanted = min(max(wanted, 0), self._room)
-        with self._changed:
+        with self._freed:
             while self._free < wanted:
                 job.check()
-                self._changed.wait(0.2)
+                self._freed.wait(0.2)
             self._free -= wanted
         try:
             yield
         finally:
-            with self._changed:
+            with self._freed:
                 self._free += wanted
-                self._changed.notify_all()
+                self._freed.notify_all()
 
     def _start_watch(self) -> None:
         if self._watch is None or not self._watch.is_alive():
@@ -253,7 +230,7 @@ class Workers:
                     self._watch = None
                     return
                 due = min((worker.deadline for worker in self._all), default=now + _IDLE)
-                self._changed.wait(min(max(due - now, 0.01), 0.25))
+            time.sleep(min(max(due - now, 0.01), 0.25))
 
 
 class Job:
@@ -372,7 +349,7 @@ class _Task:
                 held.enter_context(self.workers.share(self.job, first))
                 self.room = first
             return b''
-        if self.stream is None or not 0 <= second <= _MOST:
+        if self.stream is None or not 0 <= second <= MOST:
             raise ValueError('a worker that makes no sense')
         # Its errors are not those of the worker.
         try:
@@ -395,7 +372,7 @@ class _Worker:
         self.deadline = float('inf')
         self.why = ''
         self._lock = threading.Lock()
-        shared = _shared_memory()
+        shared = shared_memory()
         try:
             self._process, self.channel = _start(module, shared)
         except BaseException:
@@ -450,7 +427,7 @@ class _Worker:
         self.channel.close()
 
 
-def _start(module: str, shared: int | None) -> 'tuple[subprocess.Popen, _Channel]':
+def _start(module: str, shared: int | None) -> tuple[subprocess.Popen, Channel]:
     if not sys.executable or getattr(sys, 'frozen', False):
         raise Unavailable('there is no Python interpreter to start')
     path = [str(Path(__file__).parents[2]),
@@ -467,9 +444,9 @@ def _start(module: str, shared: int | None) -> 'tuple[subprocess.Popen, _Channel
             process = subprocess.Popen(  # noqa: S603 - our own interpreter, here and below
                 command(None), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 creationflags=0x08000000, **options)  # no window
-            return process, _Channel(process.stdout.fileno(), process.stdin.fileno(), None,
+            return process, Channel(process.stdout.fileno(), process.stdin.fileno(), None,
                                      (process.stdout, process.stdin))
-        ours, theirs = (socket.socket(fileno=_above_the_usual(one.detach()))
+        ours, theirs = (socket.socket(fileno=above_the_usual(one.detach()))
                         for one in socket.socketpair())
         with theirs:
             try:
@@ -481,131 +458,9 @@ def _start(module: str, shared: int | None) -> 'tuple[subprocess.Popen, _Channel
             except BaseException:
                 ours.close()
                 raise
-        return process, _Channel(ours.fileno(), ours.fileno(), shared, (ours,))
+        return process, Channel(ours.fileno(), ours.fileno(), shared, (ours,))
     except (OSError, ValueError) as error:
         raise Unavailable(str(error)) from error
-
-
-def _shared_memory() -> int | None:
-    """
-    Memory without a name that two processes share, where the system has it.
-    """
-    try:
-        return _above_the_usual(os.memfd_create('astroclip-search'))
-    except (AttributeError, OSError):
-        return None
-
-
-def _above_the_usual(number: int) -> int:
-    """
-    The same descriptor above those of the standard streams, which may be closed.
-    """
-    if number > 2:
-        return number
-    import fcntl
-
-    moved = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
-    os.close(number)
-    return int(moved)
-
-
-@dataclass
-class _Channel:
-    """
-    Messages to and from the other side.
-    """
-
-    source: int
-    target: int
-    shared: int | None
-    owners: tuple[Any, ...] = ()
-    _come: bytearray = field(default_factory=bytearray)
-
-    def send(self, message: dict[str, Any], content: bytes = b'') -> None:
-        head = json.dumps(message).encode()
-        inline = len(content) <= _INLINE or not self._is_shared(content)
-        self._write(b''.join((_HEAD.pack(len(head), len(content), inline), head,
-                              content if inline and len(content) <= _INLINE else b'')))
-        if inline and len(content) > _INLINE:
-            self._write(content)
-
-    def _is_shared(self, content: bytes) -> bool:
-        """
-        Put content into the shared memory, if there is some.
-        """
-        if self.shared is None:
-            return False
-        view, place = memoryview(content), 0
-        try:
-            while place < len(view):
-                place += os.pwrite(self.shared, view[place:], place)
-        except OSError:
-            return False
-        return True
-
-    def receive(self) -> tuple[dict[str, Any], bytes]:
-        size, length, inline = _HEAD.unpack(self._read(_HEAD.size))
-        if size > _LONGEST or length > _MOST:
-            raise ValueError('a message that makes no sense')
-        try:
-            message = json.loads(self._read(size))
-        except RecursionError as error:
-            raise ValueError('a message that makes no sense') from error
-        if not isinstance(message, dict):
-            raise ValueError('a message that makes no sense')
-        if inline:
-            return message, self._read(length)
-        content = b'' if self.shared is None else os.pread(self.shared, length, 0)
-        if len(content) != length:
-            raise ValueError('content that is not there')
-        return message, content
-
-    def shrink(self, used: int) -> None:
-        """
-        Give back memory that a large content has taken.
-        """
-        if self.shared is not None and used > _KEPT:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self.shared, 0)
-
-    def cut(self) -> None:
-        """
-        End a wait for the other side.
-        """
-        for owner in self.owners:
-            if isinstance(owner, socket.socket):
-                with contextlib.suppress(OSError):
-                    owner.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        for owner in self.owners:
-            with contextlib.suppress(OSError):
-                owner.close()
-        if self.shared is not None:
-            with contextlib.suppress(OSError):
-                os.close(self.shared)
-        self.owners, self.shared = (), None
-
-    def _read(self, n: int) -> bytes:
-        # One message is answered before the next is sent: what comes belongs to this one.
-        while len(self._come) < n:
-            part = os.read(self.source, min(max(n - len(self._come), _INLINE), _AT_ONCE))
-            if not part:
-                raise EOFError
-            self._come += part
-        found = bytes(memoryview(self._come)[:n])
-        del self._come[:n]
-        return found
-
-    def _write(self, content: bytes) -> None:
-        owner = self.owners[0] if self.owners else None
-        if isinstance(owner, socket.socket):
-            # A program may have asked to be ended by a broken pipe.
-            owner.sendall(content, getattr(socket, 'MSG_NOSIGNAL', 0))
-            return
-        view = memoryview(content)
-        while view:
-            view = view[os.write(self.target, view):]
 
 
 def n_cores() -> int:
@@ -616,141 +471,3 @@ def n_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
-
-
-# ---- in the worker -----------------------------------------------------------------------
-
-
-def serve(perform: Callable[[dict[str, Any], bytes, Ask], tuple[dict[str, Any], bytes]],
-          shared: int | None, way: int | None) -> None:
-    """
-    Do tasks until the program has no more: called in a worker, whose channel is the descriptor
-    ``way``, or its standard streams. What ``perform`` raises ends it.
-    """
-    if way is not None:
-        channel = _Channel(way, way, shared)
-    else:
-        # Whatever a library prints must not pass for an answer.
-        source, target = os.dup(0), os.dup(1)
-        if sys.platform == 'win32':
-            import msvcrt
-
-            for number in (source, target):
-                msvcrt.setmode(number, os.O_BINARY)
-        with open(os.devnull, 'r+b') as nothing:
-            os.dup2(nothing.fileno(), 0)
-            os.dup2(nothing.fileno(), 1)
-        channel = _Channel(source, target, shared)
-    if hasattr(signal, 'pthread_sigmask'):
-        # The program may have taken no notice of alarms.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    limits = _SelfControl()
-    channel.send({'ready': True})
-    while True:
-        try:
-            order, content = channel.receive()
-        except (EOFError, OSError):
-            return
-        limits.begin(order['seconds'], order['memory'])
-
-        def ask(what: str, first: int, second: int) -> bytes:
-            with limits.paused():
-                channel.send({'wants': [what, first, second]})
-                return channel.receive()[1]
-
-        answer, given = perform(order['task'], content, ask)
-        tired = limits.end() or bool(answer.get('tired'))
-        channel.send({**answer, 'tired': tired}, given)
-        if tired:
-            return
-        del content, given
-
-
-def _end_with(parent: int) -> None:
-    """
-    End when the program has ended, in the middle of a task as well.
-    """
-    while os.name != 'nt':
-        time.sleep(1.0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-
-class _SelfControl:
-    """
-    Limits that hold whatever a library does, as far as the system has them.
-    """
-
-    def __init__(self):
-        try:
-            import resource
-        except ImportError:  # Windows
-            self._resource = None
-        else:
-            self._resource = resource
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        self._has_alarm = hasattr(signal, 'setitimer')
-        self._base = self._memory = self._limit = self._n = 0
-
-    def begin(self, seconds: float, memory: int) -> None:
-        if self._has_alarm:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-        if self._resource is None or memory == self._memory:
-            return
-        self._memory = memory
-        self._base = self._base or _data_size()
-        if sys.platform == 'linux':
-            # Files that are mapped to be read do not count.
-            _, hard = self._resource.getrlimit(self._resource.RLIMIT_DATA)
-            soft = self._base + memory
-            if hard != self._resource.RLIM_INFINITY:
-                soft = min(soft, hard)
-            self._resource.setrlimit(self._resource.RLIMIT_DATA, (soft, hard))
-        elif not self._limit:
-            self._limit = memory
-            threading.Thread(target=self._watch, daemon=True).start()
-        self._limit = memory
-
-    def end(self) -> bool:
-        """
-        Whether so much memory has not been given back that another worker had better go on.
-        """
-        if self._has_alarm:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        self._n += 1
-        return (sys.platform == 'linux' and self._n % _LOOK == 0
-                and _data_size() > self._base + self._memory // 2)
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        left = signal.setitimer(signal.ITIMER_REAL, 0)[0] if self._has_alarm else 0.0
-        try:
-            yield
-        finally:
-            if left:
-                signal.setitimer(signal.ITIMER_REAL, left)
-
-    def _watch(self) -> None:
-        """
-        End a process that has taken too much, where the system does not refuse it.
-        """
-        unit = 1 if sys.platform == 'darwin' else 1024
-        start = self._resource.getrusage(self._resource.RUSAGE_SELF).ru_maxrss
-        while True:
-            time.sleep(0.05)
-            used = self._resource.getrusage(self._resource.RUSAGE_SELF).ru_maxrss
-            if (used - start) * unit > self._limit:
-                os._exit(1)
-
-
-def _data_size() -> int:
-    """
-    Bytes of memory that this process has taken, as RLIMIT_DATA counts them; Linux only.
-    """
-    try:
-        with open('/proc/self/statm', 'rb') as file:
-            return int(file.read().split()[5]) * os.sysconf('SC_PAGE_SIZE')
-    except (OSError, IndexError):
-        return 0

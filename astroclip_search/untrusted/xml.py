@@ -10,24 +10,21 @@ take memory without bounds or count for ever is refused; all else goes on as it 
 """
 
 import base64
-import bz2
-import codecs
 import contextlib
-import lzma
 import math
 import re
 import struct
-import zlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from xml.parsers import expat
 
 from .documents import check_unit
 from .values import whole_number
+from .xml_bytes import PACKED, UnsafeXMLError, decoded, too_large, unpacked
 
 if TYPE_CHECKING:
     import requests
@@ -74,30 +71,6 @@ _HIGH_POWER = re.compile(r'(?:\*\*|\^|[\w).][+\-])[\s(+\-]*\d{4}')
 _MAX_MODEL, _MAX_MODEL_ELEMENTS = 1024**2, 5000
 
 _PIECE = 1024**2  # of a file
-_CHUNK = 16 * 1024  # of what is packed, of which the rest is copied where a part ends
-_XZ_MEMORY = 128 * 1024**2  # bytes; `xz -9` needs 65 MB
-
-_PACKED: tuple[tuple[bytes, Callable[[], Any]], ...] = (
-    (b'\x1f\x8b', lambda: zlib.decompressobj(wbits=31)), (b'BZh', bz2.BZ2Decompressor),
-    (b'\xfd7zXZ\0', lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY)))
-
-_MARKS = ((codecs.BOM_UTF8, 'utf-8'), (codecs.BOM_UTF16_LE, 'utf-16-le'),
-          (codecs.BOM_UTF16_BE, 'utf-16-be'))
-_UNMARKED = ((b'<\0', 'utf-16-le'), (b'\0<', 'utf-16-be'))
-
-# Encodings in which an ASCII letter is one byte and the same.
-_PLAIN = {'utf-8': 'utf-8', 'utf8': 'utf-8', 'us-ascii': 'ascii', 'ascii': 'ascii',
-          **{f'iso-8859-{n}': f'iso8859-{n}' for n in range(1, 17) if n != 12},
-          **{f'windows-{n}': f'cp{n}' for n in range(1250, 1259)},
-          'latin1': 'iso8859-1', 'latin-1': 'iso8859-1'}
-_DOUBLE = {'utf-16', 'utf-16le', 'utf-16be', 'utf16', 'ucs-2', 'iso-10646-ucs-2'}
-
-_DECLARATION = re.compile(
-    r'''<\?xml[ \t\r\n]+version[ \t\r\n]*=[ \t\r\n]*["'][A-Za-z0-9_.:-]{1,20}["']'''
-    r'''(?:[ \t\r\n]+encoding[ \t\r\n]*=[ \t\r\n]*["']([A-Za-z][A-Za-z0-9._-]{0,40})["'])?'''
-    r'''(?:[ \t\r\n]+standalone[ \t\r\n]*=[ \t\r\n]*["'](?:yes|no)["'])?[ \t\r\n]*\?>''')
-_MAX_DECLARATION = 1024
-
 # Rows and cells without attributes; of all the tags of a document they are nearly all.
 _NOT_PLAIN = re.compile(
     rb'<(?!TD>[^<]*</TD>|/T[RD]>|TR>[^<]*<(?:TD[ />]|/TR>)|TD ?/>)')
@@ -130,21 +103,6 @@ _ALIASES = {'string': 'char', 'unicodeString': 'unicodeChar', 'int16': 'short', 
 _ARRAYSIZE = re.compile(r'((?:[0-9]+x)*)([0-9]*)(\*?)(?:s\W)?')
 
 
-class UnsafeXMLError(ValueError):
-    """
-    A document that may not be parsed; ``code`` is one of ``'too_large'``, ``'no_votable'``,
-    ``'elsewhere'`` (it has its rows at an address), ``'columns'`` (their size) and
-    ``'unreadable'``.
-    """
-
-    def __init__(self, code: str, message: str):
-        super().__init__(code, message)
-        self.code = code
-
-    def __str__(self) -> str:
-        return self.args[1]
-
-
 def read(stream: BinaryIO, *, max_bytes: int = MAX_BYTES, root: str | None = 'VOTABLE') -> bytes:
     """
     The document that a file or a pipe has, packed or not, as `checked` gives it.
@@ -153,7 +111,7 @@ def read(stream: BinaryIO, *, max_bytes: int = MAX_BYTES, root: str | None = 'VO
     while chunk := stream.read(_PIECE):
         content.write(chunk)
         if content.tell() > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
     return checked(content.getvalue(), max_bytes=max_bytes, root=root)
 
 
@@ -182,10 +140,10 @@ def checked(content: bytes, *, max_bytes: int = MAX_BYTES, max_result: int = _MO
         If it may not be parsed; the message says why.
     """
     if len(content) > max_bytes:
-        raise _too_large(max_bytes)
-    content = _decoded(_unpacked(content, max_bytes))
+        raise too_large(max_bytes)
+    content = decoded(unpacked(content, max_bytes))
     if len(content) > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     if not content.strip():
         raise UnsafeXMLError('no_votable', 'it is empty')
     most = min(max_result, _BASE + _TIMES * len(content))
@@ -212,7 +170,7 @@ def check_answer(response: 'requests.Response') -> None:
     except UnsafeXMLError as error:
         # No parser makes XML of what begins in any other way.
         if content.lstrip(b' \t\r\n').startswith((b'<', b'\0', b'\xef\xbb\xbf', b'\xfe\xff',
-                                                  b'\xff\xfe', *dict(_PACKED))):
+                                                  b'\xff\xfe', *dict(PACKED))):
             if response.status_code == 200:
                 raise requests.exceptions.ContentDecodingError(
                     f'its answer cannot be read: {error}', response=response) from error
@@ -222,74 +180,6 @@ def check_answer(response: 'requests.Response') -> None:
         body=BytesIO(content), headers=raw.headers, status=raw.status, version=raw.version,
         reason=raw.reason, preload_content=False,
         original_response=getattr(raw, '_original_response', None))
-
-
-def _too_large(limit: int) -> UnsafeXMLError:
-    return UnsafeXMLError('too_large', f'it is larger than {limit} bytes')
-
-
-# ---- bytes ---------------------------------------------------------------------------------
-
-
-def _unpacked(content: bytes, limit: int) -> bytes:
-    make = next((make for magic, make in _PACKED if content.startswith(magic)), None)
-    if make is None:
-        return content
-    parts, size, unpacker = [], 0, make()
-    try:
-        for start in range(0, len(content), _CHUNK):
-            chunk = content[start:start + _CHUNK]
-            while chunk:
-                if unpacker.eof:  # files may follow each other, and zeros fill up a tape
-                    chunk = chunk.lstrip(b'\0')
-                    if not chunk:
-                        break
-                    unpacker = make()
-                parts.append(unpacker.decompress(chunk, limit - size + 1))
-                size += len(parts[-1])
-                if size > limit:
-                    raise _too_large(limit)
-                chunk = unpacker.unused_data if unpacker.eof else b''
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, MemoryError) as error:
-        raise UnsafeXMLError('unreadable', f'its compression is damaged: {error}') from error
-    if not unpacker.eof:
-        raise UnsafeXMLError('unreadable', 'its compression ends too early')
-    return b''.join(parts)
-
-
-def _decoded(content: bytes) -> bytes:
-    """
-    A document in UTF-8, unchanged if a parser cannot read it in another way.
-    """
-    mark, encoding = next(((mark, name) for mark, name in _MARKS if content.startswith(mark)),
-                          (b'', ''))
-    content = content[len(mark):]
-    unit = 'utf-8' if encoding == 'utf-8' else encoding or next(
-        (name for start, name in _UNMARKED if content.startswith(start)), '')
-    wide = unit.startswith('utf-16')
-    head = content[:_MAX_DECLARATION * (2 if wide else 1)].decode(
-        unit if wide else 'latin-1', 'ignore')
-    declaration = _DECLARATION.match(head)
-    if declaration is None and re.match(r'<\?xml[ \t\r\n]', head):
-        raise UnsafeXMLError('unreadable', 'its XML declaration is damaged')
-    declared = (declaration[1] or '' if declaration else '').lower().replace('_', '-')
-    if wide:
-        if declared and declared not in _DOUBLE:
-            raise UnsafeXMLError('unreadable', f'it is in UTF-16 and says that it is in {declared}')
-        name = unit
-    else:
-        name = _PLAIN.get(declared or 'utf-8', '')
-        if not name or (encoding and name != 'utf-8'):
-            raise UnsafeXMLError('unreadable', f'{declared} is not read, or not its encoding')
-        if name == 'utf-8' or (name in ('ascii', 'iso8859-1') and content.isascii()):
-            return content
-    try:
-        text = content.decode(name)
-        if declaration is not None:
-            text = '<?xml version="1.0" encoding="utf-8"?>' + text[declaration.end():]
-        return text.encode()
-    except ValueError as error:
-        raise UnsafeXMLError('unreadable', f'it is not in {declared or name}') from error
 
 
 # ---- what is left out ----------------------------------------------------------------------

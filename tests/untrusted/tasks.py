@@ -6,7 +6,7 @@ What the workers of the tests do: things that a damaged file might make a decode
 import os
 import time
 
-from astroclip_search.untrusted.workers import serve
+from astroclip_search.untrusted.serving import serve
 
 
 def main(shared, way):

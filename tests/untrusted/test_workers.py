@@ -53,7 +53,7 @@ def test_content_goes_there_and_comes_back(job, n):
 
 
 def test_content_goes_without_shared_memory(monkeypatch):
-    monkeypatch.setattr(workers_module, '_shared_memory', lambda: None)
+    monkeypatch.setattr(workers_module, 'shared_memory', lambda: None)
     workers = Workers('tests.untrusted.tasks', 1, room=1)
     try:
         content = os.urandom(3_000_000)
