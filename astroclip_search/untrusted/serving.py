@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The other end of `~astroclip_search.untrusted.workers`: what a worker does, under limits of its own.
+The other end of ``untrusted.workers``: what a worker does, under limits of its own.
 """
 
 import contextlib
