@@ -18,6 +18,7 @@ STEPS = {
     'to-onnx': 'export.to_onnx.towers',
     'quantise': 'export.to_onnx.quantise',
     'bundle': 'export.release.bundle',
+    'calibrate': 'export.release.calibrate',
     'push': 'export.release.push',
     'evaluate': 'export.evaluation.evaluate',
     'calibration': 'export.evaluation.calibration',

@@ -95,3 +95,15 @@ def test_model_of_others(model):
 def test_cache_cannot_be_written(model, tmp_path):
     (tmp_path / 'cache').write_text('a file in its place')
     assert failed(run(str(model), device='cpu')) == ['cache']
+
+
+def test_a_model_whose_metadata_are_phrases(model):
+    """As our export writes them from CLIPs of others."""
+    with np.load(model / 'golden.npz') as golden:
+        known = {name: golden[name] for name in golden if name != 'sentence_embeds'}
+    np.savez(model / 'golden.npz', **known)
+    tiny.seal(model)
+    report = run(str(model), device='cpu')
+    assert failed(report) == []
+    assert [variant['metadata'] for variant in report['variants']] == [None, None]
+    assert report['variants'][0]['text'] > 0.9999

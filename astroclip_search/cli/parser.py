@@ -272,14 +272,21 @@ def _add_showing(commands) -> None:
 
 
 def _add_upkeep(commands) -> None:
-    models = _command(commands, 'models', upkeep.list_models, 'list or download models', """
-        List the models on this machine, or download a CLIP of the Hugging Face hub for use
-        offline: its description, and the two tower files that suit the device and
-        conf.model_variant. The printed size is that of the model on the disk.
-        """, '', 'models', 'models download Xenova/clip-vit-base-patch32',
+    models = _command(commands, 'models', upkeep.list_models,
+                      'list, recommend or download models', """
+        List the models on this machine, say which of the Hugging Face hub are worth a try, or
+        download one for use offline: its description, and the two tower files that suit the device
+        and conf.model_variant. The printed size is that of the model on the disk.
+        """, '', 'models', 'models recommend', 'models download Xenova/clip-vit-base-patch32',
         'rank a.vot ring --model Xenova/clip-vit-base-patch32')
     actions = models.add_subparsers(metavar='ACTION', title='actions')
     _command(actions, 'list', upkeep.list_models, 'list them (the default)')
+    _command(actions, 'recommend', upkeep.recommend_models,
+             'say which models of the hub are worth a try', """
+        Say which models of the Hugging Face hub are worth a try: size, licence, what each is good
+        for, and how fast it may be on this CPU, which is estimated from the speed of the embedded
+        model. Needs no network.
+        """, '', 'models recommend', 'models recommend --json')
     download = _command(actions, 'download', upkeep.download_model, 'fetch a model from the hub')
     download.add_argument('model', metavar='ID', help='Hugging Face id, such as owner/name')
     download.add_argument('--revision', default='', help='commit, tag or branch')

@@ -4,12 +4,24 @@ The commands that look after the installation.
 """
 
 import argparse
+import textwrap
+from collections.abc import Iterator
 
 from ..exceptions import invalid
 from . import output
 
-__all__ = ['cache_info', 'clear_cache', 'completion', 'download_model', 'list_models', 'selftest',
-           'serve', 'versions']
+__all__ = ['cache_info', 'clear_cache', 'completion', 'download_model', 'list_models',
+           'recommend_models', 'selftest', 'serve', 'versions']
+
+# What holds for each model that is recommended.
+_MIND = ('None of them was trained on the sky, and none was tried where this package is made: what '
+         'is said here is from their own pages. Their scores have no false-alarm rates until they '
+         'are calibrated with images of an archive: python -m export calibrate ID --archive FOLDER '
+         '--out BUNDLE (export/README.md of the source), and then --model BUNDLE.')
+
+_READY = "To be used as they are, by --model ID or ClipSearch.model = 'ID':"
+_EXPORTED = ('To be exported first, which needs torch, by python -m export to-onnx --from ID --out '
+             'FOLDER:')
 
 
 def list_models(arguments: argparse.Namespace) -> int:
@@ -43,6 +55,83 @@ def download_model(arguments: argparse.Namespace) -> int:
         said |= {'towers': ' '.join(towers), 'size': f'{said.pop("bytes") / 1e6:.1f} MB'}
     output.show(said, arguments)
     return 0
+
+
+def recommend_models(arguments: argparse.Namespace) -> int:
+    """
+    Say which models of the hub are worth a try, and how fast they may be here.
+    """
+    from dataclasses import asdict
+
+    from ..models.bundle import cached_models
+    from ..models.recommended import RECOMMENDED, UNUSABLE, likely_speed
+
+    speed, here = _embedded_speed(), {name for name, _ in cached_models()}
+    models: list[dict] = []
+    for model in RECOMMENDED:
+        likely = None if speed is None else likely_speed(model, speed)
+        models.append({**asdict(model), 'is_here': model.name in here,
+                       'images_per_second': None if likely is None else float(f'{likely:.2g}')})
+    output.show({'embedded_images_per_second': speed and round(speed, 1), 'models': models,
+                 'unusable': UNUSABLE, 'mind': _MIND}, arguments,
+                _recommendations(models, UNUSABLE, speed))
+    return 0
+
+
+def _embedded_speed() -> float | None:
+    """
+    Images a second that the embedded model takes on this CPU now; `None` if it is not installed.
+    """
+    from ..config import conf
+    from ..diagnostics import images_per_second
+    from ..exceptions import ClipSearchError
+    from ..models.bundle import open_bundle
+    from ..models.encoder import Encoder
+
+    try:
+        return images_per_second(Encoder(open_bundle('default'), device='cpu',
+                                         n_threads=conf.n_threads))
+    except ClipSearchError:
+        return None
+
+
+def _recommendations(models: list[dict], unusable: dict[str, str],
+                     speed: float | None) -> Iterator[str]:
+    """
+    The same in lines.
+    """
+    if speed is not None:
+        yield from _wrapped(
+            f'The embedded model takes about {speed:.0f} images/s on this CPU at the moment. The '
+            'speeds of others are estimated from that, for eight bits.')
+    for is_ready, heading in ((True, _READY), (False, _EXPORTED)):
+        yield from ('', *_wrapped(heading))
+        for model in models:
+            if model['is_ready'] == is_ready:
+                yield from _recommendation(model)
+    yield from ('', 'Not to be used:')
+    for name, why in unusable.items():
+        yield from _wrapped(f'{name}: {why}', '  ')
+    yield from ('', *_wrapped(_MIND))
+
+
+def _wrapped(text: str, indent: str = '') -> list[str]:
+    return textwrap.wrap(text, 79, initial_indent=indent, subsequent_indent=2 * indent,
+                         break_on_hyphens=False)
+
+
+def _recommendation(model: dict) -> Iterator[str]:
+    sizes = ', '.join(f'{size} MB {kind}' for kind, size in model['download'].items())
+    likely = model['images_per_second']
+    fast = 'speed not known' if likely is None else f'about {likely:g} images/s here'
+    yield f"  {model['name']}{' (on this machine)' if model['is_here'] else ''}"
+    yield f"    good for {model['good_for']}"
+    yield (f"    {model['kind']}, {model['pixels']} pixels, {model['parameters']} million "
+           f'parameters, {fast}')
+    yield f'    download: {sizes}'
+    yield f"    licence: {model['licence']}"
+    if model['note']:
+        yield f"    mind: {model['note']}"
 
 
 def cache_info(arguments: argparse.Namespace) -> int:

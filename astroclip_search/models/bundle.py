@@ -99,6 +99,10 @@ class Bundle:
     """
     Factor of cosines before a softmax, as in training; 100 for CLIP (Radford et al. 2021, §2.5).
     """
+    temperature: float = 1.0
+    """
+    Divides it where probabilities of classes are asked for; fitted, as training is too sure.
+    """
     variant: str = 'auto'
     """
     Which file of a tower is used: see `of_variant`.
@@ -255,6 +259,7 @@ def _describe(name: str, path: Path, snapshot: Snapshot | None) -> Bundle:
                   ranking_weights=_weights(info.get('ranking')),
                   words_above=_above(info.get('ranking')),
                   logit_scale=_scale(info.get('logit_scale', Bundle.logit_scale)),
+                  temperature=_temperature(info.get('classify')),
                   snapshot=snapshot)
 
 
@@ -372,6 +377,15 @@ def _scale(value: Any) -> float:
     if not 0 < scale < float('inf'):
         raise ValueError(f'logit_scale {value}')
     return scale
+
+
+def _temperature(classify: dict | None) -> float:
+    if not classify:
+        return Bundle.temperature
+    temperature = float(classify['temperature'])
+    if not 0 < temperature < float('inf'):
+        raise ValueError(f'temperature {temperature}')
+    return temperature
 
 
 def _token(value: Any) -> str | None:

@@ -73,16 +73,16 @@ def false_alarm_rate(cosines: np.ndarray, background: np.ndarray,
     image is from, it is that of the archive in which this happens most often; an archive counts as
     if it had 30 images more, which are like those of all.
     """
-    known = ~np.isnan(background)
-    above, size = _n_above(cosines, background[known]), int(known.sum())
-    rate = (above + 1) / (size + 1)
+    order = np.argsort(background)[:int((~np.isnan(background)).sum())]  # NaN is last
+    # It changes only from one reference to the next: the rate of what has so many of them below.
+    above = np.arange(len(order), -1, -1)
+    rates = of_all = (above + 1) / (len(order) + 1)
     if source is not None:
-        of_all = rate
-        for number in np.unique(source[known]):
-            own = background[known & (source == number)]
-            rate = np.maximum(rate, (_n_above(cosines, own) + _DRAWN * of_all)
-                              / (len(own) + _DRAWN))
-    rate = rate.astype(np.float32)
+        for number in np.unique(source[order]):
+            own = source[order] == number
+            above = np.append(own[::-1].cumsum()[::-1], 0)
+            rates = np.maximum(rates, (above + _DRAWN * of_all) / (above[0] + _DRAWN))
+    rate = rates.astype(np.float32)[np.searchsorted(background[order], cosines, side='left')]
     rate[np.isnan(cosines)] = np.nan
     return rate
 
@@ -182,7 +182,7 @@ def _probability(score: np.ndarray, unrelated: np.ndarray, ways: Sequence[bool])
         simulate = _simulated_moved if moved else _simulated
         simulated = simulate(unrelated, counts, places, n_rows, rng)
         share = (_share_above(_moved(best, middle, low, unrelated), unrelated) if moved
-                 else (_n_above_sorted(best, unrelated) + 1) / (len(unrelated) + 1))
+                 else (_n_above(best, unrelated) + 1) / (len(unrelated) + 1))
         excess = _largest_excess(n_rows * share, counts)
         found = max(found, ((simulated >= excess - 1e-9).sum() + 1) / (len(simulated) + 1))
     return float(found)
@@ -272,7 +272,7 @@ def _share_above(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
     scale = max(float((tail - tail[0]).mean()), 1e-12)
     beyond = np.maximum(scores - tail[0], 0) / scale
     share: np.ndarray = np.where(beyond > 0, _TAIL * np.exp(-beyond), (
-        _n_above_sorted(scores, reference) + 1) / (len(reference) + 1))
+        _n_above(scores, reference) + 1) / (len(reference) + 1))
     return np.maximum(share, 1e-300)
 
 
@@ -288,10 +288,6 @@ def _largest_excess(expected: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def _n_above(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """
-    How many of some references are at least as high as each score.
+    How many of some sorted references are at least as high as each score.
     """
-    return _n_above_sorted(scores, np.sort(reference))
-
-
-def _n_above_sorted(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return len(reference) - np.searchsorted(reference, scores, side='left')

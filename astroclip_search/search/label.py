@@ -64,7 +64,8 @@ def classify(session: Session, results: Any,
     table, outcomes, cosines, background = _compared(session, results, list(groups.values()),
                                                      options)
     encoder = session.encoder()
-    scale, labels, none = encoder.bundle.logit_scale, list(groups), None
+    scale = encoder.bundle.logit_scale / encoder.bundle.temperature
+    labels, none = list(groups), None
     source, uncertain = encoder.bundle.background.source, list[str]()
     if false_alarm_rate is not None and background is not None:
         labels.append(NONE)

@@ -8,34 +8,44 @@ that the product leaves out those whose label is similar to the query.
 
 import csv
 import gzip
-from pathlib import Path
+from collections import Counter
 
 import numpy as np
-import torch
-from tokenizers import Tokenizer
 
 from astroclip_search.models.background import normalise as unit
+from astroclip_search.models.bundle import open_bundle
 from export.data import pairs as real_pairs
 from export.data.descriptions import KINDS_OF_LABELS, WORDS_OF_LABELS
+from export.evaluation.shipped import Shipped
 from export.sky import KINDS, names, render
-from export.to_onnx.tracing import session
 from export.training.batches import split_folder
-from export.training.vision import normalise
 
-__all__ = ['REFERENCES', 'SCENES', 'background', 'related']
+__all__ = ['ARCHIVES', 'LEAST', 'REFERENCES', 'SCENES', 'background', 'choose', 'references',
+           'related', 'what_is_shown']
 
 #: Most reference images of a source. Surveys of one class of object give few, as that class would
 #: else be far more common among the references than in an archive.
-REFERENCES = {'apod': 800, 'jwst_yuval': 400, 'smallgz1': 60, 'frdeep': 40}
+REFERENCES = {'apod': 800, 'jwst_yuval': 400, 'smallgz1': 200, 'frdeep': 80}
+#: Reference images of each label, at the least, where there are as many: the near neighbours of
+#: what is asked for are few, such as Venus and Mercury.
+LEAST = 12
 #: Rendered reference images of each kind: of what no source at hand shows there are some too.
 SCENES = 15
+#: Kinds that fill an archive of their own: planets look like other planets, galaxies like other
+#: galaxies. Each of these groups counts as an archive, and all other kinds together as one.
+ARCHIVES = (
+    ('comet', 'planet', 'moon', 'sun', 'asteroid', 'eclipse', 'earth', 'planet_surface'),
+    ('spiral', 'barred_spiral', 'elliptical', 'lenticular', 'edge_on', 'irregular', 'merger',
+     'ring_galaxy', 'galaxy_cluster', 'lens', 'deep_field', 'galaxy_group', 'supernova', 'quasar'),
+    ('radio_galaxy', 'fading_radio_galaxy', 'x_ray', 'velocity_map', 'protoplanetary_disk'),
+)
 #: Their first seed, far from those of training and validation.
 SEED = 8_000_000
 
 _WORDS = 1000
 
 
-def background(out, size, *, data, words=None, templates=('{}',)):
+def background(out, *, data, words=None, templates=('{}',)):
     """
     Embed reference images, what they show, and reference metadata with the bundle's own towers.
 
@@ -45,9 +55,7 @@ def background(out, size, *, data, words=None, templates=('{}',)):
     Parameters
     ----------
     out : path-like
-        Bundle with its ``onnx`` folder and tokenizer.
-    size : int
-        Side of the images.
+        Bundle with its ``onnx`` folder, tokenizer and descriptions.
     data : dict
         ``real`` and ``validation_fractions``, see `export.training.batches.split_folder`. Without
         ``real`` there are rendered images only.
@@ -59,41 +67,109 @@ def background(out, size, *, data, words=None, templates=('{}',)):
     Returns
     -------
     arrays : dict
-        ``image``, ``labels`` and ``words``, int8, each with its ``_scale`` float32; ``label``
-        int16, the row of ``labels`` for each image or -1; ``related`` float32, see `related`;
-        ``source`` int16, the archive of each image: 0 is rendered, the others are numbered in the
-        order of their names.
+        See `references`; the first sources are rendered (see `ARCHIVES`; 0 is all else), the
+        others are numbered in the order of their names.
     """
     rng = np.random.default_rng(0)
-    squares, shown, archive = [], [], [0] * SCENES * len(KINDS)
-    for i, kind in enumerate(kind for kind in KINDS for _ in range(SCENES)):
-        squares.append(real_pairs.to_square(render(SEED + i, kind).image, size))
-        shown.append(names(kind))
+    scenes = [(SEED + i, kind) for i, kind in enumerate(kind for kind in KINDS
+                                                        for _ in range(SCENES))]
+    files, shown = [], [names(kind) for _, kind in scenes]
+    archive = [next((number for number, kinds in enumerate(ARCHIVES, 1) if kind in kinds), 0)
+               for _, kind in scenes]
     titles = [kind.replace('_', ' ') for kind in KINDS]
     if data['real']:
         pairs, held_out = split_folder(data)
-        for number, source in enumerate(sorted({pair.source for pair in pairs}), 1):
+        sources = sorted({pair.source for pair in pairs})
+        for number, source in enumerate(sources, 1 + len(ARCHIVES)):
             rows = np.array([i for i, pair in enumerate(pairs) if pair.source == source])
-            order = np.lexsort((rng.random(len(rows)), ~held_out[rows]))
-            for i in rows[order[:REFERENCES.get(source, 100)]]:
-                squares.append(real_pairs.to_square(real_pairs.load_pixels(pairs[i].file), size))
-                shown.append(_shown(pairs[i]))
+            rows = rows[np.lexsort((rng.random(len(rows)), ~held_out[rows]))]
+            chosen = choose([pairs[i].labels for i in rows], REFERENCES.get(source, 100))
+            for i in rows[chosen]:
+                files.append(pairs[i].file)
+                shown.append(what_is_shown(pairs[i]))
                 archive.append(number)
         titles = [real_pairs.row_metadata(pair) for pair in pairs]
     if words:
         titles = _row_metadata(words)
-    titles = sorted(set(titles))
-    titles = [titles[i] for i in rng.permutation(len(titles))[:_WORDS]]
-    phrases = _Phrases(out, {phrase for label in shown for phrase in label}, templates)
+    open_bundle.cache_clear()  # it may have been made anew
+    model = Shipped(out)
+    open_bundle.cache_clear()  # which is not complete yet
+    images = [_in_parts(model, scenes, lambda scene: render(*scene).image),
+              _in_parts(model, files, real_pairs.load_pixels)]
+    return references(model, np.concatenate([part for part in images if len(part)]), shown,
+                      archive=archive, titles=titles, templates=templates)
+
+
+def choose(labels, most):
+    """
+    Choose the reference images of a source: some of every label, then the first of all others.
+
+    Parameters
+    ----------
+    labels : list of sequence of str
+        Of each image, the preferred ones first.
+    most : int
+        How many are chosen; more only if `LEAST` of every label are more.
+
+    Returns
+    -------
+    chosen : list of int
+        Positions in ``labels``, in their order.
+    """
+    counts, chosen = Counter(), []
+    for i, names_of in enumerate(labels):
+        if any(counts[name] < LEAST for name in names_of):
+            chosen.append(i)
+            counts.update(names_of)
+    others = sorted(set(range(len(labels))) - set(chosen))
+    return sorted(chosen + others[:max(most - len(chosen), 0)])
+
+
+def references(model, images, shown, *, archive=None, titles=(), templates=('{}',)):
+    """
+    Put together what a ``background.npz`` holds.
+
+    Parameters
+    ----------
+    model : `export.evaluation.shipped.Shipped`
+        What embeds phrases and metadata.
+    images : `numpy.ndarray` of float, shape (n, d)
+        Unit vectors of the reference images.
+    shown : list of tuple of str
+        For each image phrases for what it shows; empty where that is not known.
+    archive : sequence of int, optional
+        Number of the archive of each image.
+    titles : iterable of str, optional
+        Metadata of archive rows, of which a thousand are taken; without them there are no
+        ``words``.
+    templates : sequence of str, optional
+        Sentences that the embedding of a phrase is the mean over.
+
+    Returns
+    -------
+    arrays : dict
+        ``image``, ``labels`` and ``words``, int8, each with its ``_scale`` float32; ``label``
+        int16, the row of ``labels`` for each image or -1; ``related`` float32, see `related`;
+        ``source`` int16, the archive of each image. Without labels there are no ``labels``.
+    """
+    arrays = _int8('image', images)
     distinct = list(dict.fromkeys(label for label in shown if label))
-    return {
-        **_int8('image', _embed_images(out, np.stack(squares))),
-        **_int8('labels', np.stack([phrases.mean(label) for label in distinct])),
-        'label': np.array([distinct.index(label) if label else -1 for label in shown], np.int16),
-        'source': np.array(archive, np.int16),
-        'related': np.float32(related([phrases.vectors(names(kind)) for kind in KINDS])),
-        **_int8('words', _embed_texts(out, titles, 'sentence_embeds')),
-    }
+    if distinct:
+        phrases = _Phrases(model, {phrase for label in (*distinct, *map(names, KINDS))
+                                   for phrase in label}, templates)
+        arrays |= {
+            **_int8('labels', np.stack([phrases.mean(label) for label in distinct])),
+            'label': np.array([distinct.index(label) if label else -1 for label in shown],
+                              np.int16),
+            'related': np.float32(related([phrases.vectors(names(kind)) for kind in KINDS])),
+        }
+    if archive is not None:
+        arrays['source'] = np.array(archive, np.int16)
+    titles = sorted(set(filter(None, titles)))
+    if titles:
+        chosen = np.random.default_rng(0).permutation(len(titles))[:_WORDS]
+        arrays |= _int8('words', model.metadata([titles[i] for i in chosen]))
+    return arrays
 
 
 def related(kinds, share=0.01):
@@ -117,8 +193,20 @@ def related(kinds, share=0.01):
     return float(np.quantile(np.concatenate(others), 1 - share))
 
 
-def _shown(pair):
-    """Return phrases for what the labels of a real image say that it shows."""
+def what_is_shown(pair):
+    """
+    Say in phrases what an image shows, as far as its labels or the name of its object tell.
+
+    Parameters
+    ----------
+    pair : `export.data.pairs.Pair`
+        Image.
+
+    Returns
+    -------
+    phrases : tuple of str
+        Empty if nothing is known.
+    """
     phrases = []
     for name in pair.labels:
         kind = KINDS_OF_LABELS.get(name) or WORDS_OF_LABELS.get(name)
@@ -132,11 +220,9 @@ def _shown(pair):
 class _Phrases:
     """Unit vectors of phrases, as the product embeds a query."""
 
-    def __init__(self, out, phrases, templates):
+    def __init__(self, model, phrases, templates):
         phrases = sorted(phrases)
-        parts = [_embed_texts(out, [template.replace('{}', phrase) for phrase in phrases],
-                              'text_embeds') for template in templates]
-        self._vectors = dict(zip(phrases, unit(np.mean(parts, axis=0)), strict=True))
+        self._vectors = dict(zip(phrases, model.texts(phrases, templates=templates), strict=True))
 
     def vectors(self, phrases):
         return np.stack([self._vectors[phrase] for phrase in phrases])
@@ -152,27 +238,13 @@ def _row_metadata(path):
                 for row in csv.DictReader(lines)]
 
 
-def _embed_images(out, squares):
-    vision = session(Path(out) / 'onnx' / 'vision_model_quantized.onnx')
-    return np.concatenate([
-        vision.run(None, {'pixel_values': normalise(torch.from_numpy(part)).numpy()})[0]
-        for part in np.array_split(squares, -(-len(squares) // 32))
-    ])
-
-
-def _embed_texts(out, texts, output):
-    text = session(Path(out) / 'onnx' / 'text_model_quantized.onnx')
-    tokenizer = Tokenizer.from_file(str(Path(out) / 'tokenizer.json'))
-    vectors = []
-    for i in range(0, len(texts), 32):
-        encodings = tokenizer.encode_batch(texts[i:i + 32])
-        vectors.append(text.run([output], {
-            'input_ids': np.array([e.ids for e in encodings], np.int64),
-            'attention_mask': np.array([e.attention_mask for e in encodings], np.int64),
-        })[0])
-    return np.concatenate(vectors)
+def _in_parts(model, items, load, size=64):
+    """Embed images that are not in memory all at once."""
+    parts = [model.images([load(item) for item in items[start:start + size]])
+             for start in range(0, len(items), size)]
+    return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
 
 
 def _int8(name, vectors):
-    scale = np.abs(vectors).max() / 127
+    scale = max(np.abs(vectors).max(), 1e-12) / 127
     return {name: np.rint(vectors / scale).astype(np.int8), f'{name}_scale': np.float32(scale)}

@@ -128,7 +128,7 @@ class Collection:
         return real_pairs.split(self.pairs, groups, fractions=data['validation_fractions'],
                                 leave_out=data.get('leave_out', ()))
 
-    def vectors(self, model, rows):
+    def vectors(self, model, rows, *, name='vectors'):
         """
         Embed images.
 
@@ -138,6 +138,8 @@ class Collection:
             With ``images(list of arrays)`` and ``bundle.revision``.
         rows : `numpy.ndarray` of int, shape (m,)
             Images.
+        name : str, optional
+            Under which they are kept, those of one model each.
 
         Returns
         -------
@@ -145,7 +147,7 @@ class Collection:
             Unit vectors.
         """
         key = stamp(self.key, model.bundle.revision, rows.tolist())
-        return self._cache.get('vectors', key, lambda: self._each(model.images, rows))
+        return self._cache.get(name, key, lambda: self._each(model.images, rows))
 
     def features(self):
         """

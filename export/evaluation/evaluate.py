@@ -17,18 +17,23 @@ import torch
 from astroclip_search.ranking.calibration import z_score
 from astroclip_search.ranking.words import NAMED, counted, informative, read_words
 from export.data import pairs as real_pairs
-from export.evaluation.collection import Cache, Collection
+from export.evaluation.collection import Cache, Collection, stamp
+from export.evaluation.pooled import JUDGEMENTS, THIS, ask, judged_tables, words_alone
 from export.evaluation.precision import Exact, real_row, real_table, scenes_table
+from export.evaluation.rendered import fits_table
 from export.evaluation.report import VERDICTS, write
 from export.evaluation.scenes import SCENES, Classical, read_scenes, shards, synthetic_tables
 from export.evaluation.shipped import Shipped
+from export.evaluation.surveys import surveys_table
 from export.evaluation.tasks import EVERYWHERE, read_queries, tasks_of
 from export.evaluation.words import bm25
+from export.measures.judged import read_judgements
 from export.measures.metrics import METRICS, bootstrap, interval, measure
 from export.training.text import SentenceEncoder
 from export.training.train import read_config
 
-__all__ = ['FLOORS', 'control', 'evaluate', 'fit_weights', 'main', 'verdict']
+__all__ = ['ABOVE', 'FLOORS', 'control', 'evaluate', 'fit_weights', 'main', 'standardised',
+           'verdict']
 
 #: Where each image belongs to one of two classes: each query minus the other.
 CONTRAST = 'this model, one query minus the other'
@@ -195,7 +200,7 @@ def _span(low, high):
 def _pixel_scores(model, classical, collection, task, others):
     """Scores of every method that sees the picture alone."""
     vectors = collection.vectors(model, np.arange(len(collection.pairs)))[task.rows]
-    methods = {'this model': vectors @ model.texts(task.queries).T}
+    methods = {THIS: vectors @ model.texts(task.queries).T}
     if task.positive.shape[1] == 2 and (task.positive.sum(1) == 1).all():
         first, second = methods['this model'].T
         methods[CONTRAST] = np.stack([first - second, second - first], axis=1)
@@ -237,8 +242,28 @@ def _real(task, scored, trained, broken):
     }
 
 
-def _standardised(model, vectors, texts, queries, above=ABOVE):
-    """Deviations of pictures and words for each query, and what the words count above a limit."""
+def standardised(model, vectors, texts, queries, above=ABOVE):
+    """
+    Score rows as the product does, apart from the weights.
+
+    Parameters
+    ----------
+    model : `export.evaluation.shipped.Shipped`
+        A bundle with reference images and reference metadata.
+    vectors : `numpy.ndarray` of float, shape (n, d)
+        Unit vectors of the pictures.
+    texts : list of str
+        Metadata of the rows.
+    queries : list of str
+        Phrases.
+    above : float, optional
+        Standardised cosine above which metadata count; `None` lets all of them count.
+
+    Returns
+    -------
+    z_image, z_words, counted : `numpy.ndarray` of float, shape (n, queries)
+        Standardised cosines of pictures and of metadata, and what the metadata count.
+    """
     found = []
     metadata, background = model.metadata(texts), model.bundle.background
     for query, phrase, sentence in zip(queries, model.texts(queries), model.metadata(queries),
@@ -265,7 +290,7 @@ def _by_eye(model, collection, source):
     if seen.isdisjoint(pair.file.stem for pair in pairs):
         return None
     texts = [real_pairs.row_metadata(pair) for pair in pairs]
-    return list(judged), positive, _standardised(
+    return list(judged), positive, standardised(
         model, collection.vectors(model, np.arange(len(collection.pairs)))[rows], texts,
         list(judged))
 
@@ -280,7 +305,7 @@ def _by_words(model, collection, task, pictures, draws):
     background, ranking, text, tables = model.bundle.background, None, '', []
     if background.image is not None and background.metadata is not None:
         vectors = collection.vectors(model, np.arange(len(collection.pairs)))[task.rows]
-        z_image, _, counts = _standardised(model, vectors, words, task.queries)
+        z_image, _, counts = standardised(model, vectors, words, task.queries)
         by_eye = _by_eye(model, collection, task.source)
         weight, left_out = fit_weights(
             z_image, counts, task.positive,
@@ -289,7 +314,7 @@ def _by_words(model, collection, task, pictures, draws):
         methods['picture and words, weight chosen on other queries'] = left_out * z_image + counts
         if model.bundle.ranking_weights:
             image_weight, text_weight = model.bundle.ranking_weights
-            _, _, own = _standardised(model, vectors, words, task.queries,
+            _, _, own = standardised(model, vectors, words, task.queries,
                                       model.bundle.words_above)
             methods['picture and words, weights of this bundle'] = (
                 image_weight * z_image + text_weight * own)
@@ -411,7 +436,8 @@ def _details_table(details):
 
 
 def evaluate(model_folder, *, sky=(), validation=(), real=None, towers=None, config=None,
-             training_scenes=6000, queries=None, all_rows=False, cache=None, draws=200):
+             training_scenes=6000, queries=None, all_rows=False, judgements=JUDGEMENTS, also=(),
+             seeds=(), fits=False, cache=None, draws=200):
     """
     Measure a bundle.
 
@@ -436,6 +462,14 @@ def evaluate(model_folder, *, sky=(), validation=(), real=None, towers=None, con
     all_rows : bool, optional
         Judge all rows of the manifest, of which the model was trained on none, in place of
         the held-out ones.
+    judgements : path-like, optional
+        CSV file of what pictures show, as ``configs/judgements.csv``.
+    also : sequence of str, optional
+        Other bundles, put to the same questions.
+    seeds : sequence of str, optional
+        Bundles of further runs of this model, which say how far seeds lie apart.
+    fits : bool, optional
+        Search some of the images as FITS files, too.
     cache : path-like, optional
         NPZ file that keeps what was computed from pixels.
     draws : int, optional
@@ -452,6 +486,7 @@ def evaluate(model_folder, *, sky=(), validation=(), real=None, towers=None, con
     model = Shipped(model_folder)
     exact = Exact(towers, model.bundle) if towers else None
     classical = Classical(sky, training_scenes, cache)
+    said = read_judgements(judgements, column='shows') if judgements and real else {}
     metrics = {'bundle': {'name': model.bundle.name, 'revision': model.bundle.revision},
                'reading': READING, 'tables': [], 'sources': {}, 'queries': [], 'paraphrases': [],
                'concepts': {}, 'broken': []}
@@ -467,14 +502,21 @@ def evaluate(model_folder, *, sky=(), validation=(), real=None, towers=None, con
         if not all_rows:
             judged = collection.held_out((config or read_config(None))['data'])
         questions = read_queries(queries)
-        _judge(model, exact, classical, collection, judged, questions, draws, result)
+        others = {name: (number, Shipped(bundle)) for number, (name, bundle)
+                  in enumerate(zip(_names([*also, *seeds]), [*also, *seeds], strict=True))}
+        asked = _judge(model, exact, classical, collection, judged, questions, draws, result)
+        asked = [ask(task, collection.pairs, said, {
+            **scores, **_scores_of(others, collection, np.flatnonzero(judged), task),
+            **words_alone(task, collection.pairs)}, seeds=list(others)[len(also):])
+            for task, scores in asked]
+        _fair(model, collection, asked, [THIS, *others], fits, cache, draws, metrics)
     cache.save()
     return result
 
 
 def _judge(model, exact, classical, collection, judged, questions, draws, result):
-    """Add the tables of real images to a result."""
-    metrics, results, other_words, eight_bits = result['metrics'], {}, [], []
+    """Add the tables of real images to a result; return tasks and scores by pixels."""
+    metrics, results, other_words, eight_bits, asked = result['metrics'], {}, [], [], []
     sources = np.array([pair.source for pair in collection.pairs])
     for task in tasks_of(collection.pairs, np.flatnonzero(judged), questions):
         others = np.flatnonzero(~judged & (sources == task.source))
@@ -482,6 +524,8 @@ def _judge(model, exact, classical, collection, judged, questions, draws, result
                   in _pixel_scores(model, classical, collection, task, others).items()}
         metrics['tables'].append(_real(task, scored, len(others), metrics['broken']))
         pictures = scored['this model']
+        asked.append((task, {name: one.scores for name, one in scored.items()
+                             if name != CONTRAST}))
         if exact:
             images = [real_pairs.load_pixels(collection.pairs[i].file) for i in task.rows]
             eight_bits.append(real_row(exact, images, task, pictures.scores))
@@ -518,6 +562,39 @@ def _judge(model, exact, classical, collection, judged, questions, draws, result
         metrics['tables'].append(floors)
     if metrics['queries']:
         metrics['tables'].append(_details_table(metrics['queries']))
+    return asked
+
+
+def _names(bundles):
+    """Name bundles by their folders, and by numbers where these are equal."""
+    names = [Path(str(bundle)).name for bundle in bundles]
+    return [f'{name} ({number})' if names.count(name) > 1 or name == THIS else name
+            for number, name in enumerate(names, start=1)]
+
+
+def _scores_of(others, collection, rows, task):
+    """Scores of other bundles, which embed no more than the images that are judged."""
+    places = np.searchsorted(rows, task.rows)
+    return {name: collection.vectors(model, rows, name=f'vectors beside, {number}')[places]
+            @ model.texts(task.queries).T for name, (number, model) in others.items()}
+
+
+def _fair(model, collection, asked, methods, fits, cache, draws, metrics):
+    """Add the tables by labels and judgements; the first only where there are some, or others."""
+    if not asked:
+        return
+    if len(methods) > 1 or any(one.looked for one in asked):
+        tables, metrics['judged'] = judged_tables(asked, draws=draws)
+        metrics['tables'] += tables
+    last = asked[-1]
+    if not last.task.source:
+        sources = np.array([collection.pairs[i].source for i in last.task.rows])
+        table, metrics['surveys'] = surveys_table(last, sources, methods)
+        metrics['tables'] += [table] if table else []
+    if fits:
+        metrics['tables'].append(fits_table(
+            model, collection.pairs, last, cache, stamp(collection.key, model.bundle.revision),
+            draws=draws))
 
 
 def main(arguments):
@@ -544,6 +621,14 @@ def main(arguments):
     parser.add_argument('--all-rows', action='store_true',
                         help='judge all rows of the manifest, not only those held out')
     parser.add_argument('--queries', help='TOML file of queries, see configs/queries.toml')
+    parser.add_argument('--judgements', default=JUDGEMENTS, metavar='FILE',
+                        help='CSV file: query, source, id, shows; see configs/judgements.md')
+    parser.add_argument('--also', nargs='+', default=[], metavar='BUNDLE',
+                        help='other bundles, put to the same questions')
+    parser.add_argument('--seeds', nargs='+', default=[], metavar='BUNDLE',
+                        help='bundles of further runs of this model')
+    parser.add_argument('--fits', action='store_true',
+                        help='search some of the images as FITS files, too')
     parser.add_argument('--towers', help='folder with the float32 ONNX towers, to compare with')
     parser.add_argument('--config', help='TOML file of the training run')
     parser.add_argument('--draws', type=int, default=200, help='bootstrap samples')
@@ -552,10 +637,15 @@ def main(arguments):
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     out = Path(options.out)
+    try:
+        read_judgements(options.judgements, column='shows')
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     result = evaluate(options.bundle, sky=options.sky, validation=options.validation,
                       real=options.real, towers=options.towers, config=read_config(options.config),
                       queries=options.queries, all_rows=options.all_rows, draws=options.draws,
-                      cache=out.with_suffix('.cache.npz'))
+                      judgements=options.judgements, also=options.also, seeds=options.seeds,
+                      fits=options.fits, cache=out.with_suffix('.cache.npz'))
     out.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     files = write(result, out)
     print(files[0].read_text(encoding='utf-8'))

@@ -46,12 +46,25 @@ class Shipped:
         vectors : `numpy.ndarray` of float32, shape (n, d)
             Unit vectors.
         """
-        parts = []
-        for start in range(0, len(images), 64):
-            pixels = np.stack([resize(Image.fromarray(image), self.bundle.preprocessing)
-                               for image in images[start:start + 64]])
-            parts.append(self._encoder.encode_images(pixels))
-        return np.concatenate(parts)
+        return np.concatenate([self._encoder.encode_images(self.pixels(images[start:start + 64]))
+                               for start in range(0, len(images), 64)])
+
+    def pixels(self, images):
+        """
+        Resize and crop images as the model wants them.
+
+        Parameters
+        ----------
+        images : sequence of `numpy.ndarray` of uint8
+            RGB, of any shapes.
+
+        Returns
+        -------
+        pixels : `numpy.ndarray` of uint8, shape (n, height, width, 3)
+            Not normalised.
+        """
+        return np.stack([resize(Image.fromarray(image), self.bundle.preprocessing)
+                         for image in images])
 
     def texts(self, texts, *, templates=None):
         """

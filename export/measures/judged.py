@@ -30,24 +30,32 @@ _ANSWERS = {'1': True, 'true': True, 'yes': True, '0': False, 'false': False, 'n
 
 def _rows(path, column):
     """Yield line number, query, image and the text of a column."""
-    with open(path, encoding='utf-8', newline='') as lines:
+    with open(path, encoding='utf-8-sig', newline='') as lines:  # as spreadsheets write it
         table = csv.DictReader(lines)
-        missing = {'query', 'id', column} - set(table.fieldnames or ())
-        if missing:
-            raise ValueError(f'{path} has no column {", ".join(sorted(missing))}')
-        for row in table:
-            yield table.line_num, row['query'], row['id'], (row[column] or '').strip()
+        try:
+            missing = {'query', 'id', column} - set(table.fieldnames or ())
+            if missing:
+                raise ValueError(f'{path} has no column {", ".join(sorted(missing))}')
+            for row in table:
+                if not row['query'] or not row['id'] or row[column] is None or None in row:
+                    raise ValueError(f'{path}, line {table.line_num}: a query, an id and as many '
+                                     'values as there are columns are needed')
+                yield table.line_num, row['query'], row['id'], row[column].strip()
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f'{path} is not a CSV file in UTF-8: {error}') from error
 
 
-def read_judgements(path):
+def read_judgements(path, *, column='relevant'):
     """
     Read what is known about images.
 
     Parameters
     ----------
     path : path-like
-        CSV file with columns ``query``, ``id`` and ``relevant``: 1, true, yes, 0, false, no, or
-        empty where nobody has judged.
+        CSV file with columns ``query``, ``id`` and that of the answer: 1, true, yes, 0, false, no,
+        or empty where nobody has judged. Others are not read.
+    column : str, optional
+        Name of the column of the answer.
 
     Returns
     -------
@@ -57,12 +65,13 @@ def read_judgements(path):
     Raises
     ------
     ValueError
-        If a column is missing, an answer is none of these, or two contradict each other.
+        If a column is missing, a row is not whole, an answer is none of these, or two contradict
+        each other.
     """
     found = {}
-    for line, query, image, text in _rows(path, 'relevant'):
+    for line, query, image, text in _rows(path, column):
         if text.lower() not in _ANSWERS:
-            raise ValueError(f'{path}, line {line}: relevant is {text!r}, not 0 or 1')
+            raise ValueError(f'{path}, line {line}: {column} is {text!r}, not 0 or 1')
         answer = _ANSWERS[text.lower()]
         if answer is None:
             continue

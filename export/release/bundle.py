@@ -28,7 +28,10 @@ from export.training.vision import MEAN, STD, load_checkpoint, normalise
 __all__ = ['LIMIT', 'bundle', 'golden', 'main']
 
 #: Most bytes of a bundle, all files counted.
-LIMIT = 30_000_000
+LIMIT = 40_000_000
+
+#: Licence of the weights that both towers begin from.
+LICENCE = Path(__file__).parents[2] / 'licenses' / 'Apache-2.0.txt'
 
 #: A query is the mean of its embeddings in these sentences. With captions as people talk, more
 #: sentences no longer help (EXPERIMENTS 18).
@@ -80,12 +83,13 @@ def bundle(checkpoint, towers, out, *, real=None, words=None, metrics=None):
     (out / 'onnx').mkdir(parents=True, exist_ok=True)
     for name in ('vision_model_quantized.onnx', 'text_model_quantized.onnx'):
         shutil.copyfile(towers / 'onnx' / name, out / 'onnx' / name)
+    shutil.copyfile(LICENCE, out / 'LICENSE-APACHE.txt')
     _write_tokenizer(out)
     _write_configs(out, size, info)
     encoder = SentenceEncoder()
     np.savez_compressed(out / 'golden.npz', **golden(tower, encoder, text_map, size))
     np.savez_compressed(out / 'background.npz', **background(
-        out, size, data={**info['config']['data'], 'real': real}, words=words,
+        out, data={**info['config']['data'], 'real': real}, words=words,
         templates=PROMPT_TEMPLATES,
     ))
     description = _description(info, metrics or {})
@@ -108,7 +112,7 @@ def golden(tower, encoder, text_map, size):
 
     Parameters
     ----------
-    tower : `export.training.vision.ImageTower`
+    tower : `export.training.vision.PooledTower`
         Trained image tower.
     encoder : `export.training.text.SentenceEncoder`
         Frozen sentence encoder.
@@ -171,7 +175,9 @@ def _write_configs(out, size, info):
 
 def _description(info, metrics):
     config, progress = info['config'], info['progress']
-    settings = {key: value for key, value in config['train'].items() if key != 'threads'}
+    settings = {stage: {key: value for key, value in config[stage].items()
+                        if key not in ('threads', 'workers')}
+                for stage in ('train', 'frozen', 'tune', 'text')}
     return {
         'name': config['name'], 'version': config['version'], 'licence': config['licence'],
         'embedding_dim': config['model']['dim'], 'logit_scale': round(info['logit_scale'], 3),
@@ -179,9 +185,10 @@ def _description(info, metrics):
         'ranking': metrics.get('ranking', {
             'image_weight': 0.5, 'text_weight': 1.0, 'fitted': 'not fitted: a guess',
         }),
+        **({'classify': metrics['classify']} if 'classify' in metrics else {}),
         'training': {
             'network': config['model']['network'], 'text_encoder': 'all-MiniLM-L6-v2, frozen',
-            'text_width': config['model']['text_width'], 'views': config['model']['views'],
+            **{key: config['model'][key] for key in ('text_width', 'hidden', 'components')},
             'history': config.get('history', ''),
             'samples': progress['samples'], 'steps': progress['step'],
             'synthetic_scenes': progress['scenes'],

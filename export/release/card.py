@@ -25,15 +25,17 @@ It is **experimental**: see the numbers below, and compare them with the baselin
 
 | | |
 |---|---|
-| image tower | {network}, from scratch, {input_size} x {input_size} pixels, whole frame squashed to a square, mean over {views} mirror images |
+| image tower | {network} from ImageNet weights, {input_size} x {input_size} pixels, whole frame squashed to a square; mean and maximum of several stages, {components:,} principal components, a linear map and {hidden} hidden units beside it |
 | text tower | {text_encoder}, and a learned map of {text_width} hidden units into {dim} dimensions |
-| files | `onnx/vision_model_quantized.onnx` (weights int8, arithmetic float32), `onnx/text_model_quantized.onnx` (int8, activations quantised row by row) |
+| outputs | `image_embeds`; with the input `with_places`, which need not be given, also `patch_embeds`, whose mean over the places is `image_embeds`. Sides may be any multiples of 32 |
+| files | `onnx/vision_model_quantized.onnx` (convolutions int8 with fixed ranges, but the first ones; weights int8), `onnx/text_model_quantized.onnx` (int8, activations quantised row by row) |
 | licence | {licence} |
 
 ## Training
-{samples:,} views in {steps:,} steps and {minutes:.0f} processor minutes on two shared CPU cores, one seed.
+{samples:,} views in {steps:,} steps and {minutes:.0f} minutes on one shared CPU core.
 {synthetic_scenes:,} rendered scenes of {kinds} kinds with exact captions{real}.
-{history}No image or text of a third party is in this bundle.
+{history}No image or text of a third party is in this bundle. The weights that the image tower begins from
+are those of EfficientNet-Lite0 (Tan & Le 2019; Apache-2.0, see `LICENSE-APACHE.txt`), trained on ImageNet-1k.
 
 ## What it is for, and what not
 Ranking the rows of an archive query by what their previews show. Queries outside the concepts

@@ -4,6 +4,8 @@ Both towers of our own model as ONNX, in the layout that transformers.js and Opt
 
 import argparse
 import json
+import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,66 +17,164 @@ from export.to_onnx.tracing import export_module, session
 from export.training.text import SentenceEncoder, TextTower
 from export.training.vision import load_checkpoint, normalise
 
-__all__ = ['as_products', 'export_text', 'export_vision', 'main']
+__all__ = ['STRIDE', 'Deployed', 'export_text', 'export_vision', 'main']
+
+#: Sides of the images that the tower takes are multiples of this.
+STRIDE = 32
+
+
+class Deployed(torch.nn.Module):
+    """
+    The image tower as it is shipped: the same embedding by fewer products, and its places.
+
+    The principal components and the two layers behind them become one product. The embedding is a
+    sum over places once it is known how the whole picture drives the hidden units:
+    ``gelu(x) = x Phi(x)``, so that with ``Phi`` of the pooled value what is left is linear. The
+    factor of a clipped feature is that of its pooled value.
+
+    Parameters
+    ----------
+    tower : `export.training.vision.PooledTower`
+        Trained tower.
+    """
+
+    def __init__(self, tower):
+        super().__init__()
+        self.tower = tower
+        layers = torch.cat([tower.linear.weight, tower.inner.weight])
+        # Once for the picture and once for its places: one matrix each in the file.
+        self.first = torch.nn.Parameter(tower.components @ layers.T)
+        self.last = torch.nn.Parameter(tower.outer.weight.T.contiguous())
+        self.bias = torch.nn.Parameter(torch.cat([tower.linear.bias, tower.inner.bias]))
+        self.sizes = [tower.linear.out_features, tower.inner.out_features]
+
+    def forward(self, pixel_values):
+        """
+        Embed images, and their places.
+
+        Parameters
+        ----------
+        pixel_values : `torch.Tensor` of float32, shape (n, 3, h, w)
+            Normalised pixels; sides are multiples of `STRIDE`.
+
+        Returns
+        -------
+        image_embeds : `torch.Tensor` of float32, shape (n, d)
+            Unit vectors.
+        patch_embeds : `torch.Tensor` of float32, shape (n, h / 32, w / 32, d)
+            Vectors whose mean over the places is ``image_embeds``.
+        """
+        tower = self.tower
+        maps = tower.maps(pixel_values)
+        whole = tower.scaled(tower.pool(maps))
+        kept = tower.LIMIT / whole.abs().clamp(min=tower.LIMIT)
+        linear, inner = (whole * kept @ self.first + self.bias).split(self.sizes, 1)
+        gate = 0.5 * (1 + torch.erf(inner / math.sqrt(2)))
+        vectors = linear + inner * gate @ self.last
+        length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+
+        standard = tower.scaled(tower.places(maps)) * kept[:, None, None]
+        places, driven = (standard @ self.first + self.bias).split(self.sizes, 3)
+        places = places + driven * gate[:, None, None] @ self.last
+        return vectors / length, places / length[:, None, None]
+
 
 def export_vision(tower, size, path):
     """
     Write the image tower.
 
-    Batch normalisation is folded into the convolutions; the L2 norm is in the graph.
+    Batch normalisation is folded into the convolutions, and so is their padding; the L2 norm is in
+    the graph.
 
     Parameters
     ----------
-    tower : `export.training.vision.ImageTower`
+    tower : `export.training.vision.PooledTower`
         Trained tower.
     size : int
-        Side of its input.
+        Side of the images that it was trained on.
     path : path-like
-        File to write: input ``pixel_values`` float32 (n, 3, size, size), output
-        ``image_embeds`` float32 (n, d).
+        File to write: input ``pixel_values`` float32 (n, 3, h, w), whose sides are multiples of
+        `STRIDE`, and ``with_places`` bool (1,), by default false; outputs ``image_embeds`` float32
+        (n, d) and, where ``with_places``, ``patch_embeds`` float32 (n, h / 32, w / 32, d), whose
+        mean over the places is ``image_embeds``, else empty.
     """
-    export_module(
-        tower.eval(), (torch.zeros(2, 3, size, size),), path,
-        inputs={'pixel_values': {0: 'batch'}}, outputs={'image_embeds': {0: 'batch'}},
-    )
+    with warnings.catch_warnings():
+        # The size of the example is not that of all images, as the axes say.
+        warnings.simplefilter('ignore')
+        export_module(
+            Deployed(tower.eval()).eval(), (torch.zeros(2, 3, size, size + STRIDE),), path,
+            inputs={'pixel_values': {0: 'batch', 2: 'height', 3: 'width'}},
+            outputs={'image_embeds': {0: 'batch'},
+                     'patch_embeds': {0: 'batch', 1: 'rows', 2: 'columns'}},
+        )
     model = onnx.load(str(path))
-    as_products(model.graph)
+    _fold_padding(model.graph)
+    _on_demand(model.graph, 'patch_embeds', 'with_places')
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
 
-def as_products(graph):
-    """
-    Make convolutions of pooled images, which have a single pixel, products of matrices.
-
-    ONNX Runtime convolves image by image and so reads all weights for each; a product reads them
-    once for a batch. Of the image tower that was a fifth of the time.
-
-    Parameters
-    ----------
-    graph : `onnx.GraphProto`
-        Changed in place.
-    """
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    pooled = {node.output[0] for node in graph.node if node.op_type == 'GlobalAveragePool'}
-    nodes = []
+def _fold_padding(graph):
+    """Let convolutions pad their own inputs; the tracer wrote operators for it."""
+    pads = {node.output[0]: node for node in graph.node if node.op_type == 'Pad'}
     for node in graph.node:
-        if node.op_type != 'Conv' or node.input[0] not in pooled:
-            nodes.append(node)
+        if node.op_type != 'Conv' or node.input[0] not in pads:
             continue
-        weight = tensors[node.input[1]]
-        values = numpy_helper.to_array(weight)
-        flat, product = f'{node.output[0]}_flat', f'{node.output[0]}_product'
-        weight.CopyFrom(numpy_helper.from_array(values.reshape(len(values), -1), weight.name))
-        shape = f'{node.output[0]}_shape'
-        graph.initializer.append(numpy_helper.from_array(np.array([-1, len(values), 1, 1]), shape))
-        nodes += [
-            helper.make_node('Flatten', [node.input[0]], [flat]),
-            helper.make_node('Gemm', [flat, *node.input[1:]], [product], transB=1),
-            helper.make_node('Reshape', [product, shape], list(node.output)),
-        ]
+        own = {attribute.name: attribute for attribute in node.attribute}
+        total = [kernel - stride for kernel, stride
+                 in zip(own['kernel_shape'].ints, own['strides'].ints, strict=True)]
+        before = [side // 2 for side in total]
+        own['pads'].ints[:] = before + [a - b for a, b in zip(total, before, strict=True)]
+        node.input[0] = pads[node.input[0]].input[0]
+    _leave_out_unused(graph)
+
+
+def _needed(graph, outputs):
+    """Return the nodes that some values need, in order."""
+    needed, found = set(outputs), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            found.append(node)
+    return found[::-1]
+
+
+def _leave_out_unused(graph):
+    """Drop the nodes that no output needs."""
+    kept = _needed(graph, [output.name for output in graph.output])
     del graph.node[:]
-    graph.node.extend(nodes)
+    graph.node.extend(kept)
+
+
+def _on_demand(graph, output, name):
+    """
+    Compute an output only where an input, which need not be given, says so; else it is empty.
+
+    ONNX Runtime computes all outputs of a graph, also those that nobody asks for.
+    """
+    always = _needed(graph, [other.name for other in graph.output if other.name != output])
+    known = {id(node) for node in always}
+    apart = [node for node in graph.node if id(node) not in known]
+    wanted = next(other for other in graph.output if other.name == output)
+    last = next(node for node in apart if output in node.output)
+    sides = np.array([0] * (len(wanted.type.tensor_type.shape.dim) - 1)
+                     + [wanted.type.tensor_type.shape.dim[-1].dim_value])
+    last.output[:] = [f'{output}_computed']
+    computed, empty = onnx.ValueInfoProto(), onnx.ValueInfoProto()
+    computed.CopyFrom(wanted)
+    computed.name = last.output[0]
+    empty.CopyFrom(wanted)
+    empty.name = f'{output}_empty'
+    branches = {
+        'then_branch': helper.make_graph(apart, 'computed', [], [computed]),
+        'else_branch': helper.make_graph(
+            [helper.make_node('ConstantOfShape', [f'{output}_sides'], [empty.name])], 'empty', [],
+            [empty], [numpy_helper.from_array(sides, f'{output}_sides')]),
+    }
+    del graph.node[:]
+    graph.node.extend([*always, helper.make_node('If', [name], [output], **branches)])
+    graph.input.append(helper.make_tensor_value_info(name, onnx.TensorProto.BOOL, [1]))
+    graph.initializer.append(numpy_helper.from_array(np.array([False]), name))
 
 
 def export_text(tower, path):
@@ -135,6 +235,8 @@ def main(arguments):
     pixels = normalise(torch.from_numpy(squares))
     with torch.no_grad():
         wanted = tower(pixels).numpy()
-    got, = session(out / 'onnx' / 'vision_model.onnx').run(None, {'pixel_values': pixels.numpy()})
-    print(f'vision_model.onnx: largest difference to torch {np.abs(got - wanted).max():.1e}')
+    got, places = session(out / 'onnx' / 'vision_model.onnx').run(
+        None, {'pixel_values': pixels.numpy(), 'with_places': np.array([True])})
+    print(f'vision_model.onnx: largest difference to torch {np.abs(got - wanted).max():.1e}, '
+          f'of the mean of its places {np.abs(places.mean((1, 2)) - wanted).max():.1e}')
     return 0

@@ -55,8 +55,8 @@ def session(path, *, threads=1):
 
     Parameters
     ----------
-    path : path-like
-        ONNX file.
+    path : path-like or bytes
+        ONNX file, or what is in it.
     threads : int, optional
         Threads for operators.
 
@@ -67,9 +67,10 @@ def session(path, *, threads=1):
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    if Path(path).stem.endswith('_fp16'):
+    if not isinstance(path, bytes) and Path(path).stem.endswith('_fp16'):
         # As in astroclip_search.models.encoder: the last level can kill the process.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     return onnxruntime.InferenceSession(
-        str(path), options, providers=['CPUExecutionProvider']
+        path if isinstance(path, bytes) else str(path), options,
+        providers=['CPUExecutionProvider'],
     )

@@ -1,24 +1,28 @@
 """
-Training batches: synthetic scenes and real pairs, mixed and augmented.
+Training pictures, with all that is known of them, and batches of their views.
 
-Synthetic shards may still be growing while training runs: folders are scanned
-again as batches are drawn, and one new shard at a time is taken in.
+Real pictures come first, then scenes of the synthetic sky. Each batch depends on the seed
+and on its number only, so that a run that was interrupted goes on with what it would have
+seen.
 """
 
 import json
-from io import BytesIO
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter, ImageOps
 
 from export.data import pairs as real_pairs
+from export.data.labels import draft, label_classes
 from export.sky import KINDS, caption, names, synonyms
-from export.sky.camera import colour_table
-from export.training.text import CaptionBank, SentenceEncoder
+from export.training.text import CaptionBank
+from export.training.views import view
 
-__all__ = ['Batches', 'SkyShards', 'augment', 'first_shards', 'read_shard', 'split_folder']
+__all__ = ['Batches', 'Material', 'read_material', 'read_shard', 'split_folder', 'stream']
+
+#: Factor on the degradations of scenes, which have some already.
+_SCENE_STRENGTH = 0.6
 
 
 def read_shard(path):
@@ -44,310 +48,6 @@ def read_shard(path):
         return shard['images'], shard['kind'].astype(np.int64), attributes
 
 
-def first_shards(folders, *, count=4):
-    """
-    Read the kinds and attributes of the first shards of some folders.
-
-    Parameters
-    ----------
-    folders : list of path-like
-        Folders with ``sky-*.npz``.
-    count : int, optional
-        Shards read of each folder.
-
-    Returns
-    -------
-    kinds : list of int
-        Index of the kind.
-    attributes : list of dict
-        Attributes of each scene.
-    """
-    kinds, attributes = [], []
-    for folder in folders:
-        for path in sorted(Path(folder).glob('sky-*.npz'))[:count]:
-            _, found, described = read_shard(path)
-            kinds += found.tolist()
-            attributes += described
-    return kinds, attributes
-
-
-class SkyShards:
-    """
-    Scenes of folders that may be growing, with captions.
-
-    Parameters
-    ----------
-    folders : list of path-like
-        Folders with ``sky-*.npz``. Later folders are preferred: the last one that
-        holds anything gives three quarters of the draws.
-    bank : `export.training.text.CaptionBank`
-        Where captions are embedded.
-    vocabulary : `export.training.attributes.Vocabulary`
-        Numbers of the attributes.
-    captions_per_scene : int, optional
-        Captions drawn for each scene when its shard is read.
-    limit : int, optional
-        Most scenes kept in memory; the oldest of the least preferred folder go.
-    seed : int, optional
-        Seed of the captions.
-    """
-
-    def __init__(self, folders, bank, vocabulary, *, captions_per_scene=2, limit=150_000, seed=0):
-        self._folders = [Path(folder) for folder in folders]
-        self._bank = bank
-        self._vocabulary = vocabulary
-        self._captions_per_scene = captions_per_scene
-        self._limit = limit
-        self._rng = np.random.default_rng(seed)
-        self._seen = set()
-        self._shards = [[] for _ in self._folders]
-
-    def __len__(self):
-        return sum(len(shard[1]) for shards in self._shards for shard in shards)
-
-    def rescan(self, *, shards=1):
-        """
-        Take in new shards.
-
-        Parameters
-        ----------
-        shards : int, optional
-            Most new shards to read now.
-
-        Returns
-        -------
-        read : int
-            How many were read.
-        """
-        read = 0
-        for folder, loaded in reversed(list(zip(self._folders, self._shards, strict=True))):
-            for path in sorted(folder.glob('sky-*.npz')):
-                if read == shards:
-                    return read
-                if path in self._seen:
-                    continue
-                self._seen.add(path)
-                images, kinds, attributes = read_shard(path)
-                texts = [caption(KINDS[kind], attribute, self._rng)
-                         for kind, attribute in zip(kinds, attributes, strict=True)
-                         for _ in range(self._captions_per_scene)]
-                rows = self._bank.add(texts).reshape(len(kinds), -1)
-                tokens = [self._vocabulary.encode(kind, attribute)
-                          for kind, attribute in zip(kinds, attributes, strict=True)]
-                loaded.append((images, kinds, rows, tokens))
-                read += 1
-                self._trim()
-        return read
-
-    def _trim(self):
-        for shards in self._shards:
-            while shards and len(self) > self._limit:
-                shards.pop(0)
-
-    def draw(self, count, rng):
-        """
-        Draw scenes with replacement.
-
-        Parameters
-        ----------
-        count : int
-            Number of scenes.
-        rng : `numpy.random.Generator`
-            Source of randomness.
-
-        Returns
-        -------
-        images : list of `numpy.ndarray` of uint8
-            Scenes.
-        kinds : `numpy.ndarray` of int64, shape (count,)
-            Index of the kind.
-        texts : `numpy.ndarray` of int64, shape (count,)
-            Caption rows in the bank.
-        attributes : list of list of int
-            Tokens that are true of each scene.
-        """
-        *earlier, best = [shards for shards in self._shards if shards]
-        earlier = [shard for shards in earlier for shard in shards]
-        images, kinds, texts, attributes = [], [], [], []
-        for _ in range(count):
-            shards = best if not earlier or rng.random() < 0.75 else earlier
-            scenes, labels, rows, tokens = shards[rng.integers(len(shards))]
-            i = rng.integers(len(scenes))
-            images.append(scenes[i])
-            kinds.append(labels[i])
-            texts.append(rows[i, rng.integers(rows.shape[1])])
-            attributes.append(tokens[i])
-        return images, np.array(kinds, np.int64), np.array(texts, np.int64), attributes
-
-
-def augment(pixels, size, rng, *, strength=1.0):
-    """
-    Make a training view of one image.
-
-    Flips and quarter turns, a crop of 80 % of the side or more, then the
-    product's own resize to a square, then what archives do to pictures: JPEG
-    blocks, loss of resolution, loss of colour, another stretch, inversion, a
-    colour map.
-
-    Parameters
-    ----------
-    pixels : `numpy.ndarray` of uint8, shape (height, width, 3)
-        RGB.
-    size : int
-        Side of the view.
-    rng : `numpy.random.Generator`
-        Source of randomness.
-    strength : float, optional
-        Factor on the probability of each degradation.
-
-    Returns
-    -------
-    view : `numpy.ndarray` of uint8, shape (size, size, 3)
-        RGB.
-    """
-    height, width = pixels.shape[:2]
-    image = Image.fromarray(pixels)
-    scale = rng.uniform(0.8, 1.0) if rng.random() < 0.6 else 1.0
-    left = rng.uniform(0, 1 - scale) * width
-    upper = rng.uniform(0, 1 - scale) * height
-    box = (left, upper, left + scale * width, upper + scale * height)
-    image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
-    if rng.random() < 0.5:
-        image = ImageOps.mirror(image)
-    if rng.random() < 0.5:
-        turn = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180,
-                Image.Transpose.ROTATE_270)[rng.integers(3)]
-        image = image.transpose(turn)
-    if rng.random() < 0.10 * strength:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.0)))
-    if rng.random() < 0.15 * strength:
-        buffer = BytesIO()
-        image.save(buffer, 'JPEG', quality=int(rng.integers(35, 90)))
-        image = Image.open(buffer)
-    if rng.random() < 0.22 * strength:
-        grey = np.asarray(image.convert('L'))
-        draw = rng.random()
-        if draw < 0.2:
-            grey = 255 - grey
-        view = np.repeat(grey[..., None], 3, axis=-1)
-        if draw > 0.75:
-            view = (colour_table(rng) * 255).astype(np.uint8)[grey]
-    else:
-        view = np.asarray(image)
-    if rng.random() < 0.5 * strength:
-        levels = np.linspace(0, 1, 256) ** np.exp(rng.normal(0, 0.3)) * rng.uniform(0.7, 1.25)
-        gains = np.exp(rng.normal(0, 0.12, 3))
-        table = np.clip(levels[:, None] * gains * 255, 0, 255).astype(np.uint8)
-        view = np.stack([table[view[..., c], c] for c in range(3)], axis=-1)
-    return view
-
-
-class Batches(torch.utils.data.IterableDataset):
-    """
-    Endless stream of training batches.
-
-    Parameters
-    ----------
-    config : dict
-        Configuration of the run, see ``configs/default.toml``.
-    size : `multiprocessing.Value`
-        Side of the views to make, changed by the trainer as it proceeds.
-    vocabulary : `export.training.attributes.Vocabulary`
-        Numbers of the attributes.
-    start : int, optional
-        Number of the first batch: a resumed run draws new batches.
-    encoder : `export.training.text.SentenceEncoder`, optional
-        Encoder of captions; by default MiniLM.
-    """
-
-    def __init__(self, config, size, vocabulary, *, start=0, encoder=None):
-        self._config = config
-        self._vocabulary = vocabulary
-        self._size = size
-        self._start = start
-        self._encoder = encoder
-
-    def __iter__(self):
-        """
-        Yield batches as dicts.
-
-        Yields
-        ------
-        batch : dict
-            ``pixels`` uint8 (n, s, s, 3); ``texts`` float32 (n, 384) sentence
-            embeddings; ``caption`` int64 (n,) equal for equal captions; ``kind``
-            int64 (n,), -1 for real images of unknown kind; ``classes`` float32 (kinds, 384) one
-            class phrase of each kind; ``attributes`` int64 (n, a) true tokens, padded with -1.
-        """
-        torch.set_num_threads(1)
-        data, train = self._config['data'], self._config['train']
-        rng = np.random.default_rng([train['seed'], self._start])
-        bank = CaptionBank(self._encoder or SentenceEncoder())
-        phrases = [(names(kind), synonyms(kind)) for kind in KINDS]
-        sky = SkyShards(data['sky'], bank, self._vocabulary,
-                        captions_per_scene=data['captions_per_scene'],
-                        limit=data['scenes_in_memory'], seed=self._start)
-        if not sky.rescan(shards=2):
-            raise FileNotFoundError(f"no shard of the synthetic sky in {data['sky']}")
-        real = _RealPairs(data, bank) if data['real'] else None
-        count_real = round(train['batch_size'] * data['real_fraction']) if real else 0
-        number = self._start
-        while True:
-            size = self._size.value
-            images, kinds, texts, tokens = sky.draw(train['batch_size'] - count_real, rng)
-            views = [augment(image, size, rng, strength=0.6) for image in images]
-            if count_real:
-                images, real_kinds, rows = real.draw(count_real, rng)
-                views += [augment(image, size, rng) for image in images]
-                texts = np.concatenate([texts, rows])
-                kinds = np.concatenate([kinds, real_kinds])
-            classes = bank.add([said[rng.integers(len(said))] for ways in phrases
-                                for said in [ways[rng.integers(len(ways))]]])
-            attributes = np.full((len(views), max(map(len, tokens), default=0)), -1, np.int64)
-            for row, found in zip(attributes, tokens, strict=False):
-                row[:len(found)] = found
-            yield {
-                'pixels': torch.from_numpy(np.stack(views)),
-                'texts': torch.from_numpy(bank.vectors(texts)),
-                'caption': torch.from_numpy(texts),
-                'kind': torch.from_numpy(kinds),
-                'classes': torch.from_numpy(bank.vectors(classes)),
-                'attributes': torch.from_numpy(attributes),
-                'scenes': len(sky),
-            }
-            number += 1
-            if number % data['rescan_every'] == 0:
-                sky.rescan()
-
-
-class _RealPairs:
-    """Training half of a manifest folder, each source drawn equally often per its weight."""
-
-    def __init__(self, data, bank):
-        pairs, validation = split_folder(data)
-        chosen = [pair for pair, held_out in zip(pairs, validation, strict=True)
-                  if not held_out and pair.captions]
-        self._images = [real_pairs.load_pixels(pair.file) for pair in chosen]
-        self._kinds = np.array([KINDS.index(pair.kind) if pair.kind else -1 for pair in chosen])
-        self._rows = [bank.add([text for text, _ in pair.captions]) for pair in chosen]
-        self._weights = [np.cumsum([w for _, w in pair.captions]) for pair in chosen]
-        sources = np.array([pair.source for pair in chosen])
-        # Square root: small sources are seen more often than their size, less than equally.
-        self._chance = np.zeros(len(chosen))
-        for source in np.unique(sources):
-            members = sources == source
-            self._chance[members] = members.sum() ** -0.5
-        self._chance = np.cumsum(self._chance / self._chance.sum())
-
-    def draw(self, count, rng):
-        """Return ``count`` images, their kinds and caption rows."""
-        chosen = np.searchsorted(self._chance, rng.random(count)).clip(0, len(self._images) - 1)
-        rows = [self._rows[i][np.searchsorted(self._weights[i],
-                                              rng.random() * self._weights[i][-1])]
-                for i in chosen]
-        return [self._images[i] for i in chosen], self._kinds[chosen], np.array(rows, np.int64)
-
-
 def split_folder(data):
     """
     Read a manifest folder and split it.
@@ -371,3 +71,283 @@ def split_folder(data):
     groups = real_pairs.group(pairs, thumbnails)
     return pairs, real_pairs.split(pairs, groups, fractions=data['validation_fractions'],
                                    leave_out=data.get('leave_out', ()))
+
+
+@dataclass(frozen=True)
+class Material:
+    """
+    Training pictures: real ones, then scenes.
+
+    Parameters
+    ----------
+    pairs : list of `export.data.pairs.Pair`
+        Real pictures.
+    scenes : list of `numpy.ndarray` of uint8
+        Scenes.
+    said : list of list of (str, float)
+        Captions of each picture and the weight to draw each with.
+    kinds : `numpy.ndarray` of int64, shape (n,)
+        Index of the kind of each picture, -1 if unknown.
+    sources : `numpy.ndarray` of int64, shape (n,)
+        Number of the source of each picture, -1 for scenes.
+    captions : list of (`numpy.ndarray`, `numpy.ndarray`)
+        Rows of ``vectors`` and their chances, summed up, for each picture.
+    vectors : `numpy.ndarray` of float16, shape (t, 384)
+        Sentence embeddings of all texts.
+    kind_phrases : list of list of list of int
+        For each kind, groups of rows of ``vectors`` that name it.
+    label_phrases : list of list of list of int
+        The same for each of c label classes.
+    label_sources : `numpy.ndarray` of int64, shape (c,)
+        Number of the source of each label class.
+    carried : `numpy.ndarray` of bool, shape (n, c)
+        Which picture carries which label.
+    """
+
+    pairs: list
+    scenes: list
+    said: list
+    kinds: np.ndarray
+    sources: np.ndarray
+    captions: list
+    vectors: np.ndarray
+    kind_phrases: list
+    label_phrases: list
+    label_sources: np.ndarray
+    carried: np.ndarray
+
+    def __len__(self):
+        return len(self.kinds)
+
+    def pixels(self, number):
+        """
+        Return a picture.
+
+        Parameters
+        ----------
+        number : int
+            Place of the picture.
+
+        Returns
+        -------
+        pixels : `numpy.ndarray` of uint8, shape (height, width, 3)
+            RGB.
+        """
+        if number < len(self.pairs):
+            return real_pairs.load_pixels(self.pairs[number].file)
+        return self.scenes[number - len(self.pairs)]
+
+    def view(self, number, size, rng, *, archive_share):
+        """
+        Make a training view of a picture.
+
+        Parameters
+        ----------
+        number : int
+            Place of the picture.
+        size : int
+            Side of the view.
+        rng : `numpy.random.Generator`
+            Source of randomness.
+        archive_share : float
+            Share of views that are renderings of other archives.
+
+        Returns
+        -------
+        view : `numpy.ndarray` of uint8, shape (size, size, 3)
+            RGB.
+        """
+        strength = 1.0 if number < len(self.pairs) else _SCENE_STRENGTH
+        return view(self.pixels(number), size, rng, strength=strength,
+                    archive_share=archive_share)
+
+
+def read_material(data, encoder, folder):
+    """
+    Read the training pictures of a configuration.
+
+    Parameters
+    ----------
+    data : dict
+        Section ``data`` of the configuration.
+    encoder : `export.training.text.SentenceEncoder`
+        Encoder of captions.
+    folder : path-like
+        Where sentence embeddings are kept, as ``sentences.npz``.
+
+    Returns
+    -------
+    pictures : `Material`
+        The training side of the manifest, and all scenes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither a manifest nor a scene.
+    """
+    chosen, scenes, kinds, described = [], [], [], []
+    if data['real']:
+        pairs, held_out = split_folder(data)
+        pairs = draft([pair for pair, out in zip(pairs, held_out, strict=True) if not out])
+        chosen = [pair for pair in pairs if pair.captions]
+    for path in (path for sky in data['sky'] for path in sorted(Path(sky).glob('sky-*.npz'))):
+        images, found, attributes = read_shard(path)
+        scenes.extend(images)
+        kinds.extend(found)
+        described.extend(attributes)
+    if not chosen and not scenes:
+        raise FileNotFoundError(f"no picture in {data['real'] or 'a manifest'}, and no shard of "
+                                f"the synthetic sky in {data['sky']}")
+    rng = np.random.default_rng(11)
+    count = data['captions_per_scene']
+    texts = [[(caption(KINDS[kind], attribute, rng), 1.0) for _ in range(count)]
+             for kind, attribute in zip(kinds, described, strict=True)]
+    texts = [*(pair.captions for pair in chosen), *texts]
+    bank = CaptionBank(encoder, Path(folder) / 'sentences.npz')
+    # All at once: texts of equal length are embedded together.
+    classes = label_classes(chosen)
+    ways = [[names(kind), synonyms(kind)] for kind in KINDS]
+    bank.add([text for said in texts for text, _ in said]
+             + [text for groups in (*ways, *classes.phrases) for group in groups for text in group])
+    bank.save()
+    sources = sorted({pair.source for pair in chosen})
+    carried = np.zeros((len(texts), len(classes.keys)), bool)
+    carried[:len(chosen)] = classes.carried
+    return Material(
+        pairs=chosen, scenes=scenes, said=texts,
+        kinds=np.array([*(KINDS.index(pair.kind) if pair.kind else -1 for pair in chosen), *kinds],
+                       np.int64),
+        sources=np.array([*(sources.index(pair.source) for pair in chosen), *(-1 for _ in scenes)],
+                         np.int64),
+        captions=[(bank.add([text for text, _ in said]), np.cumsum([w for _, w in said]))
+                  for said in texts],
+        vectors=bank.vectors(np.arange(len(bank))).astype(np.float16),
+        kind_phrases=_rows(bank, ways), label_phrases=_rows(bank, classes.phrases),
+        label_sources=np.array([sources.index(source) for source, _ in classes.keys], np.int64),
+        carried=carried,
+    )
+
+
+def _rows(bank, classes):
+    return [[bank.add(list(group)).tolist() for group in groups if group] for groups in classes]
+
+
+class Batches(torch.utils.data.IterableDataset):
+    """
+    Endless stream of training batches.
+
+    Parameters
+    ----------
+    pictures : `Material`
+        What to draw from.
+    count : int
+        Pictures in a batch.
+    real_fraction : float
+        Real pictures among them, where there are both.
+    seed : int
+        Seed.
+    start : int, optional
+        Number of the first batch.
+    views : int, optional
+        Views of each real picture that are ready: their numbers are drawn. Without, views are made.
+    size : int, optional
+        Side of the views that are made.
+    archive_share : float, optional
+        Share of these that are renderings of other archives.
+    """
+
+    def __init__(self, pictures, count, *, real_fraction, seed, start=0, views=None, size=None,
+                 archive_share=0.0):
+        self._pictures = pictures
+        self._count = count
+        self._seed = seed
+        self._start = start
+        self._views = views
+        self._size = size
+        self._archive_share = archive_share
+        real, scenes = len(pictures.pairs), len(pictures.scenes)
+        self._real = round(count * (real_fraction if scenes else 1.0)) if real else 0
+        # Square root: small sources are seen more often than their size, less than equally.
+        sizes = np.bincount(pictures.sources[:real]) if real else np.ones(1)
+        chance = sizes[pictures.sources[:real]] ** -0.5
+        self._chance = np.cumsum(chance / chance.sum()) if real else chance
+
+    def __iter__(self):
+        """
+        Yield batches as dicts.
+
+        Yields
+        ------
+        batch : dict of `torch.Tensor`
+            ``picture`` (n,) places of the pictures, ``caption`` (n,) equal for equal captions,
+            ``kind`` (n,) -1 if unknown, ``classes`` (kinds,) and ``asked`` (labels,) a phrase for
+            each, as rows of the sentence embeddings, all int64; and ``pixels`` uint8 (n, s, s, 3),
+            or ``view`` (n,).
+        """
+        worker = torch.utils.data.get_worker_info()
+        number, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        number += self._start
+        while True:
+            yield self._batch(np.random.default_rng([self._seed, number]))
+            number += step
+
+    def _batch(self, rng):
+        pictures, real = self._pictures, len(self._pictures.pairs)
+        chosen = np.searchsorted(self._chance, rng.random(self._real)).clip(0, max(real - 1, 0))
+        if self._count > self._real:
+            scenes = rng.integers(len(pictures.scenes), size=self._count - self._real) + real
+            chosen = np.concatenate([chosen, scenes])
+        batch = {
+            'picture': chosen, 'kind': pictures.kinds[chosen],
+            'caption': np.array([_drawn(pictures.captions[i], rng) for i in chosen]),
+            'classes': _phrases(pictures.kind_phrases, rng),
+            'asked': _phrases(pictures.label_phrases, rng),
+        }
+        if self._views:
+            # Scenes have one view.
+            batch['view'] = rng.integers(self._views, size=self._count) * (chosen < real)
+        else:
+            batch['pixels'] = np.stack([
+                pictures.view(i, self._size, rng, archive_share=self._archive_share)
+                for i in chosen])
+        return {name: torch.from_numpy(np.ascontiguousarray(value))
+                for name, value in batch.items()}
+
+
+def stream(material, settings, **options):
+    """
+    Prepare the batches of a stage of training.
+
+    Parameters
+    ----------
+    material : `Material`
+        What to draw from.
+    settings : dict
+        ``batch_size``, and ``workers``: how many processes make batches.
+    **options
+        Of `Batches`.
+
+    Returns
+    -------
+    batches : callable
+        Number of the first batch -> iterable of batches.
+    """
+    def batches(start):
+        # With a generator of its own it leaves the random numbers of the trainer alone.
+        return torch.utils.data.DataLoader(
+            Batches(material, settings['batch_size'], start=start, **options), batch_size=None,
+            num_workers=settings['workers'], generator=torch.Generator())
+
+    return batches
+
+
+def _drawn(captions, rng):
+    rows, chances = captions
+    return rows[min(np.searchsorted(chances, rng.random() * chances[-1]), len(rows) - 1)]
+
+
+def _phrases(classes, rng):
+    """Draw a group of each class, and a phrase of the group."""
+    drawn = [group[rng.integers(len(group))]
+             for groups in classes for group in [groups[rng.integers(len(groups))]]]
+    return np.array(drawn, np.int64)

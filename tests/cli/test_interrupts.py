@@ -25,8 +25,10 @@ class Command(subprocess.Popen):
     """
 
     def __init__(self, *arguments):
+        # A shell lets what it starts in the background ignore Ctrl-C, and so would this process.
         super().__init__([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE,
-                         stderr=subprocess.PIPE, text=True)
+                         stderr=subprocess.PIPE, text=True,
+                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
     def interrupt(self):
         self.send_signal(signal.SIGINT)
@@ -34,7 +36,11 @@ class Command(subprocess.Popen):
 
     def ended(self):
         """Its exit code and what it said; it must have been quick."""
-        _, said = self.communicate(timeout=30)
+        try:
+            _, said = self.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
         assert time.monotonic() - self.begin < 3  # two, and one for a machine that is busy
         return self.returncode, said
 

@@ -1,6 +1,8 @@
 """A small training run, made once: a tiny network, three steps."""
 
+import functools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -50,23 +52,51 @@ def encoder():
     return SentenceEncoder()
 
 
+class BagOfWords:
+    """Stands for the sentence encoder where thousands of captions are embedded."""
+
+    def __init__(self):
+        self._words = functools.cache(
+            lambda word: np.random.default_rng(list(word.encode())).normal(size=384))
+
+    def encode(self, texts, *, half=False):
+        vectors = [sum(map(self._words, re.findall(r'\w+', text.lower()))) for text in texts]
+        vectors = np.array(vectors, np.float32).reshape(len(texts), 384)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture(scope='session')
+def words():
+    return BagOfWords()
+
+
 @pytest.fixture(scope='session')
 def config(shards, manifest):
     pytest.importorskip('torch', reason='export/ needs torch: install the extra [export]')
     from export.training.train import read_config
 
     config = read_config(None, sky=[str(shards)], validation=[str(shards)], real=str(manifest))
-    config['data']['validation_fractions'] = {'test': 0.5}
-    config['model']['network'] = 'test_byobnet'
-    config['train'].update(batch_size=16, steps=3, minutes=5, sizes=[[0.0, 32]])
+    config['data'].update(validation_fractions={'test': 0.5}, validation_scenes=28)
+    config['model'].update(hidden=32, components=16)
+    config['train'].update(size=32)
+    config['frozen'].update(steps=4, batch_size=32, views=2)
+    config['tune'].update(steps=2, batch_size=12, memory=20, workers=0)
+    config['text'].update(steps=3)
     return config
 
 
 @pytest.fixture(scope='session')
-def checkpoint(config, encoder, tmp_path_factory):
+def material(config, words, tmp_path_factory):
+    from export.training.batches import read_material
+
+    return read_material(config['data'], words, tmp_path_factory.mktemp('material'))
+
+
+@pytest.fixture(scope='session')
+def checkpoint(config, words, tmp_path_factory):
     from export.training.train import train
 
-    return train(config, tmp_path_factory.mktemp('run'), encoder=encoder)
+    return train(config, tmp_path_factory.mktemp('run'), encoder=words)
 
 
 @pytest.fixture(scope='session')
@@ -76,5 +106,5 @@ def towers(checkpoint, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp('towers')
     to_onnx([str(checkpoint), '--out', str(folder)])
-    quantise([str(folder)])
+    quantise([str(folder), '--images', '12'])
     return folder

@@ -73,6 +73,13 @@ def test_a_bundle_may_say_its_logit_scale(path):
     assert open_bundle(str(path)).logit_scale == 31.5
 
 
+def test_a_bundle_may_say_its_temperature(path):
+    assert open_bundle(str(path)).temperature == 1
+    change(path / 'astroclip.json', classify={'temperature': 2.2, 'fitted': 'on held-out images'})
+    open_bundle.cache_clear()
+    assert open_bundle(str(path)).temperature == 2.2
+
+
 def test_a_bundle_of_others_needs_neither_checksums_nor_background(path):
     (path / 'astroclip.json').unlink()
     (path / 'background.npz').unlink()
@@ -240,7 +247,11 @@ def test_files_outside_the_bundle_are_not_read(path, file):
     {'ranking': {'image_weight': 1, 'text_weight': 1, 'text_above': float('nan')}},
     {'ranking': {'image_weight': 1, 'text_weight': 1, 'text_above': None}},
     {'logit_scale': 0}, {'logit_scale': 'much'}, {'logit_scale': None},
-    {'logit_scale': float('nan')}, {'logit_scale': float('inf')}])
+    {'logit_scale': float('nan')}, {'logit_scale': float('inf')},
+    {'classify': 2}, {'classify': {'fitted': ''}}, {'classify': {'temperature': 0}},
+    {'classify': {'temperature': -1}}, {'classify': {'temperature': 'much'}},
+    {'classify': {'temperature': None}}, {'classify': {'temperature': float('nan')}},
+    {'classify': {'temperature': float('inf')}}])
 def test_a_description_of_the_wrong_form(path, info):
     change(path / 'astroclip.json', **info)
     refused(path, 'makes no sense|is corrupt|is incomplete')

@@ -66,14 +66,15 @@ def test_probabilities_are_the_softmax_of_the_cosines(search):
 def test_the_temperature_is_the_one_of_the_bundle(tmp_path):
     image = Image.fromarray(shaded((140, 126, 120)))
     found = []
-    for scale in ({}, {'logit_scale': 0.5}):
-        bundle = tiny.write_bundle(tmp_path / f'tiny{len(scale)}', info=scale)
+    for i, scale in enumerate(({}, {'logit_scale': 0.5}, {'classify': {'temperature': 200}})):
+        bundle = tiny.write_bundle(tmp_path / f'tiny{i}', info=scale)
         search = ClipSearch(model=str(bundle), cache_dir=tmp_path)
         table = search.classify(image, COLOURS)
         found.append(table['clip_probability'][0])
-        assert table.meta['clip']['logit_scale'] == scale.get('logit_scale', 100)
+        assert table.meta['clip']['logit_scale'] == (0.5 if scale else 100)
         assert table['clip_class'][0] == 'red'
     assert found[0] > found[1] + 0.1, 'a smaller factor is less sure'
+    assert found[2] == found[1], 'what is divided by 200 is half'
 
 
 def test_names_and_several_phrases(search, folder):

@@ -30,7 +30,7 @@ class Model:
     def __init__(self, lean=0.0, references=4000):
         self._lean, self._rng = lean, np.random.default_rng(5)
         vectors = None if references == 0 else normalise(self._rng.normal(size=(references, 16)))
-        self.bundle = SimpleNamespace(background=Background(vectors))
+        self.bundle = SimpleNamespace(background=Background(vectors), logit_scale=30.0)
 
     def images(self, images):
         return normalise(self._rng.normal(size=(len(images), 16)) + self._lean * PHRASE)
@@ -84,6 +84,20 @@ def test_the_command_prints_the_table_and_writes_it(scenes, monkeypatch, tmp_pat
     assert json.loads((tmp_path / 'rates.json').read_text('utf-8'))['background'] == 4000
 
 
+def test_tables_and_temperature_are_added_to_what_evaluate_wrote(monkeypatch, tmp_path):
+    tables = [{'title': 'Rates', 'text': '', 'columns': ['a'], 'rows': [[2]]}]
+    monkeypatch.setattr(module, 'calibration', lambda *args, **options: {
+        'tables': tables, 'classify': {'temperature': 2.0}})
+    measured = tmp_path / 'metrics.json'
+    other = {'title': 'Other'}
+    measured.write_text(json.dumps({'ranking': {}, 'metrics': {
+        'tables': [{'title': 'Rates'}, other], 'broken': []}}))
+    assert main(['calibration', 'model', '--metrics', str(measured)]) == 0
+    assert json.loads(measured.read_text('utf-8')) == {
+        'ranking': {}, 'classify': {'temperature': 2.0},
+        'metrics': {'tables': [other, *tables], 'broken': []}}
+
+
 @pytest.mark.parametrize(('kind', 'queries'), [('spectrum', 2), ('spiral', 0)])
 def test_real_images_are_judged_with_and_without_their_own_source(manifest, config, monkeypatch,
                                                                   kind, queries):
@@ -98,13 +112,15 @@ def test_real_images_are_judged_with_and_without_their_own_source(manifest, conf
     model = Model(references=40)
     model.images = lambda images: model.bundle.background.image[:len(images)]
     monkeypatch.setattr(module, 'Model', lambda path: model)
-    own, foreign, _, found = calibration('model', real=manifest, config=config)['tables']
+    result = calibration('model', real=manifest, config=config)
+    own, foreign, _, found, probabilities = result['tables']
     [row] = own['rows']
     assert row[0] == 'test'
     assert (0 < row[1] < 40) == (queries > 0)  # the held-out ones
     assert row[2] == queries
     assert foreign['rows'] == []
     assert found['rows'] == []
+    assert bool(probabilities['rows']) == bool(result['classify']) == (queries > 0)
 
 
 def test_an_image_is_not_compared_with_itself():
@@ -174,6 +190,8 @@ def test_an_archive_that_looks_more_like_a_phrase_is_told_phrase_by_phrase(scene
     vectors[source == 2] += 2 * PHRASE
     model.bundle.background = Background(normalise(vectors), source=source)
     monkeypatch.setattr(module, 'Model', lambda path: model)
-    rows = calibration('model', sky=[scenes])['tables'][2]['rows']
-    assert all(row[1].endswith('*') for row in rows)
+    table = calibration('model', sky=[scenes])['tables'][2]
+    assert table['columns'] == ['query', 'tried', 'synthetic scenes']
+    assert all(len(row) == 3 and row[1].endswith('*') for row in table['rows'])
+    assert '100% have a star' in table['text']
     assert by_phrase(np.full((30, 1), 0.005), np.ones((30, 1), bool))[0].tolist() == [0, 1, 1, 1]

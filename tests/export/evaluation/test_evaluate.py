@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip('torch', reason='export/ needs torch: install the extra [export]')
 
+from export.data.labels import expand
 from export.data.pairs import Pair
 from export.evaluation import evaluate as module
 from export.evaluation.collection import Cache, stamp
@@ -47,9 +48,10 @@ def plain(text):
 
 def test_no_paraphrase_was_trained_on():
     files = [EXPORT / 'sky' / 'phrases.toml', EXPORT / 'configs' / 'labels.toml',
-             *(EXPORT / 'sky' / 'synonyms').glob('*.toml')]
+             EXPORT / 'data' / 'phrases.toml', *(EXPORT / 'sky' / 'synonyms').glob('*.toml')]
     trained = {plain(text) for path in files
-               for text in strings(tomllib.loads(path.read_text(encoding='utf-8')))}
+               for pattern in strings(tomllib.loads(path.read_text(encoding='utf-8')))
+               for text in expand(pattern)}
     assert len(trained) > 6000
     paraphrases = read_queries()[1]['paraphrases']
     assert trained.isdisjoint(plain(text) for texts in paraphrases.values() for text in texts)
@@ -196,6 +198,7 @@ def test_a_foreign_manifest_is_judged_whole_without_shards(made, manifest, tmp_p
     first = out.read_text(encoding='utf-8')
     metrics = json.loads(first)['metrics']
     assert metrics['sources']['test']['images'] == 40
+    assert 'judged' not in metrics  # nobody has judged these
     assert [row['query'] for row in metrics['queries']] == ['galaxy', 'spectrum']
     assert set(metrics['sources']['test']['methods']) == {
         'this model', 'this model, one query minus the other', 'words', 'BM25', 'MiniLM', 'both',
@@ -211,7 +214,9 @@ def test_a_foreign_manifest_is_judged_whole_without_shards(made, manifest, tmp_p
     assert out.read_text(encoding='utf-8') == first
 
 
-def test_paraphrases_floors_and_all_sources(made, manifest, config, tmp_path, monkeypatch):
+@pytest.fixture
+def two_sources(manifest, tmp_path):
+    """The images as those of two sources, and a query of both; folder and file of queries."""
     lines = [json.loads(line) for line in (manifest / 'manifest.jsonl').read_text().splitlines()]
     for i, row in enumerate(lines):
         row['source'] = 'near' if i < 20 else 'far'
@@ -222,10 +227,15 @@ def test_paraphrases_floors_and_all_sources(made, manifest, config, tmp_path, mo
         '[near]\ngalaxy = ["a galaxy", "elliptical"]\n[far]\ngalaxy = ["a galaxy", "elliptical"]\n'
         '[everywhere]\n"a galaxy" = ["near/galaxy", "far/galaxy"]\n'
         '[paraphrases]\n"a galaxy" = ["a galaxy", "an island universe"]\n', encoding='utf-8')
+    return tmp_path, queries
+
+
+def test_paraphrases_floors_and_all_sources(made, two_sources, config, monkeypatch):
+    folder, queries = two_sources
     monkeypatch.setattr(module, 'FLOORS', ((EVERYWHERE, 'this model', 'AUC', 0.0),
                                            (EVERYWHERE, 'this model', 'AUC', 1.01),
                                            ('absent', 'this model', 'AUC', 0.5)))
-    result = evaluate(made, real=tmp_path, config=config, queries=queries, all_rows=True, draws=20)
+    result = evaluate(made, real=folder, config=config, queries=queries, all_rows=True, draws=20)
     tables = {table['title']: table for table in result['metrics']['tables']}
     floors = tables['What had to be reached']['rows']
     assert [row[-1] for row in floors[:2]] == ['reached', 'not reached']
@@ -236,6 +246,31 @@ def test_paraphrases_floors_and_all_sources(made, manifest, config, tmp_path, mo
     assert rows['near'][1:4] == [1, 2, pytest.approx(same['plain'], abs=1e-4)]
     assert rows['near'][5] == pytest.approx((other['AUC'] - other['plain']) / 2, abs=1e-4)
     assert result['metrics']['sources'][EVERYWHERE]['images'] == 40
+
+
+def test_judgements_other_bundles_seeds_and_fits(made, two_sources, tmp_path, capsys):
+    folder, queries = two_sources
+    said = tmp_path / 'said.csv'
+    said.write_text('query,source,id,shows\na galaxy,near,01,1\na galaxy,far,21,0\n', 'utf-8')
+    out = tmp_path / 'metrics.json'
+    assert main([str(made), '--real', str(folder), '--all-rows', '--queries', str(queries),
+                 '--draws', '5', '--out', str(out), '--judgements', str(said),
+                 '--also', str(made), '--seeds', str(made), '--fits']) == 0
+    text = capsys.readouterr().out
+    metrics = json.loads(out.read_text(encoding='utf-8'))['metrics']
+    judged, name = metrics['judged'], made.name
+    assert set(judged) == {'near', 'far', EVERYWHERE, 'mean of the sources'}
+    assert set(judged['near']) == {'this model', f'{name} (1)', f'{name} (2)', 'BM25'}
+    assert judged['near']['this model'] == judged['near'][f'{name} (1)']
+    for place, changed in (('near', True), ('far', False)):
+        labels, with_judgements = judged[place]['this model']['AP'].values()
+        assert labels == metrics['sources'][place]['methods']['this model']['AP'][0]
+        assert (labels != with_judgements[0]) == changed
+    assert 'near 1 beside 10 labels, far 0 beside 10 labels' in text
+    for title in ('By labels and by judgements', 'Over seeds', 'A survey is not an object',
+                  'The same, as FITS'):
+        assert f'## {title}\n' in text
+    assert str(tmp_path) not in text
 
 
 def test_a_model_of_others_has_no_weights_but_is_measured(made, manifest, tmp_path):

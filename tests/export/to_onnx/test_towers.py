@@ -7,14 +7,20 @@ import pytest
 pytest.importorskip('torch', reason='export/ needs torch: install the extra [export]')
 
 import torch
+from PIL import Image
 
-from export.to_onnx.quantise import parity, quantise_static, quantise_weights
-from export.to_onnx.towers import export_vision
+from export.data.pairs import to_square
+from export.sky import render
+from export.to_onnx.quantise import parity, quantise_vision, quantise_weights
+from export.to_onnx.towers import STRIDE, export_vision
 from export.to_onnx.tracing import session
 from export.training.text import TextTower
-from export.training.vision import ImageTower, load_checkpoint, normalise
+from export.training.vision import PooledTower, imagenet_weights, load_checkpoint, normalise
 
 TEXTS = ['spiral galaxy', 'a planetary nebula with a faint halo around it', 'M 1']
+
+
+WITH_PLACES = np.array([True])
 
 
 @pytest.fixture(scope='module')
@@ -23,9 +29,37 @@ def pixels():
     return normalise(torch.from_numpy(squares)).contiguous()
 
 
+@pytest.fixture(scope='module')
+def squares():
+    """Rendered pictures of one star or galaxy each: most of them is sky."""
+    return np.stack([to_square(render(i).image, 96) for i in range(24)])
+
+
+@pytest.fixture(scope='module')
+def tower(squares):
+    """The network that is shipped, with its ImageNet weights and a map as after training."""
+    torch.manual_seed(0)
+    tower = PooledTower(hidden=64, components=128).eval()
+    imagenet_weights(tower.trunk)
+    with torch.no_grad():
+        pooled = tower.pool(tower.maps(normalise(torch.from_numpy(squares))))
+        tower.mean.copy_(pooled.mean(0))
+        tower.std.copy_(pooled.std(0) + 0.1)  # of few pictures
+        tower.components.copy_(torch.linalg.qr(torch.randn(len(tower.mean), 128))[0])
+    return tower
+
+
+@pytest.fixture(scope='module')
+def shipped(tower, squares, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('shipped')
+    export_vision(tower, 96, folder / 'vision_model.onnx')
+    quantise_vision(folder / 'vision_model.onnx', folder / 'vision_model_quantized.onnx', squares)
+    return folder
+
+
 def embed(folder, name, pixels):
-    vectors, = session(folder / 'onnx' / name).run(None, {'pixel_values': pixels.numpy()})
-    return vectors
+    run = session(folder / 'onnx' / name)
+    return run.run(['image_embeds'], {'pixel_values': pixels.numpy()})[0]
 
 
 def test_image_tower(towers, checkpoint, pixels):
@@ -34,9 +68,9 @@ def test_image_tower(towers, checkpoint, pixels):
         wanted = tower(pixels).numpy()
     assert np.abs(embed(towers, 'vision_model.onnx', pixels) - wanted).max() < 1e-5
     numbers = parity(embed(towers, 'vision_model_quantized.onnx', pixels), wanted)
-    assert numbers['min'] > 0.999
+    assert numbers['min'] > 0.99
     one = embed(towers, 'vision_model_quantized.onnx', pixels[:1])
-    np.testing.assert_allclose(one[0] @ wanted[0], 1, atol=1e-3)
+    np.testing.assert_allclose(one[0] @ wanted[0], 1, atol=1e-2)
 
 
 def test_batch_normalisation_is_folded(towers):
@@ -45,19 +79,69 @@ def test_batch_normalisation_is_folded(towers):
     assert 'BatchNormalization' not in operators
 
 
-def test_nothing_is_convolved_where_there_is_one_pixel_left(tmp_path, pixels):
-    torch.manual_seed(0)
-    tower = ImageTower('mobilenetv4_conv_small', 16).eval()
-    path = tmp_path / 'vision.onnx'
-    export_vision(tower, 32, path)
-    graph = onnx.shape_inference.infer_shapes(onnx.load(str(path))).graph
-    pooled = {node.output[0] for node in graph.node if node.op_type == 'GlobalAveragePool'}
-    assert pooled
-    assert not any(node.op_type == 'Conv' and node.input[0] in pooled for node in graph.node)
+def test_convolutions_pad_their_own_inputs(shipped):
+    for path in shipped.iterdir():
+        assert not any(node.op_type == 'Pad' for node in onnx.load(str(path)).graph.node)
+
+
+@pytest.mark.parametrize('sides', [(96, 96), (160, 160), (224, 128)])
+def test_other_sizes_and_the_mean_of_the_places(shipped, tower, sides):
+    images = [Image.fromarray(render(i).image).resize(sides[::-1]) for i in range(2)]
+    pixels = normalise(torch.from_numpy(np.stack(images))).contiguous()
     with torch.no_grad():
         wanted = tower(pixels).numpy()
-    got, = session(path).run(None, {'pixel_values': pixels.numpy()})
-    assert np.abs(got - wanted).max() < 1e-5
+    for name, least in (('vision_model.onnx', 0.99999), ('vision_model_quantized.onnx', 0.97)):
+        found, places = session(shipped / name).run(
+            None, {'pixel_values': pixels.numpy(), 'with_places': WITH_PLACES})
+        assert places.shape == (2, sides[0] // STRIDE, sides[1] // STRIDE, 384)
+        np.testing.assert_allclose(places.mean((1, 2)), found, atol=1e-5)
+        assert parity(found, wanted)['min'] > least
+
+
+def test_places_are_not_computed_unless_asked_for(shipped, pixels):
+    for path in shipped.iterdir():
+        alone, none = session(path).run(None, {'pixel_values': pixels.numpy()})
+        asked, places = session(path).run(
+            None, {'pixel_values': pixels.numpy(), 'with_places': WITH_PLACES})
+        assert none.size == 0 < places.size
+        np.testing.assert_allclose(alone, asked, atol=1e-6)
+
+
+def test_a_picture_of_one_thing_has_it_where_it_is(tower, shipped, squares):
+    """In a frame that is else empty, the place of an object is the one most like it."""
+    alone = tower.encode(squares[:8])
+    found = []
+    for square, wanted in zip(squares[:8], alone, strict=True):
+        frame = np.full((1, 288, 288, 3), np.median(square), np.uint8)
+        frame[0, 192:, 96:192] = square
+        places = session(shipped / 'vision_model_quantized.onnx').run(
+            ['patch_embeds'], {'pixel_values': normalise(torch.from_numpy(frame)).numpy(),
+                               'with_places': WITH_PLACES})[0][0]
+        row, column = np.unravel_index(np.argmax(places @ wanted), places.shape[:2])
+        found.append(row // 3 == 2 and column // 3 == 1)
+    assert np.mean(found) >= 0.75
+
+
+def test_eight_bits_keep_the_order(shipped, tower, squares):
+    wanted = tower.encode(squares)
+    found = session(shipped / 'vision_model_quantized.onnx').run(
+        ['image_embeds'], {'pixel_values': normalise(torch.from_numpy(squares)).numpy()})[0]
+    numbers = parity(found, wanted)
+    assert numbers['mean'] > 0.99
+    assert numbers['neighbours'] > 0.9
+
+
+def test_eight_bits_do_not_depend_on_neighbours(shipped, squares):
+    run = session(shipped / 'vision_model_quantized.onnx')
+    pixels = normalise(torch.from_numpy(squares)).numpy()
+    together = run.run(['image_embeds'], {'pixel_values': pixels})[0]
+    alone = run.run(['image_embeds'], {'pixel_values': pixels[3:4]})[0]
+    np.testing.assert_allclose(alone[0], together[3], atol=1e-6)
+
+
+def test_imagenet_weights_are_of_the_network():
+    with pytest.raises(ValueError, match='EfficientNet-Lite0'):
+        imagenet_weights(PooledTower('test_efficientnet', hidden=8, components=8).trunk)
 
 
 def test_text_tower(towers, checkpoint, encoder):
@@ -90,19 +174,15 @@ def test_int8_is_a_third_or_less(towers):
     assert size['text_model_quantized.onnx'] < 25e6
 
 
-def test_weights_and_activations(tmp_path, pixels):
-    torch.manual_seed(0)
-    tower = ImageTower('test_byobnet', 16).eval()
-    source = tmp_path / 'onnx' / 'vision_model.onnx'
-    export_vision(tower, 32, source)
-    quantise_weights(source, tmp_path / 'weights.onnx')
-    quantise_static(source, tmp_path / 'static.onnx', pixels.numpy())
-    wanted = session(source).run(None, {'pixel_values': pixels.numpy()})[0]
-    weights, static = (
-        parity(session(tmp_path / name).run(None, {'pixel_values': pixels.numpy()})[0], wanted)
-        for name in ('weights.onnx', 'static.onnx')
-    )
-    assert weights['mean'] > static['mean'] > 0.9
+def test_weights_alone(tower, shipped, squares, tmp_path):
+    quantise_weights(shipped / 'vision_model.onnx', tmp_path / 'weights.onnx')
+    pixels = normalise(torch.from_numpy(squares)).numpy()
+    found = session(tmp_path / 'weights.onnx').run(['image_embeds'], {'pixel_values': pixels})[0]
+    assert parity(found, tower.encode(squares))['min'] > 0.998
+    products = (tower.linear.out_features + tower.inner.out_features) * len(tower.mean)
+    saved = [(folder / name).stat().st_size for folder, name in (
+        (shipped, 'vision_model.onnx'), (tmp_path, 'weights.onnx'))]
+    assert saved[0] - saved[1] > 2.5 * products
 
 
 def test_parity_of_equal_and_of_unrelated_vectors():
@@ -111,18 +191,3 @@ def test_parity_of_equal_and_of_unrelated_vectors():
     first, second = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (first, second))
     assert parity(first, first) == pytest.approx({'mean': 1, 'min': 1, 'neighbours': 1})
     assert parity(first, second)['neighbours'] < 0.4
-
-
-@pytest.mark.parametrize('views', [1, 2, 4])
-def test_mirror_images_have_one_embedding(tmp_path, pixels, views):
-    torch.manual_seed(0)
-    tower = ImageTower('test_byobnet', 16, views).eval()
-    export_vision(tower, 32, tmp_path / 'vision.onnx')
-    model = session(tmp_path / 'vision.onnx')
-    with torch.no_grad():
-        wanted = [tower.embed(tower.features(pixels.flip(axes)))
-                  for axes in ([], [3], [2], [2, 3])[:views]]
-    wanted = torch.nn.functional.normalize(torch.stack(wanted).mean(0), dim=-1).numpy()
-    for axis in ([], [3], [2])[:views]:
-        got, = model.run(None, {'pixel_values': pixels.flip(axis).numpy()})
-        np.testing.assert_allclose(got, wanted, atol=1e-5)

@@ -1,8 +1,9 @@
-"""Training: batches, targets, checkpoints; a network of a few thousand parameters."""
+"""Training: the run, its checkpoints, and what it may change."""
 
+import copy
 import json
-import multiprocessing
 import os
+import types
 
 import numpy as np
 import pytest
@@ -13,128 +14,156 @@ import torch
 
 from export.__main__ import main as run_step
 from export.sky import KINDS, write_shard
-from export.training.attributes import Vocabulary
-from export.training.batches import Batches, SkyShards, augment
-from export.training.text import CaptionBank
-from export.training.train import Towers, loss, soft_targets, train
-from export.training.vision import load_checkpoint, normalise
+from export.training.batches import Batches, stream
+from export.training.fitting import Towers, fit, is_done
+from export.training.losses import Losses
+from export.training.train import average, read_config, train
+from export.training.validation import Validation, decisive
+from export.training.vision import imagenet_weights, load_checkpoint, normalise
 
-VOCABULARY = Vocabulary(['.mosaic=False', '.mosaic=True', 'spiral.n_arms=2', 'spiral.n_arms=3'])
-
-
-def test_captions_are_embedded_once(encoder):
-    bank = CaptionBank(encoder)
-    first = bank.add(['spiral galaxy', 'comet', 'spiral galaxy'])
-    assert first[0] == first[2] != first[1]
-    assert len(bank) == 2
-    np.testing.assert_array_equal(bank.add(['comet']), first[1:2])
-    exact = encoder.encode(['spiral galaxy', 'comet'])
-    assert (bank.vectors(first[:2]) * exact).sum(1) == pytest.approx(1, abs=1e-3)
+CPU = torch.device('cpu')
 
 
-def test_sentence_encoder_knows_synonyms(encoder):
-    spiral, disk, comet = encoder.encode(['spiral galaxy', 'a disk galaxy with arms', 'comet'])
-    assert spiral @ disk > spiral @ comet
-    assert np.linalg.norm(spiral) == pytest.approx(1, abs=1e-5)
+def settings_of(config, stage, **changed):
+    return {**config['train'], **config[stage], **changed}
 
 
-def test_growing_folders_are_read_and_the_last_preferred(tmp_path, encoder):
-    old, new = tmp_path / 'old', tmp_path / 'new'
-    new.mkdir()
-    write_shard(old, 0, 4, size=32)
-    sky = SkyShards([old, new], CaptionBank(encoder), Vocabulary(['.mosaic=True']))
-    assert sky.rescan() == 1
-    assert sky.rescan() == 0
-    write_shard(new, 100, 4, size=40)
-    assert sky.rescan() == 1
-    assert len(sky) == 8
-    images, kinds, texts, tokens = sky.draw(400, np.random.default_rng(0))
-    assert np.mean([len(image) == 40 for image in images]) == pytest.approx(0.75, abs=0.08)
-    assert set(kinds) <= {seed % len(KINDS) for seed in (0, 1, 2, 3, 100, 101, 102, 103)}
-    assert texts.shape == (400,)
-    assert {tuple(found) for found in tokens} <= {(), (0,)}
-
-
-def test_memory_is_bounded(tmp_path, encoder):
-    for first in (0, 10, 20):
-        write_shard(tmp_path, first, 4, size=32)
-    sky = SkyShards([tmp_path], CaptionBank(encoder), Vocabulary([]), limit=8)
-    assert sky.rescan(shards=5) == 3
-    assert len(sky) == 8
-
-
-def test_views_are_reproducible_and_keep_their_shape():
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 90, 3), np.uint8)
-    views = [augment(pixels, 24, np.random.default_rng(seed), strength=2) for seed in range(40)]
-    assert all(view.shape == (24, 24, 3) and view.dtype == np.uint8 for view in views)
-    again = augment(pixels, 24, np.random.default_rng(5), strength=2)
-    np.testing.assert_array_equal(views[5], again)
-    assert len({view.tobytes() for view in views}) == 40
-
-
-def test_soft_targets():
-    caption, kind = torch.tensor([1, 2, 1, 3]), torch.tensor([0, 0, 1, -1])
-    expected = [[1, 0.2, 1, 0], [0.2, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
-    torch.testing.assert_close(soft_targets(caption, kind, 0.2), torch.tensor(expected))
-
-
-def test_batches_mix_synthetic_and_real(config, encoder):
-    stream = iter(Batches(config, multiprocessing.Value('i', 32), VOCABULARY, encoder=encoder))
-    batch = next(stream)
-    assert batch['pixels'].shape == (16, 32, 32, 3)
-    assert batch['texts'].shape == (16, 384)
-    assert batch['classes'].shape == (len(KINDS), 384)
-    assert (batch['attributes'][-5:] == -1).all()
-    assert (batch['attributes'][:11, 0] >= 0).all()
-    assert (batch['kind'] == -1).sum() == 5  # three in ten are real, of no kind that is known
-    assert not torch.equal(batch['pixels'], next(stream)['pixels'])
-
-
-def test_missing_shards_are_said(config, encoder, tmp_path):
-    config = {**config, 'data': {**config['data'], 'sky': [str(tmp_path)]}}
-    with pytest.raises(FileNotFoundError, match='no shard of the synthetic sky'):
-        next(iter(Batches(config, multiprocessing.Value('i', 32), VOCABULARY, encoder=encoder)))
-
-
-def test_the_loss_can_be_learned(config, encoder):
+@pytest.fixture
+def towers(config):
     torch.manual_seed(0)
-    settings = {**config['train'], 'scale_init': 10.0}
-    towers = Towers(config['model'], settings, VOCABULARY)
-    batch = next(iter(Batches(config, multiprocessing.Value('i', 32), VOCABULARY, encoder=encoder)))
-    optimizer = torch.optim.AdamW(towers.parameters(), 1e-2)
+    towers = Towers(config['model'], config['train'])
+    imagenet_weights(towers.image.trunk)
+    towers.learn(config['tune']['first_block'])
+    return towers
+
+
+def embed(towers, batch):
+    return towers.image(normalise(batch['pixels']))
+
+
+def test_the_loss_can_be_learned(config, material, towers):
+    batch = next(iter(Batches(material, 12, real_fraction=0.5, seed=1, size=32)))
+    losses = Losses(material, settings_of(config, 'tune', memory=0), CPU)
+    before = copy.deepcopy(towers.state_dict())
+    optimizer = torch.optim.AdamW([p for p in towers.parameters() if p.requires_grad], 2e-3)
+    towers.train()
     values = []
-    for _ in range(12):
-        value = loss(towers, batch, settings)
+    for _ in range(8):
+        value = losses(towers, embed(towers, batch), batch)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
         values.append(value.item())
     assert values[-1] < values[0] - 0.5
+    moved = {name for name, value in towers.state_dict().items()
+             if not torch.equal(value, before[name])}
+    # The first blocks, and the statistics of batch normalisation in all, stay as they are.
+    assert not any('running' in name or 'num_batches' in name for name in moved)
+    assert {name.split('.')[3] for name in moved if 'trunk.blocks' in name} == {'5', '6'}
+    assert {'image.trunk.conv_head.weight', 'image.linear.weight', 'text.matrix',
+            'log_scale'} <= moved
+    assert {'image.mean', 'image.std', 'image.components',
+            'image.trunk.conv_stem.weight'}.isdisjoint(moved)
 
 
-def test_a_run_leaves_a_checkpoint_and_a_log(checkpoint):
-    log = (checkpoint.parent / 'log.jsonl').read_text(encoding='utf-8')
-    rows = [json.loads(line) for line in log.splitlines()]
-    assert rows[-1]['step'] == 3
-    assert np.isfinite(rows[-1]['loss'])
-    assert {'top1', 'top5', 'test'} == set(rows[-1]['validation'])
+def test_a_run_raises_the_score_above_its_start(config, shards, words, tmp_path):
+    held_out = tmp_path / 'val'
+    write_shard(held_out, 5000, 56, size=48)
+    config = copy.deepcopy(config)
+    config['data'].update(real='', validation=[str(held_out)], validation_scenes=56)
+    config['train'].update(seeds=[1])
+    config['model'].update(components=40)
+    config['frozen'].update(steps=60, batch_size=64)
+    start = Validation(config, words).score(Towers(config['model'], config['train']).eval())
+    path = train(config, tmp_path / 'run', encoder=words)
+    _, _, info = load_checkpoint(path)
+    assert start['top5'] < 0.2
+    assert info['progress']['candidates']['frozen']['top5'] > 0.3
+    assert decisive(info['progress']['validation']) == max(
+        map(decisive, info['progress']['candidates'].values()))
+
+
+def test_a_run_leaves_a_checkpoint_and_logs(checkpoint, config):
+    rows = {name: json.loads((checkpoint.parent / name / 'log.jsonl').read_text())
+            for name in ('frozen', 'seed-1', 'seed-2')}
+    assert rows['frozen']['step'] == 4
+    assert rows['seed-2']['step'] == 2
+    assert rows['seed-2']['progress'] == 1
+    assert np.isfinite(rows['seed-1']['loss'])
+    assert {'top1', 'top5', 'test', 'AP'} == set(rows['frozen']['validation'])
     tower, text_map, info = load_checkpoint(checkpoint)
     assert text_map.matrix.shape == (384, 384)
-    assert 'spiral.n_arms=2' in info['attributes']
-    assert info['progress']['samples'] == 48
+    assert info['progress']['samples'] == 4 * 32 + 2 * 2 * 12
+    assert info['progress']['scenes'] == 168
+    assert {'frozen', 'seed-1', 'seed-2', 'average'} < set(info['progress']['candidates'])
     assert info['kinds'] == list(KINDS)
     vectors = tower.encode(np.zeros((2, 32, 32, 3), np.uint8))
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
-    assert not list(checkpoint.parent.glob('*.part'))
+    assert not list(checkpoint.parent.rglob('*.part'))
 
 
-def test_a_run_is_resumed(config, checkpoint, encoder, tmp_path):
-    (tmp_path / 'checkpoint.pt').write_bytes(checkpoint.read_bytes())
-    config = {**config, 'train': {**config['train'], 'steps': 4}}
-    train(config, tmp_path, resume=True, encoder=encoder)
-    _, _, info = load_checkpoint(tmp_path / 'checkpoint.pt')
-    assert info['progress']['step'] == 4
-    assert json.loads((tmp_path / 'log.jsonl').read_text())['step'] == 4
+def test_a_run_of_other_settings_is_not_continued(checkpoint, config, words):
+    other = copy.deepcopy(config)
+    other['model']['hidden'] = 48
+    with pytest.raises(ValueError, match='another configuration'):
+        train(other, checkpoint.parent, encoder=words)
+    with pytest.raises(ValueError, match=r'seeds of the configuration are \[1, 2\]'):
+        train(config, checkpoint.parent, encoder=words, seeds=[3])
+
+
+def test_an_interrupted_run_goes_on_with_the_same_numbers(config, material, towers, tmp_path):
+    config = copy.deepcopy(config)
+    config['tune'].update(steps=3, batch_size=6, validate_every=0)
+    validation = types.SimpleNamespace(score=lambda towers: {'top1': 0.0})
+
+    def run(path, stop=None):
+        def batches(start):
+            drawn = stream(material, config['tune'], real_fraction=0.5, seed=1, size=32)(start)
+            for i, batch in enumerate(drawn, start):
+                if i == stop:
+                    raise KeyboardInterrupt
+                yield batch
+
+        losses = Losses(material, settings_of(config, 'tune'), CPU)
+        fit(copy.deepcopy(towers), batches, embed, losses, validation, path,
+            stage='tune', config=config, seed=1, about={'size': 32})
+        return torch.load(path, weights_only=True)['averaged']
+
+    (tmp_path / 'whole').mkdir()
+    whole = run(tmp_path / 'whole' / 'checkpoint.pt')
+    path = tmp_path / 'checkpoint.pt'
+    with pytest.raises(KeyboardInterrupt):
+        run(path, stop=2)
+    assert not is_done(path)
+    parts = run(path)
+    assert is_done(path)
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    rows = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+    assert [row['step'] for row in rows] == [0, 1, 1, 2, 3]
+
+
+def test_runs_are_averaged():
+    first = {'a': torch.tensor([1.0, 2.0]), 'count': torch.tensor(3)}
+    second = {'a': torch.tensor([3.0, 6.0]), 'count': torch.tensor(5)}
+    mean = average([first, second])
+    torch.testing.assert_close(mean['a'], torch.tensor([2.0, 4.0]))
+    assert mean['count'] == 3
+    with pytest.raises(ValueError, match='no average'):
+        average([first, {'a': torch.zeros(3), 'count': torch.tensor(1)}])
+    with pytest.raises(ValueError, match='no average'):
+        average([first, {'a': torch.zeros(2)}])
+
+
+def test_the_average_of_one_run_is_the_run(towers):
+    state = towers.state_dict()
+    twice = average([state, state])
+    assert all(torch.equal(value, twice[name]) for name, value in state.items())
+
+
+def test_the_default_describes_the_bundled_model():
+    config = read_config(None)
+    assert config['version'].startswith('1.')
+    assert len(config['train']['seeds']) == 2
 
 
 def test_normalise_is_the_preprocessing_of_the_bundle():
