@@ -3,6 +3,7 @@
 What is said of models of the hub makes sense, and what speeds are estimated from is true.
 """
 
+import json
 import re
 
 import numpy as np
@@ -68,7 +69,8 @@ def test_multiplications_of_the_embedded_model():
                                            providers=['CPUExecutionProvider'])
     pixels = session.get_inputs()[0]
     kind = np.uint8 if pixels.type == 'tensor(uint8)' else np.float32
-    size = [n if isinstance(n, int) else 1 for n in pixels.shape]
+    side = json.loads((EMBEDDED / 'preprocessor_config.json').read_text('utf-8'))['size']['height']
+    size = [1, *(n if isinstance(n, int) else side for n in pixels.shape[1:])]
     outputs = session.run([node.output[0] for node in nodes], {pixels.name: np.zeros(size, kind)})
     total = 0
     for node, output in zip(nodes, outputs, strict=True):
