@@ -37,10 +37,11 @@ def _rows(path, column):
             if missing:
                 raise ValueError(f'{path} has no column {", ".join(sorted(missing))}')
             for row in table:
-                if not row['query'] or not row['id'] or row[column] is None or None in row:
+                query, name = ((row[key] or '').strip() for key in ('query', 'id'))
+                if not query or not name or row[column] is None or None in row:
                     raise ValueError(f'{path}, line {table.line_num}: a query, an id and as many '
                                      'values as there are columns are needed')
-                yield table.line_num, row['query'], row['id'], row[column].strip()
+                yield table.line_num, query, name, row[column].strip()
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f'{path} is not a CSV file in UTF-8: {error}') from error
 

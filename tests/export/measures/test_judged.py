@@ -60,6 +60,15 @@ def test_answers_are_read_and_what_is_not_one_is_refused(tmp_path):
         read_judgements(table(path, 'query,relevant\n'))
 
 
+def test_spaces_around_a_query_or_an_id_do_not_count(tmp_path):
+    file = tmp_path / 'spaced.csv'
+    file.write_text('query,id,relevant\ncomet , a,1\n comet,b ,0\n', 'utf-8')
+    assert read_judgements(file) == {('comet', 'a'): True, ('comet', 'b'): False}
+    file.write_text('query,id,relevant\n  ,a,1\n', 'utf-8')
+    with pytest.raises(ValueError, match='line 2'):
+        read_judgements(file)
+
+
 def test_ratings_are_read_and_what_is_not_one_is_refused(tmp_path):
     path = table(tmp_path / 'a.csv', 'query,id,relevance\nq,a,0.25\nq,b,0\nr,a,3\n')
     assert read_relevance(path) == {'q': {'a': 0.25, 'b': 0.0}, 'r': {'a': 3.0}}
