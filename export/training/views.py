@@ -4,8 +4,9 @@ Training views: one picture as archives may show it.
 `augment` does to a picture what happens to previews. `rendering` takes it back to light
 and shows it as another archive would: a grey FITS image in some stretch, a raw frame, a
 single exposure, a mosaic with gaps, counts of X-ray photons, a radio map, a plate, a
-finder chart. Spectra and detector frames are pictures of the synthetic sky, and pass
-through the same renderings. Two views of one picture are positives of each other.
+finder chart. `drawn` makes counts of it, at full size, and draws them as the product draws a
+FITS image. Spectra and detector frames are pictures of the synthetic sky, and pass through the
+same renderings. Two views of one picture are positives of each other.
 """
 
 from io import BytesIO
@@ -18,7 +19,10 @@ from astroclip_search.exceptions import ImageError
 from astroclip_search.images.stretch import grey as product_grey
 from export.sky.camera import colour_table
 
-__all__ = ['RENDERINGS', 'augment', 'framed', 'rendering', 'shown_as', 'view']
+__all__ = ['RENDERINGS', 'augment', 'drawn', 'framed', 'rendering', 'shown_as', 'view']
+
+#: Share of the views of other archives that the product draws.
+_DRAWN_SHARE = 0.4
 
 _QUARTERS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 
@@ -46,6 +50,8 @@ def view(pixels, size, rng, *, strength=1.0, archive_share=0.0):
         RGB.
     """
     if rng.random() < archive_share:
+        if rng.random() < _DRAWN_SHARE:
+            return np.asarray(framed(drawn(pixels, rng), size, rng))
         return rendering(pixels, size, rng)
     return augment(pixels, size, rng, strength=strength)
 
@@ -128,6 +134,33 @@ def augment(pixels, size, rng, *, strength=1.0):
         table = np.clip(levels[:, None] * gains * 255, 0, 255).astype(np.uint8)
         shown = np.stack([table[shown[..., c], c] for c in range(3)], axis=-1)
     return shown
+
+
+def drawn(pixels, rng):
+    """
+    Take an image back to counts and draw them as the product draws a FITS image.
+
+    At full size: what the product takes for noise, for sky or for a hot pixel is another thing
+    once an image is small.
+
+    Parameters
+    ----------
+    pixels : `numpy.ndarray` of uint8, shape (height, width, 3)
+        RGB.
+    rng : `numpy.random.Generator`
+        Source of randomness.
+
+    Returns
+    -------
+    shown : `numpy.ndarray` of uint8, shape (height, width, 3)
+        Grey; smaller where empty edges were cut off, and as it was if it is of one value.
+    """
+    mixed = (pixels / np.float32(255)) @ rng.dirichlet([3, 6, 1]).astype(np.float32)
+    light = mixed ** rng.uniform(1.4, 2.8)
+    try:
+        return np.asarray(product_grey(_noise(light, rng, -3.3, -1.5), flip=False))
+    except ImageError:
+        return pixels
 
 
 def rendering(pixels, size, rng):
