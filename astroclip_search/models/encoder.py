@@ -19,6 +19,7 @@ import numpy as np
 from ..exceptions import BundleError, EncoderError, one_line
 from .background import finite, normalise
 from .bundle import Bundle
+from .forks import undisturbed
 from .runtime import IN_FLIGHT, Tower, has_driver, n_cores, open_tower
 
 __all__ = ['Encoder', 'open_encoder']
@@ -163,7 +164,9 @@ class Encoder:
         """
         Number of tokens with the special ones; the model reads ``bundle.context_length`` of them.
         """
-        encoding = self._opened('tokenizer').encode(_encodable(text))
+        tokenizer = self._opened('tokenizer')
+        with undisturbed():
+            encoding = tokenizer.encode(_encodable(text))
         return sum(sum(part.attention_mask) for part in (encoding, *encoding.overflowing))
 
     def _encode_text(self, texts: Sequence[str], outputs: tuple[str, ...]) -> np.ndarray:
@@ -230,7 +233,9 @@ class Encoder:
 
     def _read(self, texts: list[str], outputs: tuple[str, ...]) -> np.ndarray:
         tower = self._opened('text')
-        encodings = self._opened('tokenizer').encode_batch([_encodable(text) for text in texts])
+        tokenizer = self._opened('tokenizer')
+        with undisturbed():
+            encodings = tokenizer.encode_batch([_encodable(text) for text in texts])
         feed = {'input_ids': [e.ids for e in encodings],
                 'attention_mask': [e.attention_mask for e in encodings],
                 'token_type_ids': [e.type_ids for e in encodings]}
@@ -277,7 +282,9 @@ class Encoder:
 
         bundle = self.bundle
         try:
-            tokenizer = Tokenizer.from_buffer(bundle.contents.read('tokenizer.json'))
+            content = bundle.contents.read('tokenizer.json')
+            with undisturbed():
+                tokenizer = Tokenizer.from_buffer(content)
         except BundleError:
             raise
         # The Rust binding raises a plain Exception.

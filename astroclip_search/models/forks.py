@@ -1,9 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Matrix products, which no fork may meet.
+What no fork may meet: matrix products, and the libraries that run a model.
 
 The libraries behind numpy's products have threads of their own and end them before a fork; OpenBLAS
-(seen with 0.3.30) then waits for ever if one of them is at work. So a fork waits for ours.
+(seen with 0.3.30) then waits for ever if one of them is at work. ONNX Runtime and tokenizers hold
+locks while they work, of their own and of the C library, which nobody releases in the child. So a
+fork waits until all of ours are done, and whatever comes meanwhile waits for the fork.
 """
 
 import contextlib
@@ -14,13 +16,13 @@ from collections.abc import Iterator
 
 __all__ = ['undisturbed']
 
-# Seconds that a fork waits; the longest product takes a fraction of one.
+# Seconds that a fork waits; the longest call takes a fraction of one, unless it opens a model.
 _PATIENCE = 10.0
 
 
 class _Gate:
     """
-    Who multiplies, and whether a fork has closed the gate.
+    Who is inside, and whether a fork has closed the gate.
     """
 
     def __init__(self) -> None:

@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ..exceptions import EncoderError, one_line
+from .forks import undisturbed
 
 __all__ = ['IN_FLIGHT', 'Tower', 'has_driver', 'n_cores', 'open_tower', 'runtime']
 
@@ -65,7 +66,8 @@ class Tower:
         """
         The output of that name for the arrays of all inputs.
         """
-        return self._session.run([output], feed)[0]
+        with undisturbed():
+            return self._session.run([output], feed)[0]
 
 
 @functools.cache
@@ -160,7 +162,8 @@ def _open(path: Path, options, providers: list, content: bytes | None,
             model: str | bytes = str(path) if content is None else content
             if content is not None and weights:
                 model = _with_weights(content, weights, options, stack)
-            session = runtime().InferenceSession(model, options, providers=providers)
+            with undisturbed():
+                session = runtime().InferenceSession(model, options, providers=providers)
         # It would keep the file in memory to open it again; on the CPU it never does.
         if content is not None and _CUDA not in session.get_providers():
             session._model_bytes = None
