@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-A fork waits for the matrix products and the imports of other threads, and nobody waits afterwards.
+A fork waits for the matrix products, models and imports of other threads, and nobody waits afterwards.
 """
 
 import os
@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 from astroclip_search.models.forks import undisturbed
+from astroclip_search.models.runtime import Tower
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system has no fork')
 
@@ -52,6 +54,33 @@ def test_a_fork_waits_for_a_product():
     assert order == ['product', 'fork']
     with undisturbed():
         assert fork(lambda: True), 'the thread that multiplies may itself fork'
+
+
+class SlowSession:
+    """As one of ONNX Runtime: it is asked, and answers later."""
+
+    def __init__(self):
+        self.asked, self.answered = threading.Event(), threading.Event()
+
+    get_inputs = get_outputs = get_providers = list
+
+    def run(self, _outputs, _feed):
+        self.asked.set()
+        threading.Event().wait(0.2)
+        self.answered.set()
+        return [np.zeros(1)]
+
+
+def test_a_fork_waits_for_a_model_that_runs():
+    """The child would wait for ever for what a thread inside the library holds."""
+    session = SlowSession()
+    tower = Tower(session)
+    thread = threading.Thread(target=tower.run, args=('image_embeds', {}))
+    thread.start()
+    session.asked.wait()
+    assert fork(session.answered.is_set)
+    thread.join()
+    assert tower.run('image_embeds', {}).shape == (1,), 'nobody waits afterwards'
 
 
 IMPORTS = """
