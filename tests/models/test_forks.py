@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-A fork waits for the matrix products, models and imports of other threads, and nobody waits afterwards.
+A fork waits for the products, models and imports of other threads, and nobody waits afterwards.
 """
 
 import os
