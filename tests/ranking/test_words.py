@@ -111,6 +111,27 @@ def test_metadata_weigh_less_that_say_no_word_of_the_phrase():
     assert (said, unsaid) == (1, 0.5)
 
 
+def test_a_word_that_most_rows_say_tells_little():
+    """
+    "star" of a phrase about one, among programmes about star formation.
+    """
+    phrase = 'bright star with diffraction spikes'
+    titles = [f'star formation in region {i}' for i in range(90)]
+    rare = [f'diffraction spikes of field {i}' for i in range(10)]
+    found = []
+    for best in (rare, titles[:10]):
+        image, metadata, _ = table(10, 3)
+        found.append(informative(image, metadata, words_of([*best, *titles], phrase), ABOVE))
+    assert found[0] > 0.75
+    assert found[1] < 0.65
+
+
+@given(st.text(), st.lists(st.text(), max_size=5))
+def test_any_phrase_can_be_looked_for(phrase, texts):
+    n = len(texts)
+    assert 0 <= informative(np.ones(n), np.full(n, 3.0), words_of(texts, phrase), ABOVE) <= 1
+
+
 def test_a_small_table_does_not_tell_whether_the_pictures_agree():
     assert informative(*table(4, -3, n_rows=12), ABOVE) == 1
     _, metadata, words = table(10, -3)
