@@ -5,6 +5,8 @@ Command line: ``python -m export <step> ...``; every step has ``--help``.
 import importlib
 import sys
 
+from astroclip_search.exceptions import ClipSearchError
+
 #: Step -> module with ``main(arguments)``, in the order they are run.
 STEPS = {
     'sky': 'export.sky',
@@ -42,13 +44,22 @@ def main(arguments=None):
     Returns
     -------
     status : int
-        Exit status: 2 for an unknown step.
+        Exit status: 2 for an unknown step, 1 for what cannot be done. Why is one sentence; with
+        ``python -X dev`` it is a traceback.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] not in STEPS:
         print(f"usage: python -m export {{{','.join(STEPS)}}} ...", file=sys.stderr)
         return 2
-    return importlib.import_module(STEPS[arguments[0]]).main(arguments[1:]) or 0
+    step = importlib.import_module(STEPS[arguments[0]])
+    try:
+        return step.main(arguments[1:]) or 0
+    # What users give raises these: a file that is not there, a model that is none, a wrong number.
+    except (OSError, ValueError, ClipSearchError) as error:
+        if sys.flags.dev_mode:
+            raise
+        print(f'python -m export {arguments[0]}: {error}', file=sys.stderr)
+        return 1
 
 
 if __name__ == '__main__':

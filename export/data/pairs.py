@@ -92,19 +92,26 @@ def read_manifest(folder):
     Raises
     ------
     ValueError
-        If a file of the manifest lies outside the folder.
+        If a line is no row, or names a file outside the folder; the message names the line.
     """
     folder = Path(folder).resolve()
     pairs = []
-    with open(folder / 'manifest.jsonl', encoding='utf-8') as lines:
-        for line in lines:
-            row = json.loads(line)
-            file = (folder / row['file']).resolve()
+    path = folder / 'manifest.jsonl'
+    with open(path, encoding='utf-8') as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                file = (folder / row['file']).resolve()
+                source = row['source']
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(f'line {number} of {path} is no JSON object with file and source '
+                                 f'({error!r})') from error
             if not file.is_relative_to(folder):
-                raise ValueError(f"manifest names a file outside its folder: {row['file']!r}")
+                raise ValueError(f'line {number} of {path} names a file outside its folder: '
+                                 f'{row["file"]!r}')
             labels = row.get('title_labels') if 'title_labels' in row else row.get('labels')
             pairs.append(Pair(
-                file=file, source=row['source'], title=row.get('title') or '',
+                file=file, source=source, title=row.get('title') or '',
                 obs_title=row.get('obs_title') or '',
                 labels=tuple(dict.fromkeys(name for name in labels or () if name.strip('-'))),
                 captions=tuple(_captions(row, labels or ())),

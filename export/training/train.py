@@ -62,13 +62,15 @@ def train(config, folder, *, seeds=None, encoder=None):
     folder, settings = Path(folder), config['train']
     if seeds and not set(seeds) <= set(settings['seeds']):
         raise ValueError(f"the seeds of the configuration are {settings['seeds']}")
-    folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, config)
+    _check(folder, config)
     torch.set_num_threads(settings['threads'])
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     encoder = encoder or SentenceEncoder()
+    folder.mkdir(parents=True, exist_ok=True)
     material = read_material(config['data'], encoder, folder)
     validation = Validation(config, encoder)
+    # Not before: a folder that does not exist would claim the run for a mistake.
+    (folder / 'config.json').write_text(json.dumps(config, indent=1), encoding='utf-8')
     frozen = _frozen(config, folder, material, validation, device)
     for seed in seeds or settings['seeds']:
         _tuned(config, folder, material, validation, device, frozen, seed)
@@ -78,8 +80,8 @@ def train(config, folder, *, seeds=None, encoder=None):
     return _best(config, encoder, folder, [frozen, *runs], material, validation, device)
 
 
-def _claim(folder, config):
-    """Say whose folder it is: a run is not continued with other settings, but may be longer."""
+def _check(folder, config):
+    """Refuse a run of other settings; it may be longer."""
     path, own = folder / 'config.json', json.loads(json.dumps(config))
     if path.exists():
         old = json.loads(path.read_text('utf-8'))
@@ -89,7 +91,6 @@ def _claim(folder, config):
                     found[stage].pop(key, None)
         if old != own:
             raise ValueError(f'{folder} holds a run of another configuration, see config.json')
-    path.write_text(json.dumps(config, indent=1), encoding='utf-8')
 
 
 def _frozen(config, folder, material, validation, device):

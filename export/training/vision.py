@@ -294,9 +294,20 @@ def load_checkpoint(path):
         In evaluation mode.
     info : dict
         Configuration and progress of the run, and the factor of its softmax.
+
+    Raises
+    ------
+    ValueError
+        If the file is none.
     """
-    state = torch.load(path, map_location='cpu', weights_only=True)
-    info = json.loads(state['info'])
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+        info = json.loads(state['info'])
+    except OSError:
+        raise
+    # Pickle raises whatever the bytes make it do.
+    except Exception as error:
+        raise ValueError(f'{path} is no checkpoint of export train') from error
     scale = state['averaged']['log_scale'].exp().item()
     info['logit_scale'] = min(scale, info['config']['train']['scale_max'])
     model = info['config']['model']
