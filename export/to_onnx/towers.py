@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import helper, numpy_helper
+from torch.nn import functional
 
 from export.to_onnx.tracing import export_module, session
 from export.training.text import SentenceEncoder, TextTower
@@ -32,15 +33,21 @@ class Deployed(torch.nn.Module):
     ``gelu(x) = x Phi(x)``, so that with ``Phi`` of the pooled value what is left is linear. The
     factor of a clipped feature is that of its pooled value.
 
+    A window is embedded as if it were a picture. Of a small object in a large picture it says more
+    than a place does: the picture around does not drive its hidden units.
+
     Parameters
     ----------
     tower : `export.training.vision.PooledTower`
         Trained tower.
+    size : int
+        Side of the images that it was trained on, and of the windows.
     """
 
-    def __init__(self, tower):
+    def __init__(self, tower, size):
         super().__init__()
         self.tower = tower
+        self.cells = size // STRIDE
         layers = torch.cat([tower.linear.weight, tower.inner.weight])
         # Once for the picture and once for its places: one matrix each in the file.
         self.first = torch.nn.Parameter(tower.components @ layers.T)
@@ -63,6 +70,8 @@ class Deployed(torch.nn.Module):
             Unit vectors.
         patch_embeds : `torch.Tensor` of float32, shape (n, h / 32, w / 32, d)
             Vectors whose mean over the places is ``image_embeds``.
+        window_embeds : `torch.Tensor` of float32, shape (n, h / 32 - k + 1, w / 32 - k + 1, d)
+            Unit vectors of windows of ``size`` pixels, ``k`` steps of 32.
         """
         tower = self.tower
         maps = tower.maps(pixel_values)
@@ -76,7 +85,13 @@ class Deployed(torch.nn.Module):
         standard = tower.scaled(tower.places(maps)) * kept[:, None, None]
         places, driven = (standard @ self.first + self.bias).split(self.sizes, 3)
         places = places + driven * gate[:, None, None] @ self.last
-        return vectors / length, places / length[:, None, None]
+
+        features = tower.scaled(tower.windows(maps, self.cells))
+        alone, driving = (features.clamp(-tower.LIMIT, tower.LIMIT) @ self.first + self.bias).split(
+            self.sizes, 3)
+        alone = alone + functional.gelu(driving) @ self.last
+        windows = alone / torch.linalg.vector_norm(alone, dim=-1, keepdim=True)
+        return vectors / length, places / length[:, None, None], windows
 
 
 def export_vision(tower, size, path):
@@ -94,22 +109,27 @@ def export_vision(tower, size, path):
         Side of the images that it was trained on.
     path : path-like
         File to write: input ``pixel_values`` float32 (n, 3, h, w), whose sides are multiples of
-        `STRIDE`, and ``with_places`` bool (1,), by default false; outputs ``image_embeds`` float32
-        (n, d) and, where ``with_places``, ``patch_embeds`` float32 (n, h / 32, w / 32, d), whose
-        mean over the places is ``image_embeds``, else empty.
+        `STRIDE`, ``with_places`` and ``with_windows`` bool (1,), by default false; outputs
+        ``image_embeds`` float32 (n, d); where ``with_places``, ``patch_embeds`` float32 (n,
+        h / 32, w / 32, d), whose mean over the places is ``image_embeds``, else empty; where
+        ``with_windows``, ``window_embeds`` float32 (n, h / 32 - k + 1, w / 32 - k + 1, d) of
+        windows of ``size = 32 k`` pixels, which must fit in, else empty.
     """
     with warnings.catch_warnings():
         # The size of the example is not that of all images, as the axes say.
         warnings.simplefilter('ignore')
         export_module(
-            Deployed(tower.eval()).eval(), (torch.zeros(2, 3, size, size + STRIDE),), path,
+            Deployed(tower.eval(), size).eval(),
+            (torch.zeros(2, 3, size + STRIDE, size + 2 * STRIDE),), path,
             inputs={'pixel_values': {0: 'batch', 2: 'height', 3: 'width'}},
             outputs={'image_embeds': {0: 'batch'},
-                     'patch_embeds': {0: 'batch', 1: 'rows', 2: 'columns'}},
+                     'patch_embeds': {0: 'batch', 1: 'rows', 2: 'columns'},
+                     'window_embeds': {0: 'batch', 1: 'down', 2: 'across'}},
         )
     model = onnx.load(str(path))
     _fold_padding(model.graph)
     _on_demand(model.graph, 'patch_embeds', 'with_places')
+    _on_demand(model.graph, 'window_embeds', 'with_windows')
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
@@ -135,6 +155,9 @@ def _needed(graph, outputs):
     for node in reversed(graph.node):
         if needed.intersection(node.output):
             needed.update(node.input)
+            # What a branch reads is not among the inputs of its node.
+            needed.update(name for attribute in node.attribute for inner in attribute.g.node
+                          for name in inner.input)
             found.append(node)
     return found[::-1]
 
@@ -235,8 +258,10 @@ def main(arguments):
     pixels = normalise(torch.from_numpy(squares))
     with torch.no_grad():
         wanted = tower(pixels).numpy()
-    got, places = session(out / 'onnx' / 'vision_model.onnx').run(
-        None, {'pixel_values': pixels.numpy(), 'with_places': np.array([True])})
+    got, places, windows = session(out / 'onnx' / 'vision_model.onnx').run(
+        None, {'pixel_values': pixels.numpy(), 'with_places': np.array([True]),
+               'with_windows': np.array([True])})
     print(f'vision_model.onnx: largest difference to torch {np.abs(got - wanted).max():.1e}, '
-          f'of the mean of its places {np.abs(places.mean((1, 2)) - wanted).max():.1e}')
+          f'of the mean of its places {np.abs(places.mean((1, 2)) - wanted).max():.1e}, '
+          f'of its window {np.abs(windows[:, 0, 0] - wanted).max():.1e}')
     return 0

@@ -180,6 +180,28 @@ class PooledTower(torch.nn.Module):
             maxima.append(whole * here / here.mean((2, 3), keepdim=True))
         return torch.cat(means + maxima, 1).permute(0, 2, 3, 1)
 
+    def windows(self, maps, cells):
+        """
+        Pool maps of features in square windows, a step of 32 pixels apart.
+
+        Parameters
+        ----------
+        maps : list of `torch.Tensor`
+            As `maps` gives them.
+        cells : int
+            Side of a window in steps.
+
+        Returns
+        -------
+        features : `torch.Tensor` of float32, shape (n, h / 32 - cells + 1, w / 32 - cells + 1, f)
+            What `pool` gives for each window, but that the maps have seen what is around it.
+        """
+        means, maxima = [], []
+        for x, cell in zip(maps, self._cells, strict=True):
+            means.append(functional.avg_pool2d(x, cells * cell, cell))
+            maxima.append(functional.max_pool2d(x, cells * cell, cell))
+        return torch.cat(means + maxima, 1).permute(0, 2, 3, 1)
+
     @torch.no_grad()
     def encode(self, squares, *, batch_size=64):
         """

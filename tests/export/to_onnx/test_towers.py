@@ -20,7 +20,7 @@ from export.training.vision import PooledTower, imagenet_weights, load_checkpoin
 TEXTS = ['spiral galaxy', 'a planetary nebula with a faint halo around it', 'M 1']
 
 
-WITH_PLACES = np.array([True])
+WITH_PLACES = WITH_WINDOWS = np.array([True])
 
 
 @pytest.fixture(scope='module')
@@ -92,19 +92,49 @@ def test_other_sizes_and_the_mean_of_the_places(shipped, tower, sides):
         wanted = tower(pixels).numpy()
     for name, least in (('vision_model.onnx', 0.99999), ('vision_model_quantized.onnx', 0.97)):
         found, places = session(shipped / name).run(
-            None, {'pixel_values': pixels.numpy(), 'with_places': WITH_PLACES})
+            ['image_embeds', 'patch_embeds'],
+            {'pixel_values': pixels.numpy(), 'with_places': WITH_PLACES})
         assert places.shape == (2, sides[0] // STRIDE, sides[1] // STRIDE, 384)
         np.testing.assert_allclose(places.mean((1, 2)), found, atol=1e-5)
         assert parity(found, wanted)['min'] > least
 
 
-def test_places_are_not_computed_unless_asked_for(shipped, pixels):
+@pytest.mark.parametrize('sides', [(96, 96), (192, 128)])
+def test_a_window_is_embedded_as_a_picture(shipped, tower, sides):
+    """
+    The only one as the picture that it is, others nearly as what is cut out: maps see around.
+    """
+    frames = np.stack([np.asarray(Image.fromarray(render(i).image).resize(sides[::-1]))
+                       for i in range(8)])
+    windows = session(shipped / 'vision_model.onnx').run(
+        ['window_embeds'], {'pixel_values': normalise(torch.from_numpy(frames)).numpy(),
+                            'with_windows': WITH_WINDOWS})[0]
+    rows, columns = (side // STRIDE - 2 for side in sides)
+    assert windows.shape == (8, rows, columns, 384)
+    np.testing.assert_allclose(np.linalg.norm(windows, axis=-1), 1, atol=1e-5)
+    cuts = tower.encode(np.concatenate([
+        frames[:, row * STRIDE:, column * STRIDE:][:, :96, :96]
+        for row in range(rows) for column in range(columns)]))
+    found = windows.transpose(1, 2, 0, 3).reshape(-1, 384)
+    if rows == columns == 1:
+        np.testing.assert_allclose(found, cuts, atol=1e-5)
+    # The cut that is most like a window is of the same picture.
+    nearest = (found @ cuts.T).argmax(1)
+    assert np.mean(nearest % 8 == np.arange(len(cuts)) % 8) > 0.9
+
+
+def test_places_and_windows_are_not_computed_unless_asked_for(shipped):
+    pixels = np.zeros((2, 3, 96, 96), np.float32)
     for path in shipped.iterdir():
-        alone, none = session(path).run(None, {'pixel_values': pixels.numpy()})
-        asked, places = session(path).run(
-            None, {'pixel_values': pixels.numpy(), 'with_places': WITH_PLACES})
-        assert none.size == 0 < places.size
-        np.testing.assert_allclose(alone, asked, atol=1e-6)
+        tower = session(path)
+        alone, *none = tower.run(None, {'pixel_values': pixels})
+        assert [one.size for one in none] == [0, 0]
+        for name, number in (('with_places', 1), ('with_windows', 2)):
+            found = tower.run(None, {'pixel_values': pixels, name: WITH_PLACES})
+            np.testing.assert_allclose(alone, found[0], atol=1e-6)
+            assert [bool(one.size) for one in found[1:]] == [number == 1, number == 2]
+        # A picture that no window fits into has a vector all the same.
+        assert len(tower.run(None, {'pixel_values': pixels[..., :64, :64]})[0]) == 2
 
 
 def test_a_picture_of_one_thing_has_it_where_it_is(tower, shipped, squares):
@@ -118,8 +148,12 @@ def test_a_picture_of_one_thing_has_it_where_it_is(tower, shipped, squares):
             ['patch_embeds'], {'pixel_values': normalise(torch.from_numpy(frame)).numpy(),
                                'with_places': WITH_PLACES})[0][0]
         row, column = np.unravel_index(np.argmax(places @ wanted), places.shape[:2])
-        found.append(row // 3 == 2 and column // 3 == 1)
-    assert np.mean(found) >= 0.75
+        windows = session(shipped / 'vision_model_quantized.onnx').run(
+            ['window_embeds'], {'pixel_values': normalise(torch.from_numpy(frame)).numpy(),
+                                'with_windows': WITH_WINDOWS})[0][0]
+        down, across = np.unravel_index(np.argmax(windows @ wanted), windows.shape[:2])
+        found.append([(row // 3, column // 3) == (2, 1), ((down + 1) // 3, across // 3) == (2, 1)])
+    assert (np.mean(found, axis=0) >= 0.75).all()
 
 
 def test_eight_bits_keep_the_order(shipped, tower, squares):
