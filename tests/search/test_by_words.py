@@ -37,9 +37,9 @@ def rank(search, table, phrase='globular cluster', **options):
 
 @pytest.fixture(scope='module')
 def told(search, galaxies):
-    """The same; title and class of the row whose picture fits least say what is asked for."""
+    """The same; title and class of a row whose picture does not fit say what is asked for."""
     best = rank(search, galaxies)
-    last = best[np.flatnonzero(~best['clip_rank'].mask)[-1]]
+    last = best[(~best['clip_rank'].mask).sum() // 2]
     table = galaxies.copy()
     row = int(np.flatnonzero(table['obs_id'] == last['obs_id'])[0])
     table['obs_title'][row] = 'Globular clusters: the globular cluster M 15'
