@@ -121,6 +121,8 @@ REASONS = {
     'planes_apart': (ERROR, 'the three images do not overlap'),
     'planes_differ': (ERROR, 'the three images differ in shape, and have no WCS'),
     'bad_wcs': (ERROR, 'the WCS cannot be used ({error})'),
+    'no_wcs': (NO_IMAGE, 'the image does not say where on the sky it is'),
+    'no_such_place': (NO_IMAGE, 'the pixels are beyond the edge of the sky'),
     'no_numbers': (ERROR, 'the model gives no numbers for this image'),
     # Examples.
     'example_without_image': (NO_IMAGE, 'an example has no image: {why}'),

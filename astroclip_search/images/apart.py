@@ -29,6 +29,7 @@ from ..untrusted.serving import Ask, serve
 from ..untrusted.workers import Job, Unavailable, Workers, n_cores
 from . import preprocess
 from .drawing import Drawing
+from .geometry import Geometry, geometry_of, note_geometry
 from .plane import Plane, ask_for_room
 from .preprocess import Preprocessing
 from .rgb import compose
@@ -172,6 +173,21 @@ class Decoder:
             return asked[1]
         return [drawing.numbers(again()) for drawing, again in _each(image, order)]
 
+    def sky(self, image: Any, order: Order, pixels: np.ndarray, *,
+            is_foreign: bool = True) -> np.ndarray:
+        """
+        Right ascension and declination in degrees of pixels (n, 2) of an image, float64 (n, 2).
+        """
+        asked = self._asked('sky', image, order, pixels=pixels.tolist()) if is_foreign else None
+        if asked is None:
+            (drawing, again), = _each(image, order)
+            return drawing.sky(again(), pixels)
+        if len(asked[1]) != 8 * pixels.size:
+            raise ImageError('decoding_ended')
+        found = np.frombuffer(asked[1], '<f8').reshape(pixels.shape)
+        return np.where((found[:, :1] >= 0) & (found[:, :1] < 360) & (abs(found[:, 1:]) <= 90),
+                        found, np.nan)
+
     def compose(self, planes: Sequence[Any], order: Order) -> Drawn:
         """
         What is ordered, of the three colours that `plane` has given.
@@ -189,14 +205,15 @@ class Decoder:
         except Unavailable as error:
             raise ImageError('decoding_ended') from error
 
-    def _asked(self, what: str, image: Any, order: Order) -> tuple[dict[str, Any], bytes] | None:
+    def _asked(self, what: str, image: Any, order: Order,
+               **further: Any) -> tuple[dict[str, Any], bytes] | None:
         """
         What a worker has made; `None` if images are drawn in this process.
         """
         job = self._job
         if job is None:
             return None
-        message: dict[str, Any] = {'do': what, 'order': order.text}
+        message: dict[str, Any] = {'do': what, 'order': order.text, **further}
         content = b''
         stream: Any = None
         seconds = self._seconds
@@ -241,11 +258,16 @@ class Decoder:
                 raise ImageError('decoding_ended')
             pixels = np.frombuffer(given, np.uint8, ends[-1]).reshape(height, width, 3)
             return Drawn(pixels, given[ends[-1]:])
-        if len(sizes) != len(order.drawings) or len(given) != ends[-1]:
+        try:
+            geometries = list(map(Geometry.read, answer.get('geometries', ())))
+        except (TypeError, ValueError) as error:
+            raise ImageError('decoding_ended') from error
+        if not len(sizes) == len(geometries) == len(order.drawings) or len(given) != ends[-1]:
             raise ImageError('decoding_ended')
         return Drawn(pictures=tuple(
-            Image.frombytes('RGB', tuple(size), given[start:end])
-            for size, start, end in zip(sizes, ends, ends[1:], strict=False)))
+            note_geometry(Image.frombytes('RGB', tuple(size), given[start:end]), geometry)
+            for size, start, end, geometry in zip(sizes, ends, ends[1:], geometries,
+                                                  strict=False)))
 
     def _give_up(self, error: Unavailable) -> None:
         """
@@ -326,6 +348,9 @@ def _perform(task: dict[str, Any], content: bytes, ask: Ask) -> tuple[dict[str, 
             image = _opened(task['stream'], ask)
         if task['do'] == 'plane':
             return {}, _packed([drawing.numbers(again()) for drawing, again in _each(image, order)])
+        if task['do'] == 'sky':
+            (drawing, again), = _each(image, order)
+            return {}, drawing.sky(again(), np.array(task['pixels'])).astype('<f8').tobytes()
         return _answer(order.of([drawing.picture(again())
                                  for drawing, again in _each(image, order)]))
     except Exception as error:
@@ -347,7 +372,8 @@ def _answer(drawn: Drawn) -> tuple[dict[str, Any], bytes]:
     if drawn.pixels is not None:
         height, width = drawn.pixels.shape[:2]
         return {'sizes': [[width, height]]}, drawn.pixels.tobytes() + drawn.thumbnail
-    return ({'sizes': [list(picture.size) for picture in drawn.pictures]},
+    return ({'sizes': [list(picture.size) for picture in drawn.pictures],
+             'geometries': [geometry_of(picture).numbers for picture in drawn.pictures]},
             b''.join(picture.tobytes() for picture in drawn.pictures))
 
 
@@ -363,7 +389,7 @@ def _packed(planes: Sequence[Plane]) -> bytes:
         # A coordinate system that cannot be written is none.
         except Exception:
             wcs = None
-        found.append((plane.data, plane.step, wcs))
+        found.append((plane.data, plane.step, wcs, plane.shape))
     return pickle.dumps(found)
 
 
@@ -371,8 +397,8 @@ def _composed(content: bytes, lengths: Sequence[int]) -> list[Image.Image]:
     bands, start = [], 0
     for length in lengths:
         found = pickle.loads(content[start:start + length])  # noqa: S301 - of another worker
-        bands.append([Plane(data, step, partial(lambda wcs: wcs, wcs))
-                      for data, step, wcs in found])
+        bands.append([Plane(data, step, partial(lambda wcs: wcs, wcs), shape)
+                      for data, step, wcs, shape in found])
         start += length
     return [compose(of_one) for of_one in zip(*bands, strict=True)]
 

@@ -24,6 +24,7 @@ from ..exceptions import ImageError, one_line
 from ..status import NO_IMAGE
 from . import jpeg2000, tiff
 from .blocks import Pixels, means
+from .geometry import note_size, turned
 from .plane import Plane, alone_if_large, step_of
 from .rgb import compose
 from .stretch import grey
@@ -149,7 +150,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     An image of Pillow in RGB, on black where it is transparent.
     """
-    picture = _upright(_drawn(image, None), image)
+    picture = _upright(note_size(_drawn(image, None), image.size), image)
     if _is_blank(picture):
         raise ImageError('blank')
     return picture
@@ -187,7 +188,7 @@ def _read_with_plugin(plugin: Any, data: bytes, n: int, side: int | None,
                 picture = _drawn(image, side)
             if kind in _COLOURS and _is_dark(picture):
                 picture = _colour(_of_deep_colours(image, data, side), 0.0)
-            return _upright(picture, image)
+            return _upright(note_size(picture, (width, height)), image)
         finally:
             image.close()  # before the next large one is decoded
 
@@ -212,7 +213,7 @@ def _read_jpeg_2000(data: bytes, n: int, side: int | None, max_pixels: int) -> I
     step = _step(stream.size, side)
     stream.check(step, max_pixels)
     return alone_if_large(stream.size[0] * stream.size[1],
-                          lambda: _drawn(stream.image(step), side))
+                          lambda: note_size(_drawn(stream.image(step), side), stream.size))
 
 
 def _read_tiff(data: bytes, n: int, side: int | None, max_pixels: int) -> Image.Image:
@@ -233,7 +234,7 @@ def _read_tiff(data: bytes, n: int, side: int | None, max_pixels: int) -> Image.
                 if error.because.code != 'tiff_unread' or not page.has_bands:
                     raise
                 picture = _of_bands(page, side)
-        return _turned(picture, page.orientation)
+        return _turned(note_size(picture, page.size), page.orientation)
 
     return alone_if_large(page.size[0] * page.size[1], draw)
 
@@ -414,4 +415,4 @@ def _upright(picture: Image.Image, image: Image.Image) -> Image.Image:
 
 def _turned(picture: Image.Image, orientation: int) -> Image.Image:
     turn = _TURNS.get(orientation)
-    return picture if turn is None else picture.transpose(turn)
+    return picture if turn is None else turned(picture, turn)

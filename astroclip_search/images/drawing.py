@@ -6,10 +6,11 @@ How images are drawn, apart from the image itself; a cache is asked for it by it
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from . import render
-from .plane import Plane
+from .plane import Plane, on_sky
 
 __all__ = ['Drawing']
 
@@ -50,6 +51,14 @@ class Drawing:
         return render.render(source, side=self.side, bitmap_side=self.bitmap_side,
                              plane=self.plane, max_pixels=self.max_pixels,
                              max_bytes=self.max_bytes)
+
+    def sky(self, source: Any, pixels: np.ndarray) -> np.ndarray:
+        """
+        Right ascension and declination, ICRS, in degrees, of pixels of an image, counted from 0 as
+        `~astroclip_search.images.geometry.Geometry` gives them, float64 (n, 2); NaN where there is
+        none. An ImageError if the image has no place on the sky.
+        """
+        return on_sky(self.numbers(source).wcs(), pixels)
 
     def numbers(self, source: Any) -> Plane:
         """

@@ -239,7 +239,7 @@ def _single(chips: Sequence[_Image], side: int, plane: str | int, max_bytes: int
     data = _filled(image, step, plane, max_bytes)
     if not _has_content(data):
         raise ImageError('one_value' if np.isfinite(data).any() else 'no_finite_pixels')
-    return Plane(data, step, wcs or (lambda: celestial(image.header, image.axes)))
+    return Plane(data, step, wcs or (lambda: celestial(image.header, image.axes)), image.shape)
 
 
 def _filled(image: _Image, step: int, plane: str | int, max_bytes: int) -> np.ndarray:
@@ -369,4 +369,4 @@ def _mosaic(chips: Sequence[_Image], side: int, plane: str | int, max_bytes: int
         frame.paint(small, wcs, chip.shape, data)
     if np.isfinite(data).sum() < _MIN_FINITE:
         raise ImageError('no_finite_pixels')
-    return Plane(data, step, lambda: frame.wcs)
+    return Plane(data, step, lambda: frame.wcs, frame.shape)

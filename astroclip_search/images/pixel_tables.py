@@ -259,7 +259,8 @@ def _read_frames(values: _Values, shape: tuple[int, ...], side: int, plane: str 
     if not np.isfinite(frame).any():
         raise ImageError('no_finite_pixels')
     step = step_of((shape[0], shape[1]), side)
-    return Plane(means(Pixels.of_array(frame.reshape(shape)), step).astype(np.float32), step)
+    return Plane(means(Pixels.of_array(frame.reshape(shape)), step).astype(np.float32), step,
+                 shape=(shape[0], shape[1]))
 
 
 def _middle(values: _Values) -> np.ndarray:

@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ['Plane', 'alone_if_large', 'ask_for_room', 'celestial', 'step_of']
+from ..exceptions import ImageError, one_line
+
+__all__ = ['Plane', 'alone_if_large', 'ask_for_room', 'celestial', 'on_sky',
+           'step_of']
 
 # Images above this many pixels are decoded by one thread, so that memory does not grow with the
 # number of threads: not while they decode, nor afterwards, when each keeps what it has freed.
@@ -45,6 +48,15 @@ class Plane:
     step: int = 1  # every how many pixels of the image one was taken
     # Makes the WCS of all pixels of the image, or None: a grey image needs none.
     wcs: Callable[[], Any] = lambda: None
+    shape: tuple[int, int] | None = None  # of all pixels of the image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """
+        Width and height of the image in its own pixels.
+        """
+        height, width = self.shape or (n * self.step for n in self.data.shape)
+        return width, height
 
 
 def celestial(holder: Any, axes: Any = None) -> Any:
@@ -76,6 +88,24 @@ def celestial(holder: Any, axes: Any = None) -> Any:
         return wcs if wcs.naxis == 2 and wcs.has_celestial else None
     except Exception:
         return None
+
+
+def on_sky(wcs: Any, pixels: np.ndarray) -> np.ndarray:
+    """
+    Right ascension and declination, ICRS, in degrees, of pixels (n, 2), x first, the centre of the
+    first at 0; NaN beyond the edge of a map of the whole sky.
+    """
+    if wcs is None:
+        raise ImageError('no_wcs')
+    try:
+        places = wcs.pixel_to_world(*np.asarray(pixels, float).T).icrs
+        found = np.stack([places.ra.deg, places.dec.deg], axis=-1)
+    # Of many kinds: a frame that is not of the sky, a distortion that does not converge.
+    except Exception as error:
+        raise ImageError('bad_wcs', error=one_line(error)) from error
+    if not np.isfinite(found).any():
+        raise ImageError('no_wcs')
+    return found
 
 
 def step_of(shape: tuple[int, int], side: int) -> int:

@@ -20,6 +20,7 @@ from ..untrusted.files import open_regular
 from . import roman
 from .bitmaps import is_bitmap, no_bitmap, read_bitmap, to_rgb
 from .fits import read_array, read_fits, read_hdus
+from .geometry import note_size
 from .packed import unpacked
 from .plane import Plane
 from .stretch import grey
@@ -55,7 +56,9 @@ def render(source: Any, *, side: int = 512, bitmap_side: int | None = None,
     # NDData, Cutout2D, PIL image or array: (ny, nx) has row 0 at the bottom, as in FITS, and
     # (ny, nx, 3), uint8 or in 0..1, has it at the top.
     picture = _read(source, _Bounds(side, bitmap_side or side, plane, max_pixels, max_bytes))
-    return grey(picture.data) if isinstance(picture, Plane) else picture
+    if isinstance(picture, Plane):
+        return note_size(grey(picture.data), picture.size, picture.step, is_flipped=True)
+    return picture
 
 
 def plane(source: Any, *, side: int = 512, plane: str | int = 'middle',

@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 
 from ..exceptions import ImageError
+from .geometry import note_part, note_size
 from .mosaic import nearest
 from .plane import Plane
-from .stretch import cleaned, limits, softening, stretched_by, trimmed
+from .stretch import cleaned, extent, limits, part_of, softening, stretched_by
 
 __all__ = ['compose']
 
@@ -41,9 +42,13 @@ def compose(planes: Sequence[Plane]) -> Image.Image:
     stretched = stretched_by(intensity, softening(intensity, float(np.median(rooms))))
     bands = bands * (stretched / np.where(intensity > 0, intensity, 1))
     # Too bright a colour becomes less bright, not another colour.
-    bands = trimmed(np.moveaxis(bands / np.maximum(bands.max(axis=0), 1), 0, -1))
+    bands = np.moveaxis(bands / np.maximum(bands.max(axis=0), 1), 0, -1)
+    rows, columns = extent(bands)
+    part = part_of(bands.shape, rows, columns, flip=True)
+    bands = bands[rows, columns]
     pixels = (np.nan_to_num(bands) * 255).round().astype(np.uint8)
-    return Image.fromarray(np.ascontiguousarray(np.flipud(pixels)))
+    picture = note_part(Image.fromarray(np.ascontiguousarray(np.flipud(pixels))), part)
+    return note_size(picture, reference.size, reference.step, is_flipped=True)
 
 
 def _scaled(data: np.ndarray) -> tuple[np.ndarray, float]:

@@ -8,9 +8,11 @@ import numpy as np
 from PIL import Image
 
 from ..exceptions import ImageError
+from .geometry import note_part
 from .quantiles import median, medians, percentiles
 
-__all__ = ['cleaned', 'fill_value', 'grey', 'limits', 'softening', 'stretched_by', 'trimmed']
+__all__ = ['cleaned', 'extent', 'fill_value', 'grey', 'limits', 'part_of', 'softening',
+           'stretched_by']
 
 _MIN_FINITE = 16
 
@@ -75,12 +77,14 @@ def grey(data: np.ndarray, *, flip: bool = True) -> Image.Image:
     The picture of a plane, NaN where there is nothing; row 0 is at the bottom, or at the top
     without ``flip``.
     """
-    data = cleaned(trimmed(data))
+    rows, columns = extent(data)
+    part = part_of(data.shape, rows, columns, flip=flip)
+    data = cleaned(data[rows, columns])
     black, white, room = limits(data)
     scaled = np.clip((data - black) / (white - black), 0, 1)
     soft = softening(scaled, room)
     pixels = np.nan_to_num(stretched_by(scaled, soft) * 255).round().astype(np.uint8)
-    return Image.fromarray(np.flipud(pixels) if flip else pixels).convert('RGB')
+    return note_part(Image.fromarray(np.flipud(pixels) if flip else pixels).convert('RGB'), part)
 
 
 def limits(data: np.ndarray) -> tuple[float, float, float]:
@@ -167,16 +171,29 @@ def stretched_by(scaled: np.ndarray, soft: float) -> np.ndarray:
     return np.arcsinh(scaled / soft) / np.arcsinh(1 / soft) if soft else scaled
 
 
-def trimmed(data: np.ndarray) -> np.ndarray:
+def extent(data: np.ndarray) -> tuple[slice, slice]:
     """
-    Without rows and columns at the edges in which there is nothing; colours are the last axis.
+    The rows and columns without those at the edges in which there is nothing; colours are the last
+    axis.
     """
     known = np.isfinite(data)
     known = known.any(axis=2) if data.ndim == 3 else known
     rows, columns = (np.flatnonzero(known.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
-        return data
-    return data[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+        return slice(0, data.shape[0]), slice(0, data.shape[1])
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def part_of(shape: tuple[int, ...], rows: slice, columns: slice, *,
+            flip: bool) -> tuple[float, float, float, float]:
+    """
+    Left, upper, right and lower edge of some rows and columns, in parts of the whole; row 0 is at
+    the bottom, or at the top without ``flip``.
+    """
+    upper, lower = rows.start / shape[0], rows.stop / shape[0]
+    if flip:
+        upper, lower = 1 - lower, 1 - upper
+    return columns.start / shape[1], upper, columns.stop / shape[1], lower
 
 
 def cleaned(data: np.ndarray) -> np.ndarray:
@@ -224,7 +241,7 @@ def fill_value(data: np.ndarray) -> float | None:
     photons. The image begins beside it with a jump, or it lies amid the values of the image: what
     fades to 0 is no fill.
     """
-    data = trimmed(data)
+    data = data[extent(data)]
     edges = np.concatenate([data[0], data[-1], data[:, 0], data[:, -1]])
     edges = edges[np.isfinite(edges)]
     if not len(edges):

@@ -146,6 +146,28 @@ class Encoder:
         n_parts = min(len(pixels), IN_FLIGHT * -(-len(pixels) // together))
         return np.concatenate(self._in_flight(self._embed, np.array_split(pixels, n_parts or 1)))
 
+    @property
+    def has_places(self) -> bool:
+        """
+        Whether the image tower says what each place of an image adds to its vector.
+        """
+        tower = self._opened('vision')
+        return (any(tensor.name == 'patch_embeds' for tensor in tower.outputs)
+                and any(tensor.name == 'with_places' for tensor in tower.optional))
+
+    def encode_places(self, pixels: np.ndarray) -> np.ndarray:
+        """
+        What each place of an image (height, width, 3), uint8, whose sides are multiples of 32,
+        adds to its vector: float32 (rows, columns, d), whose mean is that vector.
+        """
+        tower = self._opened('vision')
+        feed = self._pixels(tower, pixels[None]) | {'with_places': np.array([True])}
+        places = self._answer(tower, feed, ('patch_embeds',))[1][0]
+        if places.ndim != 3 or not np.isfinite(places).all():
+            raise BundleError(f'The output patch_embeds of the model {self.bundle.name!r} is of '
+                              f'shape {places.shape}.')
+        return places.astype(np.float32, copy=False)
+
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """
         Unit vectors, shape (m, d), float32, of phrases as they are, in the space of the images.
@@ -218,6 +240,12 @@ class Encoder:
 
     def _embed(self, pixels: np.ndarray) -> np.ndarray:
         tower = self._opened('vision')
+        return self._run(tower, self._pixels(tower, pixels), ('image_embeds', 'pooler_output'))
+
+    def _pixels(self, tower: Tower, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """
+        The input of the image tower, in its order, type and normalisation.
+        """
         tensor = tower.inputs[0]
         if tensor.shape[3] != 3:  # before the numbers become larger
             pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
@@ -228,8 +256,7 @@ class Encoder:
             pixels = pixels * (1 / (255 * std))
             pixels -= mean / std
         kind = _TYPES.get(tensor.type, np.float32)
-        return self._run(tower, {tensor.name: pixels.astype(kind, copy=False)},
-                         ('image_embeds', 'pooler_output'))
+        return {tensor.name: pixels.astype(kind, copy=False)}
 
     def _read(self, texts: list[str], outputs: tuple[str, ...]) -> np.ndarray:
         tower = self._opened('text')
@@ -243,18 +270,25 @@ class Encoder:
             tensor.name: np.asarray(feed[tensor.name], _TYPES.get(tensor.type, np.int64))
             for tensor in tower.inputs if tensor.name in feed}, outputs)
 
-    def _run(self, tower: Tower, feed: dict, outputs: tuple[str, ...]) -> np.ndarray:
+    def _answer(self, tower: Tower, feed: dict, outputs: tuple[str, ...]
+                ) -> tuple[str, np.ndarray]:
+        """
+        The first of some outputs that a tower has, and its name.
+        """
         available = [tensor.name for tensor in tower.outputs]
         name = next((name for name in outputs if name in available), None)
         if name is None:
             raise BundleError(f'The model {self.bundle.name!r} has none of the outputs '
                               f'{", ".join(outputs)} (it has {", ".join(available)}).')
         try:
-            found = tower.run(name, feed)
+            return name, tower.run(name, feed)
         # ONNX Runtime raises its own exception classes, without a common root of their own.
         except Exception as error:
             raise EncoderError(f'The model {self.bundle.name!r} could not be run '
                                f'({one_line(error)}).') from error
+
+    def _run(self, tower: Tower, feed: dict, outputs: tuple[str, ...]) -> np.ndarray:
+        name, found = self._answer(tower, feed, outputs)
         if found.ndim != 2:
             raise BundleError(f'The output {name} of the model {self.bundle.name!r} is no vector '
                               f'but of shape {found.shape[1:]}.')

@@ -59,6 +59,8 @@ class Tower:
 
     def __init__(self, session):
         self.inputs, self.outputs = session.get_inputs(), session.get_outputs()
+        # What may be given and need not.
+        self.optional = tuple(session.get_overridable_initializers())
         self.device = 'cuda' if _CUDA in session.get_providers() else 'cpu'
         self._session = session
 
