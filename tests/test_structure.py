@@ -19,10 +19,10 @@ ROOT = CHECKOUT / 'astroclip_search'
 
 # Each room imports only those before it; the command line has a command that starts the server.
 ROOMS = ('status exceptions config untrusted sample vocabulary images archives models embeddings '
-         'ranking results search diagnostics mcp cli').split()
+         'ranking places results search diagnostics mcp cli').split()
 
 # Those that came after the 16 rooms of the house, each for a stage that it did not have.
-ADDED = {'untrusted'}
+ADDED = {'untrusted', 'places'}
 
 # Underscore names of other libraries that the package uses, each with its reason.
 FOREIGN = {
