@@ -23,10 +23,11 @@ import numpy as np
 from PIL import Image
 
 from ..exceptions import ImageError, one_line
-from ..images import objectstore, preprocess
+from ..images import objectstore, parts, preprocess
 from ..images.apart import Decoder, Drawn, Order
 from ..images.drawing import Drawing
 from ..images.http import Fetcher
+from ..images.parts import Laid
 from ..images.refs import image_key, parse
 from ..models.encoder import Encoder
 from ..status import Reason, reason
@@ -46,6 +47,9 @@ _SPARE = 2
 _LEAST = 8
 
 _PATIENCE = 2.0
+
+# Pixels of a side that no bitmap has.
+_MAX_SIDE = 100_000
 
 # A file that changes while it is read is read so many times in all.
 _TRIES = 2
@@ -193,6 +197,31 @@ class Pipeline:
         Fetch and decode one image, RGB, whose sides need be no longer than this many pixels.
         """
         return self._drawn(source, objects, Order((self._drawing(side, bitmap_side),))).pictures[0]
+
+    def laid(self, source: str, objects: Mapping[str, Any], side: int) -> Laid:
+        """
+        A picture that knows which pixels of the original it shows; of a bitmap all are decoded.
+        """
+        def draw(image: Any) -> Laid | None:
+            return parts.laid(image, side=side, plane=self.plane, max_pixels=self.max_pixels,
+                              max_bytes=self.max_bytes) if parts.has_numbers(image) else None
+
+        found = self.act(source, objects, draw) if len(parse(source).parts) == 1 else None
+        if found is not None:
+            return found
+        return parts.laid_bitmap(self.image(source, objects, _MAX_SIDE), side)
+
+    def act(self, source: str, objects: Mapping[str, Any], action: Callable[[Any], Any]) -> Any:
+        """
+        What an action makes of one image: of an object, a path, an open stream, or content.
+        """
+        try:
+            return self._read(source, objects, lambda image, _order, **_: action(image), Order(()))
+        except ImageError:
+            raise
+        except Exception as error:
+            raise ImageError('unexpected', source, error=one_line(
+                f'{type(error).__name__}: {error}')) from error
 
     def _drawing(self, side: int, bitmap_side: int | None = None) -> Drawing:
         return Drawing(side, bitmap_side, self.plane, self.max_pixels, self.max_bytes)
