@@ -110,6 +110,7 @@ REASONS = {
     'no_fits_image': (SKIPPED, 'no image in the FITS file'),
     'not_fits': (ERROR, 'not a FITS image'),
     'no_such_plane': (ERROR, 'there is no plane {plane}: the image has {n}, counted from 0'),
+    'other_place': (ERROR, 'the place is not on the first image of the file'),
     'no_pixels': (NO_IMAGE, 'no pixels'),
     'no_finite_pixels': (NO_IMAGE, 'no finite pixels'),
     'one_value': (NO_IMAGE, 'all pixels have the same value'),

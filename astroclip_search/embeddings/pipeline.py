@@ -209,7 +209,13 @@ class Pipeline:
         found = self.act(source, objects, draw) if len(parse(source).parts) == 1 else None
         if found is not None:
             return found
-        return parts.laid_bitmap(self.image(source, objects, _MAX_SIDE), side)
+        return parts.laid_bitmap(self.full(source, objects), side)
+
+    def full(self, source: str, objects: Mapping[str, Any]) -> Image.Image:
+        """
+        Fetch and decode one image with all its pixels, RGB.
+        """
+        return self.image(source, objects, _MAX_SIDE)
 
     def act(self, source: str, objects: Mapping[str, Any], action: Callable[[Any], Any]) -> Any:
         """

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from mocpy import MOC
     from regions import Regions
 
-__all__ = ['boxes', 'check_places', 'places_moc', 'places_regions', 'polygon', 'write_moc',
-           'write_regions']
+__all__ = ['boxes', 'check_places', 'is_places', 'places_moc', 'places_regions', 'polygon',
+           'write_moc', 'write_regions']
 
 # A cell of the map is at most this part of the short side of a box, and a side has at most so many
 # cells: a strip would have millions.
@@ -53,12 +53,19 @@ class _Place:
     box: np.ndarray
 
 
+def is_places(table: Any) -> bool:
+    """
+    Whether it is a table of places.
+    """
+    return isinstance(table, Table) and {'clip_row', 'clip_place',
+                                         'clip_box'} <= set(table.colnames)
+
+
 def check_places(places: Any) -> Table:
     """
     The table, if it is one of places.
     """
-    if not isinstance(places, Table) or not {'clip_row', 'clip_place',
-                                             'clip_box'} <= set(places.colnames):
+    if not is_places(places):
         raise invalid('This takes a table of places, which locate returns.')
     return places
 

@@ -6,22 +6,28 @@ Nothing here is markup: ``gallery`` and ``plots`` escape what comes from an arch
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import numpy as np
 from astropy.table import Table
 
+from ..archives.columns import TableColumns
 from ..archives.footprints import positions
 from ..archives.observations import Observation, observations
+from ..images.parts import Laid
+from ..images.preprocess import thumbnail
 from ..ranking.calibration import LIKELY_CHANCE
 from ..status import OK, has_note, without_notes
 from .names import clean, names
 
-__all__ = ['Card', 'Phrase', 'cards', 'doubt', 'gathered', 'heading', 'odds', 'one_in', 'said_of',
-           'uncertainty', 'unseen']
+__all__ = ['Card', 'Phrase', 'cards', 'doubt', 'gathered', 'heading', 'odds', 'of_places', 'one_in',
+           'said_of', 'uncertainty', 'unseen', 'with_box']
 
 _TITLE_COLUMNS = ('obs_title', 'title')
+
+# Pixels of the smallest box that is seen on a thumbnail.
+_LEAST_BOX = 8
 
 # Letters of a title, where some archives put an abstract.
 _LONGEST = 5000
@@ -314,6 +320,40 @@ def cards(table: Table, jpegs: Sequence[bytes | None], links: Sequence[str],
             data=data if (data := _web(address(seen.data))) != link else '',
             page=_web(seen.page)))
     return made
+
+
+def of_places(found: Sequence[Card], places: Table) -> list[Card]:
+    """
+    The cards of places: where the place is, not the observation.
+    """
+    columns = TableColumns(places)
+    ra, dec, number = (columns.numbers(name) if name in places.colnames else
+                       np.full(len(places), np.nan) for name in ('ra', 'dec', 'clip_place'))
+    known = np.isfinite(ra) & (np.abs(dec) <= 90)
+    return [replace(card, marks=(*([f'place {number[i]:.0f}'] if np.isfinite(number[i]) else []),
+                                 *card.marks),
+                    ra=float(ra[i]) if known[i] else None, dec=float(dec[i]) if known[i] else None)
+            for i, card in enumerate(found)]
+
+
+def with_box(laid: Laid, box: np.ndarray, side: int) -> bytes:
+    """
+    A thumbnail of a picture, a JPEG file, with a box of its pixels, NaN for none.
+    """
+    from PIL import ImageDraw
+
+    picture = laid.picture.copy()
+    picture.thumbnail((side, side))
+    if np.isfinite(box).all():
+        edges = laid.in_picture(box[np.newaxis])[0] * np.tile(picture.size, 2)
+        centre, half = (edges[2:] + edges[:2]) / 2, (edges[2:] - edges[:2]) / 2
+        half = np.maximum(half, _LEAST_BOX / 2)
+        draw = ImageDraw.Draw(picture)
+        # Light within dark: seen on any picture.
+        for grown, width, colour in ((2, 4, '#1a1a1a'), (1, 2, '#e69f00')):
+            draw.rectangle([*(centre - half - grown), *(centre + half + grown)], outline=colour,
+                           width=width)
+    return thumbnail(picture, side)
 
 
 def _marks(row: dict[str, str], has_changed: bool) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ _SMALLEST, _LARGEST = 256, 600
 _FULL_BAR = 5.0
 
 _ALADIN = 'https://aladin.cds.unistra.fr/AladinLite/?target={:.5f}%20{:+.5f}&amp;fov=0.1'
+_ESASKY = 'https://sky.esa.int/esasky/?target={:.5f}%20{:+.5f}&amp;fov=0.1&amp;cooframe=J2000&amp;sci=true'
 
 
 class Gallery:
@@ -301,7 +302,8 @@ def _links(card: Card) -> str:
                                          (card.page, 'archive', ' page of the observation'))
              if address]
     if card.ra is not None and card.dec is not None:
-        links.append(_anchor(_ALADIN.format(card.ra, card.dec), 'sky', ' around it in Aladin'))
+        links += [_anchor(_ALADIN.format(card.ra, card.dec), 'sky', ' around it in Aladin'),
+                  _anchor(_ESASKY.format(card.ra, card.dec), 'ESASky', ' around it')]
     return f'<p class="links">{" · ".join(links)}</p>' if links else ''
 
 

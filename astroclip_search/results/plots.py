@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..exceptions import invalid, visible
+from ..images.parts import Laid
 from ..ranking import calibration
 from ..ranking.calibration import false_alarm_rate as rate_of
 from ..ranking.calibration import z_score
@@ -23,9 +24,12 @@ from .cards import Card
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ['draw_scores', 'draw_sky', 'draw_cards', 'require_matplotlib', 'threshold']
+__all__ = ['draw_scores', 'draw_sky', 'draw_cards', 'draw_places', 'require_matplotlib',
+           'threshold']
 
 _ABOVE, _BELOW, _UNRELATED, _NO_SCORE = '#d55e00', '#56b4e9', '0.6', '0.55'
+
+_FRAME = '#e69f00'
 
 # Positions within this of their centre, in degrees, are drawn on a tangent plane.
 _FIELD_RADIUS = 20.0
@@ -166,6 +170,56 @@ def draw_cards(cards: Sequence[Card], *, columns: int, title: str = '',
         said = '\n'.join(_short(line, letters) for line in lines if line)
         picture.text(0.5, -0.03, said, ha='center', va='top', fontsize=_FONT,
                      transform=picture.transAxes, **_VERBATIM)
+    return ax
+
+
+def draw_places(laid: Laid, boxes: np.ndarray, peaks: np.ndarray, numbers: np.ndarray, *,
+                heat: np.ndarray | None = None, title: str = '', ax: Any = None) -> 'Axes':
+    """
+    A picture in pixels of the original with the boxes ``(n, 4)`` and peaks ``(n, 2)`` of its
+    places, each with its number; ``heat`` is a map that covers the picture, row 0 on top.
+    """
+    from matplotlib import colormaps
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
+
+    ax = _picture_axes(laid) if ax is None else _axes(ax, (0, 0))
+    ax.imshow(np.asarray(laid.picture), extent=laid.extent, interpolation='antialiased')
+    if heat is not None:
+        # What is below the middle shows the picture; it is as light as it is warm.
+        low, high = np.nanpercentile(heat, (50, 100))
+        part = np.clip(np.nan_to_num((heat - low) / ((high - low) or 1)), 0, 1)
+        colours = colormaps['viridis'](part)
+        colours[..., 3] = 0.6 * part
+        ax.imshow(colours, extent=laid.extent, interpolation='bilinear')
+    outline = withStroke(linewidth=3, foreground='0.1')
+    for (x0, y0, x1, y1), number in zip(boxes, numbers, strict=True):
+        ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=_FRAME,
+                               linewidth=1.4, path_effects=[outline]))
+        # Above the box on the screen, whichever way the rows go.
+        top = max(y0, y1) if laid.extent[3] > laid.extent[2] else min(y0, y1)
+        ax.annotate(str(number), (min(x0, x1), top), (0, 3), textcoords='offset points',
+                    color=_FRAME, fontsize='small', fontweight='bold', annotation_clip=True,
+                    path_effects=[outline])
+    ax.plot(*peaks.T, '+', color=_FRAME, markersize=7, path_effects=[outline])
+    ax.set(xlim=laid.extent[:2], ylim=laid.extent[2:])
+    _set_title(ax, title)
+    return ax
+
+
+def _picture_axes(laid: Laid) -> 'Axes':
+    """
+    Axes of a new figure for a picture, with a grid of the sky where that is known.
+    """
+    from matplotlib import pyplot
+
+    left, right, bottom, top = laid.extent
+    ratio = np.clip(abs((top - bottom) / (right - left)), 0.3, 2)
+    figure = pyplot.figure(figsize=(6.4, 6.4 * ratio + 0.4), layout='compressed')
+    if laid.wcs is None:
+        return figure.add_subplot(xlabel='x (pixels)', ylabel='y (pixels)')
+    ax = figure.add_subplot(projection=laid.wcs)
+    ax.coords.grid(color='white', alpha=0.35, linestyle='solid', linewidth=0.6)
     return ax
 
 

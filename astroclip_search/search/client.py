@@ -40,8 +40,9 @@ class _Verbs:
         return getattr(import_module(f'.{self.module}', __package__), verb)
 
 
-encode, label, mast, rank, refine, saved, show, suggest, vo = map(
-    _Verbs, ('encode', 'label', 'mast', 'rank', 'refine', 'saved', 'show', 'suggest', 'vo'))
+encode, label, mast, placed, rank, refine, saved, show, suggest, vo = map(
+    _Verbs, ('encode', 'label', 'mast', 'placed', 'rank', 'refine', 'saved', 'show', 'suggest',
+             'vo'))
 
 __doctest_requires__ = {'ClipSearchClass.plot_*': ['matplotlib']}
 
@@ -1249,6 +1250,164 @@ class ClipSearchClass:
         ['RA---AIT', 'DEC--AIT']
         """
         return show.plot_sky(table, ax)
+
+    def plot_places(self, places: 'Table', *, heat: Any = None, ax: 'Axes | None' = None,
+                    image_dir: str | Path | None = None,
+                    image_column: str | Sequence[str] | None = None) -> 'Axes':
+        """
+        Draw a picture with its places.
+
+        Parameters
+        ----------
+        places : `~astropy.table.Table`
+            What ``locate`` returns. The picture of its first row is drawn, with all its places in
+            the table; for another choose it, as in ``places[places['clip_row'] == 3]``.
+        heat : array_like, optional
+            How well the phrase fits, shape ``(rows, columns)``, row 0 on top; it covers the
+            picture, and its warmer half is drawn over it.
+        ax : `~matplotlib.axes.Axes`, optional
+            Where to draw; by default a new figure, with a grid of the sky where a FITS image has a
+            WCS.
+        image_dir : path-like, optional
+            Folder in which image columns that hold file names are looked up.
+        image_column : str or sequence of str, optional
+            Columns that name the images, as for `rank`.
+
+        Returns
+        -------
+        `~matplotlib.axes.Axes`
+            In pixels of the original image, the first at 0, as ``clip_x`` and ``clip_y`` are: a
+            frame and a cross for each place, and ``clip_place`` above it.
+
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If it is no table of places, or the picture or its places are missing.
+        ImportError
+            If matplotlib is missing.
+        """
+        return show.plot_places(self.session, places, heat, ax, image_dir, image_column)
+
+    # ---- places to other programs ----------------------------------------------------------
+
+    def write_regions(self, places: 'Table', path: str | Path, *, overwrite: bool = False) -> Path:
+        """
+        Write places as a region file of DS9.
+
+        Parameters
+        ----------
+        places : `~astropy.table.Table`
+            What ``locate`` returns, or some of its rows.
+        path : path-like
+            The file, usually ``.reg``.
+        overwrite : bool
+            Replace a file of this name.
+
+        Returns
+        -------
+        pathlib.Path
+            The file: polygons in ICRS; of places without a position, in pixels of their FITS image
+            if it is one only.
+
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If there is such a file already, it is no table of places, or none could be a region.
+
+        Warns
+        -----
+        TableFormatWarning
+            If some places are left out.
+        """
+        return placed.write_regions(places, path, overwrite=overwrite)
+
+    def write_moc(self, places: 'Table', path: str | Path, *, overwrite: bool = False) -> Path:
+        """
+        Write where on the sky places are as a coverage map (MOC), in FITS.
+
+        Parameters
+        ----------
+        places : `~astropy.table.Table`
+            What ``locate`` returns, or some of its rows.
+        path : path-like
+            The file.
+        overwrite : bool
+            Replace a file of this name.
+
+        Returns
+        -------
+        pathlib.Path
+            The file; `astroclip_search.places.regions.places_moc` gives the map itself.
+
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If there is such a file already, it is no table of places, or none has a position.
+        ImportError
+            If mocpy is missing.
+        """
+        return placed.write_moc(places, path, overwrite=overwrite)
+
+    def write_cutouts(self, places: 'Table', folder: str | Path, *, margin: float = 0.5,
+                      overwrite: bool = False, image_dir: str | Path | None = None,
+                      image_column: str | Sequence[str] | None = None) -> 'Table':
+        """
+        Write a cutout of each place.
+
+        Parameters
+        ----------
+        places : `~astropy.table.Table`
+            What ``locate`` returns, or some of its rows.
+        folder : path-like
+            Where the files go, each named after its image, ``clip_row`` and ``clip_place``.
+        margin : float
+            How much is added on each side, in sides of the box.
+        overwrite : bool
+            Replace files of these names.
+        image_dir : path-like, optional
+            Folder in which image columns that hold file names are looked up.
+        image_column : str or sequence of str, optional
+            Columns that name the images, as for `rank`.
+
+        Returns
+        -------
+        `~astropy.table.Table`
+            A copy with the column ``clip_cutout``: FITS with the WCS and the numbers of the
+            original, PNG of a bitmap, and nothing where ``clip_message`` says why.
+
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If there are such files already, no such folder, or it is no table of places.
+        """
+        return placed.write_cutouts(self.session, places, folder, margin, overwrite, image_dir,
+                                    image_column)
+
+    def send(self, table: 'Table', *, to: str | None = None,
+             name: str = 'astroclip-search') -> list[str]:
+        """
+        Send a table to TOPCAT, Aladin or another program on this computer (SAMP).
+
+        Parameters
+        ----------
+        table : `~astropy.table.Table`
+            Any table, such as what ``rank`` or ``locate`` returns.
+        to : str, optional
+            Name of one program; by default all that read tables.
+        name : str
+            What the table is called there.
+
+        Returns
+        -------
+        list of str
+            The programs that have read it.
+
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If no such program is open, or one could not read the table.
+        """
+        return placed.send(table, to, name)
 
     # ---- vectors, models and the cache -----------------------------------------------------
 

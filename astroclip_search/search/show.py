@@ -16,10 +16,12 @@ from ..archives.columns import TableColumns, text_array, text_column
 from ..archives.footprints import positions
 from ..archives.open import as_table, open_results
 from ..archives.pyvo_results import is_result
+from ..config import conf
 from ..embeddings.collect import follow_links, n_workers
 from ..embeddings.pipeline import Pipeline
 from ..embeddings.progress import CALL
 from ..exceptions import ImageError, invalid
+from ..images.parts import Laid
 from ..images.preprocess import thumbnail
 from ..images.refs import (
     ImageRefs,
@@ -30,10 +32,22 @@ from ..images.refs import (
     parse,
     statuses,
 )
+from ..places.regions import boxes, check_places, is_places
 from ..ranking.query import Query
-from ..results.cards import cards, doubt, gathered, heading, said_of, uncertainty, unseen
+from ..results.cards import (
+    cards,
+    doubt,
+    gathered,
+    heading,
+    of_places,
+    said_of,
+    uncertainty,
+    unseen,
+    with_box,
+)
 from ..results.gallery import Gallery
-from ..results.plots import draw_cards, draw_scores, draw_sky, require_matplotlib
+from ..results.names import names
+from ..results.plots import draw_cards, draw_places, draw_scores, draw_sky, require_matplotlib
 from ..results.table import image_sources
 from ..status import OK
 from .arguments import RankOptions, check, check_columns, check_count, check_rate, check_weights
@@ -45,7 +59,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-__all__ = ['gallery', 'get_image_urls', 'get_images', 'plot_gallery', 'plot_scores', 'plot_sky']
+__all__ = ['gallery', 'get_image_urls', 'get_images', 'plot_gallery', 'plot_places', 'plot_scores',
+           'plot_sky']
+
+# Pixels of a side of the picture of a figure.
+_PLOTTED = 1024
 
 # A figure with more pictures cannot be read, and soon not be saved.
 _MOST_PICTURES = 240
@@ -75,7 +93,9 @@ def gallery(session: Session, results: Any, n: int | None, image_dir: str | Path
             changed.add(source)
         return jpeg
 
-    jpegs = _fetch_each(session, refs, thumbnail, plane_of_table(table))
+    boxed = is_places(table)
+    jpegs: list[Any] = (_boxed(session, table, refs) if boxed else
+             _fetch_each(session, refs, thumbnail, plane_of_table(table)))
     for i, found in enumerate(jpegs):
         if isinstance(found, ImageError):
             jpegs[i], problems[i] = None, f'{found.status}: {found.reason}'
@@ -86,10 +106,10 @@ def gallery(session: Session, results: Any, n: int | None, image_dir: str | Path
     links = [session.address(source) for source in refs.sources]
     others = unseen(results[len(table):]) if isinstance(results, Table) else []
     scored = {'clip_score', 'clip_class'} & set(table.colnames)
+    found = cards(table, jpegs, links, problems, phrases=phrases, address=session.address, changed={
+        row for row, source in enumerate(refs.sources) if scored and source in changed})
     return Gallery(
-        cards(table, jpegs, links, problems, phrases=phrases, address=session.address, changed={
-            row for row, source in enumerate(refs.sources) if scored and source in changed}),
-        title=title, note=note, others=others,
+        of_places(found, table) if boxed else found, title=title, note=note, others=others,
         doubt=' '.join(filter(None, (doubt(asked), uncertainty(asked)))))
 
 
@@ -143,6 +163,39 @@ def plot_gallery(session: Session, results: Any, n: int | None, columns: int | N
     if not 0 < len(page) <= _MOST_PICTURES:
         raise invalid(f'plot_gallery draws 1 to {_MOST_PICTURES} rows: choose n, or use gallery.')
     return draw_cards(page.cards, columns=min(columns or 6, len(page)), title=page.title, ax=ax)
+
+
+def plot_places(session: Session, places: Any, heat: Any, ax: 'Axes | None',
+                image_dir: str | Path | None,
+                image_column: str | Sequence[str] | None = None) -> 'Axes':
+    """
+    The picture of the first row with all its places.
+    """
+    require_matplotlib()
+    table = check_places(as_table(places))
+    table = table[np.asarray(table['clip_row'] == table['clip_row'][0])] if len(table) else table
+    edges = boxes(table)
+    known = np.isfinite(edges).all(axis=1)
+    if not known.any():
+        raise invalid('The first row has no place: clip_message says why. Choose another, such as '
+                      "places[places['clip_row'] == 3].")
+    table, edges = table[known], edges[known]
+    if heat is not None:
+        heat = np.asarray(heat, dtype=float)
+        if heat.ndim != 2 or not np.isfinite(heat).any():
+            raise invalid('heat must be a map of numbers with the shape (rows, columns).')
+    shown, refs = _shown(session, table[:1], None, image_dir, image_column)
+    laid, = _laid(session, refs, _PLOTTED, plane_of_table(table))
+    if laid is None or isinstance(laid, ImageError):
+        said = laid or next(filter(None, messages(1, refs.reasons)), 'there is no image')
+        raise invalid(f'The picture cannot be drawn: {said}.')
+    columns = TableColumns(table)
+    peaks = np.column_stack([columns.numbers(name) if name in table.colnames else
+                             (edges[:, i] + edges[:, i + 2]) / 2
+                             for i, name in enumerate(('clip_x', 'clip_y'))])
+    asked = heading(table.meta.get('clip'))[0]
+    return draw_places(laid, edges, peaks, np.nan_to_num(columns.numbers('clip_place')).astype(int),
+                       heat=heat, title=': '.join(filter(None, (names(shown)[0], asked))), ax=ax)
 
 
 def plot_scores(session: Session, table: Any, false_alarm_rate: float,
@@ -231,6 +284,37 @@ def _thumbnail(session: Session, pipeline: Pipeline, source: str,
     earlier = [cache.earlier_key(source, pipeline.thumbnail_key(''))
                for cache in session.caches()] if is_path(source) else []
     return jpeg, any(other is not None and not is_same_file(other, key) for other in earlier)
+
+
+def _laid(session: Session, refs: ImageRefs, side: int,
+          plane: str | int | None) -> 'list[Laid | ImageError | None]':
+    """
+    For each row the picture that knows its pixels; each is drawn once.
+    """
+    def lay(pipeline: Pipeline, source: str) -> Laid | ImageError:
+        try:
+            return pipeline.laid(source, refs.objects, side)
+        except ImageError as error:
+            return error
+
+    seen: dict[str | None, int] = {}
+    first = [seen.setdefault(source, row) for row, source in enumerate(refs.sources)]
+    once = replace(refs, sources=[source if row == first[row] else None
+                                  for row, source in enumerate(refs.sources)])
+    found = _fetch_each(session, once, lay, plane)
+    return [found[row] for row in first]
+
+
+def _boxed(session: Session, places: Table, refs: ImageRefs) -> 'list[bytes | ImageError | None]':
+    """
+    Thumbnails of places, each with its box.
+    """
+    size = conf.thumbnail_size
+    edges = boxes(places)
+    found: list[bytes | ImageError | None] = []
+    for laid, box in zip(_laid(session, refs, size, plane_of_table(places)), edges, strict=True):
+        found.append(with_box(laid, box, size) if isinstance(laid, Laid) else laid)
+    return found
 
 
 def _fetch_each(session: Session, refs: ImageRefs, action: Callable,

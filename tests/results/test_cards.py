@@ -277,7 +277,8 @@ def test_position():
     assert '05h35m17.3s -05d23m28.0s' in page.text
     assert '83.82208 -5.39111' in page.text
     assert page.values('href') == [
-        'https://aladin.cds.unistra.fr/AladinLite/?target=83.82208%20-5.39111&fov=0.1']
+        'https://aladin.cds.unistra.fr/AladinLite/?target=83.82208%20-5.39111&fov=0.1',
+        'https://sky.esa.int/esasky/?target=83.82208%20-5.39111&fov=0.1&cooframe=J2000&sci=true']
     assert (second.ra, second.dec) == (None, None)
 
 
