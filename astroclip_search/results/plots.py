@@ -31,6 +31,10 @@ _ABOVE, _BELOW, _UNRELATED, _NO_SCORE = '#d55e00', '#56b4e9', '0.6', '0.55'
 
 _FRAME = '#e69f00'
 
+# What axes of the sky are called for a reader.
+_AXES = {'pos.eq.ra': 'Right ascension', 'pos.eq.dec': 'Declination',
+         'pos.galactic.lon': 'Galactic longitude', 'pos.galactic.lat': 'Galactic latitude'}
+
 # Positions within this of their centre, in degrees, are drawn on a tangent plane.
 _FIELD_RADIUS = 20.0
 
@@ -184,14 +188,16 @@ def draw_places(laid: Laid, boxes: np.ndarray, peaks: np.ndarray, numbers: np.nd
     from matplotlib.patheffects import withStroke
 
     ax = _picture_axes(laid) if ax is None else _axes(ax, (0, 0))
-    ax.imshow(np.asarray(laid.picture), extent=laid.extent, interpolation='antialiased')
+    # WCSAxes take no picture whose first row is on top.
+    where: dict[str, Any] = {'extent': laid.extent, 'origin': 'lower'}
+    ax.imshow(np.flipud(np.asarray(laid.picture)), interpolation='antialiased', **where)
     if heat is not None:
         # What is below the middle shows the picture; it is as light as it is warm.
         low, high = np.nanpercentile(heat, (50, 100))
         part = np.clip(np.nan_to_num((heat - low) / ((high - low) or 1)), 0, 1)
         colours = colormaps['viridis'](part)
         colours[..., 3] = 0.6 * part
-        ax.imshow(colours, extent=laid.extent, interpolation='bilinear')
+        ax.imshow(np.flipud(colours), interpolation='bilinear', **where)
     outline = withStroke(linewidth=3, foreground='0.1')
     for (x0, y0, x1, y1), number in zip(boxes, numbers, strict=True):
         ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=_FRAME,
@@ -220,6 +226,9 @@ def _picture_axes(laid: Laid) -> 'Axes':
         return figure.add_subplot(xlabel='x (pixels)', ylabel='y (pixels)')
     ax = figure.add_subplot(projection=laid.wcs)
     ax.coords.grid(color='white', alpha=0.35, linestyle='solid', linewidth=0.6)
+    for coordinate, kind in zip(ax.coords, laid.wcs.world_axis_physical_types, strict=True):
+        if kind in _AXES:
+            coordinate.set_axislabel(_AXES[kind])
     return ax
 
 
