@@ -2,7 +2,7 @@
 """
 A table of places -> regions that DS9 reads, and a coverage map (MOC).
 
-A place with a position is a polygon on the sky: `regions` puts a rotated rectangle pixels off where
+A place with a position is a polygon on the sky: the package regions puts a rotated rectangle pixels off where
 pixels are not square.
 """
 
@@ -114,7 +114,7 @@ def places_regions(places: Table) -> 'Regions':
 
     Returns
     -------
-    `regions.Regions`
+    regions.Regions
         A polygon on the sky (ICRS) for each place that has one; a polygon in pixels for the others,
         if all of those are in one FITS image. Each is named after its picture and its place.
 
@@ -123,7 +123,7 @@ def places_regions(places: Table) -> 'Regions':
     astroquery.exceptions.InvalidQueryError
         If it is no table of places, or no place could be a region.
     ImportError
-        If `regions` is missing.
+        If regions is missing.
 
     Warns
     -----
@@ -200,7 +200,7 @@ def places_moc(places: Table) -> 'MOC':
 
     Returns
     -------
-    `mocpy.MOC`
+    mocpy.MOC
         All cells that a box touches. A cell is at most an eighth of the short side of the box that
         it is of, so that the map is a little larger than the boxes. Places without a position are
         left out.
@@ -210,7 +210,7 @@ def places_moc(places: Table) -> 'MOC':
     astroquery.exceptions.InvalidQueryError
         If it is no table of places, or none of them has a position.
     ImportError
-        If `mocpy` is missing.
+        If mocpy is missing.
     """
     try:
         from mocpy import MOC
@@ -250,7 +250,7 @@ def write_moc(places: Table, path: str | Path, *, overwrite: bool = False) -> Pa
     astroquery.exceptions.InvalidQueryError
         As by `places_moc`, and if there is such a file already.
     ImportError
-        If `mocpy` is missing.
+        If mocpy is missing.
     """
     path = Path(path).expanduser()
     check_target(path, overwrite=overwrite)

@@ -1337,7 +1337,7 @@ class ClipSearchClass:
         Returns
         -------
         pathlib.Path
-            The file; `astroclip_search.places.regions.places_moc` gives the map itself.
+            The file; `astroclip_search.places.places_moc` gives the map itself.
 
         Raises
         ------
