@@ -2,8 +2,8 @@
 """
 A table of places -> regions that DS9 reads, and a coverage map (MOC).
 
-A place with a position is a polygon on the sky: the package regions puts a rotated rectangle pixels off where
-pixels are not square.
+A place with a position is a polygon on the sky: the package regions puts a rotated rectangle pixels
+off where pixels are not square.
 """
 
 import re
