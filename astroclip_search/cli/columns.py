@@ -20,7 +20,7 @@ from ..exceptions import visible
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ['CLASSIFIED', 'DESCRIBED', 'RANKED', 'fitted', 'lines', 'printable']
+__all__ = ['CLASSIFIED', 'DESCRIBED', 'LOCATED', 'RANKED', 'fitted', 'lines', 'printable']
 
 # The first of these that a table has says what a row is.
 _NAMES = ('target_name', 'target', 'object', 'name', 'obs_id', 'obsid', 'obs_publisher_did')
@@ -42,6 +42,12 @@ DESCRIBED = ('clip_name', 'clip_row', 'clip_phrase', 'clip_score', 'clip_false_a
 Those of a description.
 """
 
+LOCATED = ('clip_name', 'clip_place', 'clip_x', 'clip_y', 'ra', 'dec', 'clip_score',
+           'clip_false_alarm', 'clip_status')
+"""
+Those of places.
+"""
+
 CLASSIFIED = ('clip_class', 'clip_probability', 'clip_status', 'filename', *_NAMES, 'clip_name',
               'clip_source', *_CIRCUMSTANCES)
 """
@@ -52,7 +58,8 @@ _HEADERS = {'filename': 'file', 'target_name': 'target', 'obs_collection': 'coll
             'instrument_name': 'instrument', 'obs_title': 'title', 'clip_source': 'image',
             'clip_label': 'mark'}
 
-_FORMATS = {'clip_score': '.2f', 'clip_false_alarm': '.2g', 'clip_probability': '.2f'}
+_FORMATS = {'clip_score': '.2f', 'clip_false_alarm': '.2g', 'clip_probability': '.2f',
+            'clip_x': '.1f', 'clip_y': '.1f', 'ra': '.6f', 'dec': '.6f'}
 
 # Of what a user has said of a row.
 _MARKS = {'0': 'disliked', '1': 'liked', '--': ''}

@@ -61,6 +61,13 @@ so that asking again is quick.
 """
 
 
+_PLACES = """
+The places are printed, best first within each image: x and y are pixels of the original image, the
+first at 0, row 0 at the bottom in FITS and on top in other images; ra and dec are in degrees. --out
+writes all columns, such as the box and the polygon on the sky of each place.
+"""
+
+
 def make_parser() -> argparse.ArgumentParser:
     """
     The parser of all commands; ``run`` of its result is the function of the command, if any.
@@ -137,6 +144,24 @@ def _add_searching(commands) -> None:
     _add_ranking(kept)
     _add_images(kept, plane=False)
     _add_output(kept)
+
+    locate = _command(commands, 'locate', searching.locate,
+                      'say where in the images something is, and where on the sky', """
+        For each image of a table (such as the command rank writes), of a folder, or for image
+        files, find the places that show TEXT: pixels of the image, and the position on the sky
+        where a WCS is known.
+        """, _PLACES + _TABLES, 'locate ~/my_fits_folder "tidal tail" -n 5 --ds9 tails.reg',
+        'locate result.ecsv "ring galaxy" --out places.vot \\\n      --gallery places.html',
+        'locate ~/my_fits_folder "dust lane" --moc dust.fits')
+    _add_results(locate)
+    _add_text(locate)
+    locate.add_argument('-n', type=_count, default=1, metavar='N', dest='n_places',
+                        help='places of each image at most (default: 1)')
+    for name, text in (('ds9', 'write the places as a region file of DS9'),
+                       ('moc', 'write where on the sky they are as a coverage map in FITS (MOC)')):
+        _complete(locate.add_argument(f'--{name}', type=_file, metavar='FILE', help=text))
+    _add_images(locate, plane=False)
+    _add_output(locate)
 
 
 def _add_services(commands) -> None:

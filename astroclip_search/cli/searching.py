@@ -6,23 +6,26 @@ The commands that look at images.
 import argparse
 import sys
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..exceptions import invalid
+from ..archives.columns import text_column
+from ..exceptions import expected_errors, invalid
 from ..search.arguments import ImageOptions, RankOptions
+from ..status import OK
 from . import output
-from .columns import CLASSIFIED, DESCRIBED, RANKED
+from .columns import CLASSIFIED, DESCRIBED, LOCATED, RANKED
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
     from ..search.client import ClipSearchClass
 
-__all__ = ['classify', 'demo', 'describe', 'filter_rows', 'gallery', 'query', 'rank', 'refine',
-           'rerun', 'sia', 'suggest', 'tap']
+__all__ = ['classify', 'demo', 'describe', 'filter_rows', 'gallery', 'locate', 'query', 'rank',
+           'refine', 'rerun', 'sia', 'suggest', 'tap']
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -94,6 +97,33 @@ def filter_rows(arguments: argparse.Namespace) -> int:
         f'{output.counted(len(kept), "row")} with a false alarm of at most '
         f'{arguments.false_alarm_rate:g}'))
     return 0 if len(kept) else 1
+
+
+def locate(arguments: argparse.Namespace) -> int:
+    """
+    Say where in the images something is; the exit code is 1 if it is nowhere.
+    """
+    if arguments.moc is not None and not find_spec('mocpy'):
+        raise invalid('--moc needs mocpy: pip install "astroclip-search[regions]".')
+    search = _search(arguments)
+    places = search.locate(_results(arguments), _text(arguments), n=arguments.n_places,
+                           **_options(arguments, ImageOptions))
+    n = sum(status == OK for status in text_column(places, 'clip_status'))
+    # Before the table: it is not lost where one of these cannot be written, and that is told last.
+    failed, written = None, []
+    for what, path, write in (('regions', arguments.ds9, search.write_regions),
+                              ('coverage map', arguments.moc, search.write_moc)):
+        if path is not None:
+            try:
+                write(places, path, overwrite=arguments.overwrite)
+                written.append(f'{what}: {path}')
+            except expected_errors() as error:
+                failed = failed or error
+    found = [output.counted(n, 'place'), *written]
+    output.report(search, places, arguments, LOCATED, found=', '.join(found))
+    if failed is not None:
+        raise invalid(str(failed))
+    return 0 if n else 1
 
 
 def refine(arguments: argparse.Namespace) -> int:

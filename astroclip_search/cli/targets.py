@@ -37,11 +37,18 @@ def check_targets(arguments: argparse.Namespace) -> None:
             raise invalid('The current folder cannot be written: name a page in another one.')
         arguments.gallery = _free_page(inputs)
         arguments.replaces_page = True
-    out = getattr(arguments, 'out', None)
-    if isinstance(out, Path):
-        _check(out, arguments.overwrite, inputs)
-        if arguments.gallery is not None and _is_same(out, arguments.gallery):
-            raise invalid(f'The table and the gallery are both {str(out)!r}: choose two names.')
+    page = getattr(arguments, 'gallery', None)
+    targets: dict[str, Path] = {} if page is None else {'gallery': page}
+    for what, name in (('table', 'out'), ('region file', 'ds9'), ('coverage map', 'moc')):
+        target = getattr(arguments, name, None)
+        if not isinstance(target, Path):
+            continue
+        _check(target, arguments.overwrite, inputs)
+        for other, path in targets.items():
+            if _is_same(target, path):
+                raise invalid(f'The {what} and the {other} are both {str(target)!r}: choose two '
+                              'names.')
+        targets[what] = target
 
 
 def _named(arguments: argparse.Namespace) -> Iterator[str]:

@@ -200,8 +200,9 @@ def test_completion_without_its_library(command, monkeypatch):
 def test_help_fits_a_narrow_terminal(command, monkeypatch):
     monkeypatch.setenv('COLUMNS', '80')
     pages = [command(name, '--help')[1].decode() for name in (
-        'demo', 'query', 'rank', 'filter', 'sia', 'tap', 'refine', 'suggest', 'rerun', 'describe',
-        'classify', 'gallery', 'models', 'cache', 'versions', 'selftest', 'mcp', 'completion')]
+        'demo', 'query', 'rank', 'filter', 'locate', 'sia', 'tap', 'refine', 'suggest', 'rerun',
+        'describe', 'classify', 'gallery', 'models', 'cache', 'versions', 'selftest', 'mcp',
+        'completion')]
     for page in pages:
         assert max(map(len, page.splitlines())) <= 80
         assert '\nexamples:\n  astroclip-search ' in page
