@@ -110,6 +110,7 @@ REASONS = {
     'no_fits_image': (SKIPPED, 'no image in the FITS file'),
     'not_fits': (ERROR, 'not a FITS image'),
     'no_such_plane': (ERROR, 'there is no plane {plane}: the image has {n}, counted from 0'),
+    'colour_without_pixels': (NO_IMAGE, 'three images in colour have no numbers of their own'),
     'other_place': (ERROR, 'the place is not on the first image of the file'),
     'no_pixels': (NO_IMAGE, 'no pixels'),
     'no_finite_pixels': (NO_IMAGE, 'no finite pixels'),
@@ -122,6 +123,8 @@ REASONS = {
     'planes_apart': (ERROR, 'the three images do not overlap'),
     'planes_differ': (ERROR, 'the three images differ in shape, and have no WCS'),
     'bad_wcs': (ERROR, 'the WCS cannot be used ({error})'),
+    'by_outline': (OK, ('position by the outline of the row: the picture does not say which side '
+                        'is on top')),
     'no_wcs': (NO_IMAGE, 'the image does not say where on the sky it is'),
     'no_such_place': (NO_IMAGE, 'the pixels are beyond the edge of the sky'),
     'no_numbers': (ERROR, 'the model gives no numbers for this image'),

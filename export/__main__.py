@@ -26,6 +26,7 @@ STEPS = {
     'calibration': 'export.evaluation.calibration',
     'banner': 'export.evaluation.banner',
     'feedback': 'export.evaluation.feedback',
+    'places': 'export.evaluation.places',
     'retrieval': 'export.evaluation.retrieval',
     'figures': 'export.evaluation.plots',
     'sample': 'export.release.sample',

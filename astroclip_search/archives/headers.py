@@ -27,10 +27,9 @@ from astropy.table import MaskedColumn
 from PIL import Image
 
 from ..exceptions import one_line
-from ..images import roman
+from ..images import avm, roman
 from ..images.refs import is_path
 from ..untrusted.files import open_regular
-from . import avm
 from .centres import (
     Centre,
     Get,

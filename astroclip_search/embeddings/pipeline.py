@@ -17,17 +17,17 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from ..exceptions import ImageError, one_line
-from ..images import objectstore, parts, preprocess
+from ..images import objectstore, preprocess
 from ..images.apart import Decoder, Drawn, Order
 from ..images.drawing import Drawing
+from ..images.geometry import geometry_of
 from ..images.http import Fetcher
-from ..images.parts import Laid
 from ..images.refs import image_key, parse
 from ..models.encoder import Encoder
 from ..status import Reason, reason
@@ -48,8 +48,10 @@ _LEAST = 8
 
 _PATIENCE = 2.0
 
-# Pixels of a side that no bitmap has.
-_MAX_SIDE = 100_000
+# Pixels of a side that no bitmap has, and of one where pixels do not count.
+_MAX_SIDE, _SMALL = 100_000, 64
+
+Found = TypeVar('Found')
 
 # A file that changes while it is read is read so many times in all.
 _TRIES = 2
@@ -198,18 +200,61 @@ class Pipeline:
         """
         return self._drawn(source, objects, Order((self._drawing(side, bitmap_side),))).pictures[0]
 
-    def laid(self, source: str, objects: Mapping[str, Any], side: int) -> Laid:
+    def pointed(self, source: str, objects: Mapping[str, Any], side: int,
+                find: Callable[[Image.Image], tuple[Found, np.ndarray]],
+                ) -> tuple[Found, np.ndarray | ImageError]:
         """
-        A picture that knows which pixels of the original it shows; of a bitmap all are decoded.
+        What is found in the picture of an image, and where pixels of the image that are found with
+        it, float64 (n, 2), are on the sky, or why that is not known; the image is fetched once.
         """
-        def draw(image: Any) -> Laid | None:
-            return parts.laid(image, side=side, plane=self.plane, max_pixels=self.max_pixels,
-                              max_bytes=self.max_bytes) if parts.has_numbers(image) else None
+        order = Order((self._drawing(side),))
 
-        found = self.act(source, objects, draw) if len(parse(source).parts) == 1 else None
-        if found is not None:
-            return found
-        return parts.laid_bitmap(self.full(source, objects), side)
+        def read(image: Any, order: Order,
+                 *, is_foreign: bool = True) -> tuple[Found, np.ndarray | ImageError]:
+            picture, = self.decoder.draw(image, order, is_foreign=is_foreign).pictures
+            found, pixels = find(picture)
+            geometry = geometry_of(picture)
+            try:
+                return found, self.decoder.sky(image, order, pixels,
+                                               (geometry.width, geometry.height),
+                                               is_foreign=is_foreign)
+            except ImageError as error:
+                return found, error
+
+        bands = parse(source).parts
+        try:
+            if len(bands) == 1:
+                return self._read(source, objects, read, order)
+            picture, = self._drawn(source, objects, order).pictures
+            found, pixels = find(picture)
+            size = geometry_of(picture).width, geometry_of(picture).height
+            return found, self._sky_of_colour(bands, objects, order, pixels, size)
+        except ImageError:
+            raise
+        except Exception as error:
+            raise ImageError('unexpected', source, error=one_line(
+                f'{type(error).__name__}: {error}')) from error
+
+    def _sky_of_colour(self, bands: Sequence[str], objects: Mapping[str, Any], order: Order,
+                       pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray | ImageError:
+        """
+        Of a colour composite, whose pixels are those of one of its images.
+        """
+        def read(image: Any, order: Order, *, is_foreign: bool = True) -> np.ndarray | None:
+            picture, = self.decoder.draw(image, order, is_foreign=is_foreign).pictures
+            geometry = geometry_of(picture)
+            if (geometry.width, geometry.height) != size:
+                return None
+            return self.decoder.sky(image, order, pixels, size, is_foreign=is_foreign)
+
+        for band in bands:
+            try:
+                found = self._read(band, objects, read, order)
+            except ImageError as error:
+                return error
+            if found is not None:
+                return found
+        return ImageError('no_wcs')
 
     def full(self, source: str, objects: Mapping[str, Any]) -> Image.Image:
         """
@@ -217,12 +262,27 @@ class Pipeline:
         """
         return self.image(source, objects, _MAX_SIDE)
 
-    def act(self, source: str, objects: Mapping[str, Any], action: Callable[[Any], Any]) -> Any:
+    def wcs(self, source: str, objects: Mapping[str, Any]) -> str:
         """
-        What an action makes of one image: of an object, a path, an open stream, or content.
+        The WCS of one image as the text of a FITS header, without distortions that are tables.
         """
+        return self._one(source, objects, self.decoder.wcs)
+
+    def cut(self, source: str, objects: Mapping[str, Any],
+            box: Sequence[float]) -> bytes | None:
+        """
+        A part of one image as a FITS file; `None` of a bitmap.
+        """
+        def read(image: Any, order: Order, *, is_foreign: bool = True) -> bytes | None:
+            return self.decoder.cut(image, order, box, is_foreign=is_foreign)
+
+        return self._one(source, objects, read)
+
+    def _one(self, source: str, objects: Mapping[str, Any], read: Callable[..., Any]) -> Any:
+        if len(parse(source).parts) > 1:
+            raise ImageError('colour_without_pixels')
         try:
-            return self._read(source, objects, lambda image, _order, **_: action(image), Order(()))
+            return self._read(source, objects, read, Order((self._drawing(_SMALL),)))
         except ImageError:
             raise
         except Exception as error:

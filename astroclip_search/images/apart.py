@@ -173,20 +173,43 @@ class Decoder:
             return asked[1]
         return [drawing.numbers(again()) for drawing, again in _each(image, order)]
 
-    def sky(self, image: Any, order: Order, pixels: np.ndarray, *,
+    def sky(self, image: Any, order: Order, pixels: np.ndarray, size: tuple[int, int], *,
             is_foreign: bool = True) -> np.ndarray:
         """
-        Right ascension and declination in degrees of pixels (n, 2) of an image, float64 (n, 2).
+        Right ascension and declination in degrees, float64 (n, 2), of pixels (n, 2) of an image of
+        this width and height.
         """
-        asked = self._asked('sky', image, order, pixels=pixels.tolist()) if is_foreign else None
+        asked = self._asked('sky', image, order, pixels=pixels.tolist(),
+                            size=list(size)) if is_foreign else None
         if asked is None:
             (drawing, again), = _each(image, order)
-            return drawing.sky(again(), pixels)
+            return drawing.sky(again, pixels, size)
         if len(asked[1]) != 8 * pixels.size:
             raise ImageError('decoding_ended')
         found = np.frombuffer(asked[1], '<f8').reshape(pixels.shape)
         return np.where((found[:, :1] >= 0) & (found[:, :1] < 360) & (abs(found[:, 1:]) <= 90),
                         found, np.nan)
+
+    def wcs(self, image: Any, order: Order, *, is_foreign: bool = True) -> str:
+        """
+        The WCS of an image as the text of a FITS header, without distortions that are tables.
+        """
+        asked = self._asked('wcs', image, order) if is_foreign else None
+        if asked is None:
+            (drawing, again), = _each(image, order)
+            return drawing.wcs(again())
+        return asked[1].decode('ascii', 'replace')
+
+    def cut(self, image: Any, order: Order, box: Sequence[float], *,
+            is_foreign: bool = True) -> bytes | None:
+        """
+        A part of an image, x0, y0, x1, y1 in its pixels, as a FITS file; `None` of a bitmap.
+        """
+        asked = self._asked('cut', image, order, box=list(map(float, box))) if is_foreign else None
+        if asked is None:
+            (drawing, again), = _each(image, order)
+            return drawing.part(again, box)
+        return asked[1] or None
 
     def compose(self, planes: Sequence[Any], order: Order) -> Drawn:
         """
@@ -348,9 +371,17 @@ def _perform(task: dict[str, Any], content: bytes, ask: Ask) -> tuple[dict[str, 
             image = _opened(task['stream'], ask)
         if task['do'] == 'plane':
             return {}, _packed([drawing.numbers(again()) for drawing, again in _each(image, order)])
+        if task['do'] == 'wcs':
+            (drawing, again), = _each(image, order)
+            return {}, drawing.wcs(again()).encode('ascii', 'replace')
+        if task['do'] == 'cut':
+            (drawing, again), = _each(image, order)
+            return {}, drawing.part(again, task['box']) or b''
         if task['do'] == 'sky':
             (drawing, again), = _each(image, order)
-            return {}, drawing.sky(again(), np.array(task['pixels'])).astype('<f8').tobytes()
+            found = drawing.sky(again, np.array(task['pixels'], float).reshape(-1, 2),
+                                tuple(task['size']))
+            return {}, found.astype('<f8').tobytes()
         return _answer(order.of([drawing.picture(again())
                                  for drawing, again in _each(image, order)]))
     except Exception as error:

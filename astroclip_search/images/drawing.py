@@ -3,13 +3,18 @@
 How images are drawn, apart from the image itself; a cache is asked for it by its key.
 """
 
+import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from . import render
+from ..exceptions import ImageError
+from ..untrusted.files import stream_of
+from . import avm, render
+from .parts import cut, has_numbers
 from .plane import Plane, on_sky
 
 __all__ = ['Drawing']
@@ -52,13 +57,46 @@ class Drawing:
                              plane=self.plane, max_pixels=self.max_pixels,
                              max_bytes=self.max_bytes)
 
-    def sky(self, source: Any, pixels: np.ndarray) -> np.ndarray:
+    def sky(self, source: Callable[[], Any], pixels: np.ndarray,
+            size: tuple[int, int]) -> np.ndarray:
         """
-        Right ascension and declination, ICRS, in degrees, of pixels of an image, counted from 0 as
-        `~astroclip_search.images.geometry.Geometry` gives them, float64 (n, 2); NaN where there is
-        none. An ImageError if the image has no place on the sky.
+        Right ascension and declination, ICRS, in degrees, of pixels of an image of this width and
+        height, which ``source`` gives anew each time; float64 (n, 2), NaN where there is none. The
+        pixels are counted from 0, as `~astroclip_search.images.geometry.Geometry` gives them. An
+        ImageError if the image has no place on the sky.
         """
-        return on_sky(self.numbers(source).wcs(), pixels)
+        try:
+            plane = self.numbers(source())
+        except ImageError as error:
+            if error.because.code != 'not_fits':
+                raise
+        else:
+            return on_sky(plane.wcs(), pixels)
+        with stream_of(source()) as stream:
+            wcs = None if stream is None else avm.wcs(stream, size)
+        # The rows of a bitmap are counted from the top.
+        return on_sky(wcs, np.stack([pixels[:, 0], size[1] - 1 - pixels[:, 1]], axis=1))
+
+    def wcs(self, source: Any) -> str:
+        """
+        The WCS of an image of numbers as the text of a FITS header, without distortions that are
+        tables.
+        """
+        wcs = self.numbers(source).wcs()
+        if wcs is None:
+            raise ImageError('no_wcs')
+        return wcs.to_header(relax=True).tostring()
+
+    def part(self, source: Callable[[], Any], box: Sequence[float]) -> bytes | None:
+        """
+        A part of an image of numbers as a FITS file, `None` of a bitmap.
+        """
+        if not has_numbers(source()):
+            return None
+        content = io.BytesIO()
+        cut(source(), box, max_pixels=self.max_pixels, max_bytes=self.max_bytes).writeto(
+            content, output_verify='silentfix')
+        return content.getvalue()
 
     def numbers(self, source: Any) -> Plane:
         """

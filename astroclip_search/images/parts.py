@@ -1,9 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-An image on its own pixels: a picture that says which of them it shows, and a part with its WCS.
+A part of an image of numbers, with its WCS.
 
-The centre of the first pixel is at 0. Row 0 is at the bottom in FITS, and on top in bitmaps and in
-arrays, as they are shown.
+The centre of the first pixel is at 0, and the first row of the array is row 0.
 """
 
 import contextlib
@@ -11,7 +10,6 @@ import io
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,17 +17,15 @@ import numpy as np
 from PIL import Image
 
 from ..exceptions import ImageError, one_line
-from ..untrusted.files import open_regular
+from ..untrusted.files import stream_of
 from ..untrusted.quiet import quiet
-from . import render
 from .declared import opened
 from .fits import science_hdu
 from .formats import HEAD, kind_of_content
 from .packed import unpacked
 from .science import Axes
-from .stretch import grey
 
-__all__ = ['Laid', 'cut', 'has_numbers', 'laid', 'laid_bitmap']
+__all__ = ['cut', 'has_numbers']
 
 # Keywords of distortions that are tables of the file, and of what a cutout has not.
 _TABLES = re.compile(r'(CPDIS|CPERR|CQDIS|CQERR|DP|DQ|D2IMDIS|D2IMERR|D2IM)\d+(\.|$)'
@@ -44,36 +40,6 @@ _OF_FILE = ('OBJECT', 'TELESCOP', 'INSTRUME', 'DETECTOR', 'FILTER', 'FILTER1', '
 _VERSIONS = ('', *'ABCDEFGHIJKLMNOPQRSTUVWXYZ')  # of a WCS
 
 
-@dataclass(frozen=True)
-class Laid:
-    """
-    A picture and where it lies.
-
-    Attributes
-    ----------
-    picture : PIL.Image.Image
-        RGB, row 0 on top.
-    extent : tuple of float
-        Left, right, bottom and top edge in pixels of the original, as matplotlib takes them.
-    wcs : `~astropy.wcs.WCS` or None
-        Of the original.
-    """
-
-    picture: Image.Image
-    extent: tuple[float, float, float, float]
-    wcs: Any = None
-
-    def in_picture(self, boxes: np.ndarray) -> np.ndarray:
-        """
-        Boxes ``(n, 4)`` in pixels of the original as parts of the picture's width and height,
-        counted from its upper left corner: left, top, right, bottom.
-        """
-        left, right, bottom, top = self.extent
-        u = (boxes[:, 0::2] - left) / (right - left)
-        v = (boxes[:, 1::2] - top) / (bottom - top)
-        return np.column_stack([u.min(axis=1), v.min(axis=1), u.max(axis=1), v.max(axis=1)])
-
-
 def has_numbers(image: Any) -> bool:
     """
     Whether an image is drawn from numbers, as FITS, ASDF and arrays are, and not a bitmap.
@@ -85,40 +51,12 @@ def has_numbers(image: Any) -> bool:
     if not isinstance(image, str | Path | bytes | io.IOBase):
         return True
     try:
-        with _stream(image) as stream:
-            head = stream.read(HEAD)
+        with stream_of(image) as stream:
+            head = b'' if stream is None else stream.read(HEAD)
     except OSError as error:
         raise ImageError('file_unreadable', error=one_line(error)) from error
     # Of other kinds of compression nobody looks inside for this.
     return kind_of_content(head) in ('fits', 'asdf')
-
-
-def laid(image: Any, *, side: int, plane: str | int, max_pixels: int, max_bytes: int) -> Laid:
-    """
-    The picture of what `has_numbers`, with its edges.
-    """
-    found = render.plane(image, side=side, plane=plane, max_pixels=max_pixels, max_bytes=max_bytes)
-    # A picture has no edges in which there is nothing.
-    known = np.isfinite(found.data)
-    rows, columns = (np.flatnonzero(known.any(axis=axis)) for axis in (1, 0))
-    left, right, bottom, top = (float(n * found.step) - 0.5 for n in (
-        columns[0], columns[-1] + 1, rows[0], rows[-1] + 1))
-    picture = grey(found.data)
-    if (height := _height_of_array(image)) is not None:
-        return Laid(picture, (left, right, height - 1 - bottom, height - 1 - top))
-    return Laid(picture, (left, right, bottom, top), found.wcs())
-
-
-def laid_bitmap(picture: Image.Image, side: int) -> Laid:
-    """
-    The picture of a bitmap that was decoded at its full size, no larger than needed.
-    """
-    width, height = picture.size
-    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    if (scale := max(picture.size) / side) > 1:
-        picture = picture.resize((max(1, round(width / scale)), max(1, round(height / scale))),
-                                 Image.Resampling.HAMMING, reducing_gap=2.0)
-    return Laid(picture, extent)
 
 
 def cut(image: Any, box: Any, *, max_pixels: int, max_bytes: int) -> Any:
@@ -150,18 +88,16 @@ def cut(image: Any, box: Any, *, max_pixels: int, max_bytes: int) -> Any:
     try:
         with quiet():
             if isinstance(image, str | Path | bytes | io.IOBase):
-                with _stream(image) as stream, _fits(stream, max_bytes) as content, \
+                with stream_of(image) as stream, _fits(stream, max_bytes) as content, \
                         opened(content) as hdus:
                     return _part(science_hdu(hdus), hdus[0].header, box, max_pixels)
             if hasattr(image, 'fileinfo'):
                 hdus = image if isinstance(image, list) else [image]
                 return _part(science_hdu(hdus), hdus[0].header, box, max_pixels)
             data = np.asarray(image.data if not isinstance(image, np.ndarray) else image)
-            height, (x0, y0, x1, y1) = data.shape[-2], box
             wcs = getattr(image, 'wcs', None)
             header = wcs.to_header(relax=True) if wcs is not None else fits.Header()
-            return _part(fits.ImageHDU(data, header), fits.Header(),
-                         (x0, height - 1 - y1, x1, height - 1 - y0), max_pixels)
+            return _part(fits.ImageHDU(data, header), fits.Header(), box, max_pixels)
     except ImageError:
         raise
     # A damaged FITS file raises OSError, ValueError, KeyError, TypeError, VerifyError and more.
@@ -223,30 +159,6 @@ def _shift(header: Any, number: int, start: int) -> None:
     for key, sign in ((f'LTV{number}', -1), (f'CNPIX{number}', 1)):  # of IRAF, and of the DSS
         if key in header:
             header[key] = header[key] + sign * start
-
-
-def _height_of_array(image: Any) -> int | None:
-    """
-    Rows of an array, which are counted from the top; `None` for a file or an HDU.
-    """
-    if isinstance(image, str | Path | bytes | io.IOBase) or hasattr(image, 'fileinfo'):
-        return None
-    return int(np.shape(image if isinstance(image, np.ndarray) else image.data)[-2])
-
-
-@contextlib.contextmanager
-def _stream(image: Any) -> Iterator[IO[bytes]]:
-    """
-    An image as a stream at its start.
-    """
-    if isinstance(image, str | Path):
-        with open_regular(image) as stream:
-            yield stream
-    elif isinstance(image, bytes):
-        yield io.BytesIO(image)
-    else:
-        image.seek(0)
-        yield image
 
 
 @contextlib.contextmanager

@@ -98,8 +98,12 @@ def on_sky(wcs: Any, pixels: np.ndarray) -> np.ndarray:
     if wcs is None:
         raise ImageError('no_wcs')
     try:
-        places = wcs.pixel_to_world(*np.asarray(pixels, float).T).icrs
-        found = np.stack([places.ra.deg, places.dec.deg], axis=-1)
+        places = wcs.pixel_to_world(*np.asarray(pixels, float).T)
+        found = np.stack([places.icrs.ra.deg, places.icrs.dec.deg], axis=-1)
+        if any(str(kind)[5:8] in _WITH_EDGE for kind in getattr(wcs.wcs, 'ctype', ())):
+            # Beyond the edge some have a position all the same: that of another pixel.
+            back = np.stack(wcs.world_to_pixel(places), axis=-1)
+            found[~(np.abs(back - pixels) < 1).all(axis=-1)] = np.nan
     # Of many kinds: a frame that is not of the sky, a distortion that does not converge.
     except Exception as error:
         raise ImageError('bad_wcs', error=one_line(error)) from error

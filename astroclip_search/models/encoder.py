@@ -147,26 +147,29 @@ class Encoder:
         return np.concatenate(self._in_flight(self._embed, np.array_split(pixels, n_parts or 1)))
 
     @property
-    def has_places(self) -> bool:
+    def has_windows(self) -> bool:
         """
-        Whether the image tower says what each place of an image adds to its vector.
+        Whether the image tower embeds all windows of a large picture in one pass.
         """
         tower = self._opened('vision')
-        return (any(tensor.name == 'patch_embeds' for tensor in tower.outputs)
-                and any(tensor.name == 'with_places' for tensor in tower.optional))
+        return (any(tensor.name == 'window_embeds' for tensor in tower.outputs)
+                and any(tensor.name == 'with_windows' for tensor in tower.optional))
 
-    def encode_places(self, pixels: np.ndarray) -> np.ndarray:
+    def encode_windows(self, pixels: np.ndarray) -> np.ndarray:
         """
-        What each place of an image (height, width, 3), uint8, whose sides are multiples of 32,
-        adds to its vector: float32 (rows, columns, d), whose mean is that vector.
+        Unit vectors (rows, columns, d), float32, of the windows of a picture (height, width, 3),
+        uint8, whose sides are multiples of 32 and no smaller than a window. A window is as large as
+        the pictures that the model takes; the first is in the upper left corner, the last in the
+        lower right one, and all are equally far apart.
         """
         tower = self._opened('vision')
-        feed = self._pixels(tower, pixels[None]) | {'with_places': np.array([True])}
-        places = self._answer(tower, feed, ('patch_embeds',))[1][0]
-        if places.ndim != 3 or not np.isfinite(places).all():
-            raise BundleError(f'The output patch_embeds of the model {self.bundle.name!r} is of '
-                              f'shape {places.shape}.')
-        return places.astype(np.float32, copy=False)
+        feed = self._pixels(tower, pixels[None]) | {'with_windows': np.array([True])}
+        found = self._answer(tower, feed, ('window_embeds',))[1]
+        dim = self._dim or found.shape[-1]
+        if found.ndim != 4 or found.shape[3] != dim or not found.size:
+            raise BundleError(f'The output window_embeds of the model {self.bundle.name!r} is of '
+                              f'shape {found.shape}.')
+        return normalise(found[0].reshape(-1, dim)).reshape(found.shape[1:])
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """

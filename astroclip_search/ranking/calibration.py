@@ -8,12 +8,13 @@ pictures of one archive look more like some phrases than those of another do, so
 says is asked archive by archive, where it is known which image is of which.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 __all__ = ['LIKELY_CHANCE', 'STANDARD_RATE', 'TRUSTED_RATE', 'archives_of', 'chance',
-           'false_alarm_rate', 'left_out_rate', 'threshold', 'z_score']
+           'false_alarm_rate', 'left_out_rate', 'place_rate', 'threshold', 'z_score']
 
 LIKELY_CHANCE = 0.2
 """
@@ -50,6 +51,9 @@ _FEWEST_ROWS = 20
 # Tables that are simulated: as they are, and moved, which takes longer.
 _MANY, _SIMULATIONS = 999, 199
 
+# Standard deviations from the median of a normal distribution to its upper decile.
+_DECILE = 1.2816
+
 # The part of the unrelated scores whose tail is taken to be exponential.
 _TAIL = 0.1
 
@@ -85,6 +89,24 @@ def false_alarm_rate(cosines: np.ndarray, background: np.ndarray,
     rate = rates.astype(np.float32)[np.searchsorted(background[order], cosines, side='left')]
     rate[np.isnan(cosines)] = np.nan
     return rate
+
+
+def place_rate(fit: np.ndarray, background: np.ndarray, chances: float) -> np.ndarray:
+    """
+    How often an unrelated picture has a place that fits at least as well as each of these (n,);
+    float32.
+
+    Of many windows the best is far out in the tail, where references are too few to count: it is
+    taken to be that of a normal distribution with the median and the upper decile of all
+    unrelated images together. ``chances`` windows of a picture tell different things, each of
+    which may be what fits by chance.
+    """
+    known = background[~np.isnan(background)]
+    middle, high = np.quantile(known, (0.5, 0.9))
+    spread = max(float(high - middle) / _DECILE, 1e-6)
+    share = [math.erfc(float(value - middle) / spread / math.sqrt(2)) / 2 for value in fit]
+    rate: np.ndarray = -np.expm1(chances * np.log1p(-np.minimum(share, 1 - 1e-12)))
+    return rate.astype(np.float32)
 
 
 def threshold(background: np.ndarray, rate: float, source: np.ndarray | None = None) -> float:

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from astropy.table import Table
+from PIL import Image
 
 from ..archives.columns import TableColumns
 from ..archives.footprints import positions
 from ..archives.observations import Observation, observations
-from ..images.parts import Laid
+from ..images.geometry import geometry_of
 from ..images.preprocess import thumbnail
 from ..ranking.calibration import LIKELY_CHANCE
 from ..status import OK, has_note, without_notes
@@ -336,16 +337,17 @@ def of_places(found: Sequence[Card], places: Table) -> list[Card]:
             for i, card in enumerate(found)]
 
 
-def with_box(laid: Laid, box: np.ndarray, side: int) -> bytes:
+def with_box(picture: Image.Image, box: np.ndarray, side: int) -> bytes:
     """
-    A thumbnail of a picture, a JPEG file, with a box of its pixels, NaN for none.
+    A thumbnail of a picture, a JPEG file, with a box in pixels of its image, NaN for none.
     """
     from PIL import ImageDraw
 
-    picture = laid.picture.copy()
+    geometry, picture = geometry_of(picture), picture.copy()
     picture.thumbnail((side, side))
     if np.isfinite(box).all():
-        edges = laid.in_picture(box[np.newaxis])[0] * np.tile(picture.size, 2)
+        u, v = geometry.from_original(box[[0, 2]], box[[1, 3]])
+        edges = np.array([u[0], v.min(), u[1], v.max()]) * np.tile(picture.size, 2)
         centre, half = (edges[2:] + edges[:2]) / 2, (edges[2:] - edges[:2]) / 2
         half = np.maximum(half, _LEAST_BOX / 2)
         draw = ImageDraw.Draw(picture)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..exceptions import invalid, visible
-from ..images.parts import Laid
+from ..images.geometry import geometry_of
 from ..ranking import calibration
 from ..ranking.calibration import false_alarm_rate as rate_of
 from ..ranking.calibration import z_score
@@ -23,6 +23,7 @@ from .cards import Card
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from PIL.Image import Image
 
 __all__ = ['draw_scores', 'draw_sky', 'draw_cards', 'draw_places', 'require_matplotlib',
            'threshold']
@@ -177,20 +178,24 @@ def draw_cards(cards: Sequence[Card], *, columns: int, title: str = '',
     return ax
 
 
-def draw_places(laid: Laid, boxes: np.ndarray, peaks: np.ndarray, numbers: np.ndarray, *,
-                heat: np.ndarray | None = None, title: str = '', ax: Any = None) -> 'Axes':
+def draw_places(picture: 'Image', boxes: np.ndarray, peaks: np.ndarray, numbers: np.ndarray, *,
+                wcs: Any = None, heat: np.ndarray | None = None, title: str = '',
+                ax: Any = None) -> 'Axes':
     """
-    A picture in pixels of the original with the boxes ``(n, 4)`` and peaks ``(n, 2)`` of its
+    A picture in pixels of its image with the boxes ``(n, 4)`` and peaks ``(n, 2)`` of its
     places, each with its number; ``heat`` is a map that covers the picture, row 0 on top.
     """
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
 
-    ax = _picture_axes(laid) if ax is None else _axes(ax, (0, 0))
+    # Left, right, bottom and top edge.
+    (left, right), (bottom, top_edge) = geometry_of(picture).to_original([0, 1], [1, 0])
+    extent = float(left), float(right), float(bottom), float(top_edge)
+    ax = _picture_axes(extent, wcs) if ax is None else _axes(ax, (0, 0))
     # WCSAxes take no picture whose first row is on top.
-    where: dict[str, Any] = {'extent': laid.extent, 'origin': 'lower'}
-    ax.imshow(np.flipud(np.asarray(laid.picture)), interpolation='antialiased', **where)
+    where: dict[str, Any] = {'extent': extent, 'origin': 'lower'}
+    ax.imshow(np.flipud(np.asarray(picture)), interpolation='antialiased', **where)
     if heat is not None:
         # What is below the middle shows the picture; it is as light as it is warm.
         low, high = np.nanpercentile(heat, (50, 100))
@@ -203,30 +208,30 @@ def draw_places(laid: Laid, boxes: np.ndarray, peaks: np.ndarray, numbers: np.nd
         ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=_FRAME,
                                linewidth=1.4, path_effects=[outline]))
         # Above the box on the screen, whichever way the rows go.
-        top = max(y0, y1) if laid.extent[3] > laid.extent[2] else min(y0, y1)
+        top = max(y0, y1) if extent[3] > extent[2] else min(y0, y1)
         ax.annotate(str(number), (min(x0, x1), top), (0, 3), textcoords='offset points',
                     color=_FRAME, fontsize='small', fontweight='bold', annotation_clip=True,
                     path_effects=[outline])
     ax.plot(*peaks.T, '+', color=_FRAME, markersize=7, path_effects=[outline])
-    ax.set(xlim=laid.extent[:2], ylim=laid.extent[2:])
+    ax.set(xlim=extent[:2], ylim=extent[2:])
     _set_title(ax, title)
     return ax
 
 
-def _picture_axes(laid: Laid) -> 'Axes':
+def _picture_axes(extent: tuple[float, ...], wcs: Any) -> 'Axes':
     """
     Axes of a new figure for a picture, with a grid of the sky where that is known.
     """
     from matplotlib import pyplot
 
-    left, right, bottom, top = laid.extent
+    left, right, bottom, top = extent
     ratio = np.clip(abs((top - bottom) / (right - left)), 0.3, 2)
     figure = pyplot.figure(figsize=(6.4, 6.4 * ratio + 0.4), layout='compressed')
-    if laid.wcs is None:
+    if wcs is None:
         return figure.add_subplot(xlabel='x (pixels)', ylabel='y (pixels)')
-    ax = figure.add_subplot(projection=laid.wcs)
+    ax = figure.add_subplot(projection=wcs)
     ax.coords.grid(color='white', alpha=0.35, linestyle='solid', linewidth=0.6)
-    for coordinate, kind in zip(ax.coords, laid.wcs.world_axis_physical_types, strict=True):
+    for coordinate, kind in zip(ax.coords, wcs.world_axis_physical_types, strict=True):
         if kind in _AXES:
             coordinate.set_axislabel(_AXES[kind])
     return ax

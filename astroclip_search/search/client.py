@@ -40,9 +40,9 @@ class _Verbs:
         return getattr(import_module(f'.{self.module}', __package__), verb)
 
 
-encode, label, mast, placed, rank, refine, saved, show, suggest, vo = map(
-    _Verbs, ('encode', 'label', 'mast', 'placed', 'rank', 'refine', 'saved', 'show', 'suggest',
-             'vo'))
+encode, label, locate, mast, placed, rank, refine, saved, show, suggest, vo = map(
+    _Verbs, ('encode', 'label', 'locate', 'mast', 'placed', 'rank', 'refine', 'saved', 'show',
+             'suggest', 'vo'))
 
 __doctest_requires__ = {'ClipSearchClass.plot_*': ['matplotlib']}
 
@@ -903,6 +903,112 @@ class ClipSearchClass:
         return vo.query_tap(self.session, text, query, service, async_,
                             make_options(RankOptions, 'query_tap', options), uploads=uploads,
                             maxrec=maxrec, language=language)
+
+    # ---- places in images ------------------------------------------------------------------
+
+    def locate(self, results: Any, text: str | Sequence[str] | None = None, *, n: int = 1,
+               false_alarm_rate: float | None = None, negative: str | Sequence[str] | None = None,
+               like: Any = None, unlike: Any = None, weights: dict[str, float] | None = None,
+               **options: Any) -> 'Table':
+        """
+        Say where in the pictures something is, and where on the sky.
+
+        Parameters
+        ----------
+        results : Table, QTable, Row, DALResults, path, glob pattern, array, HDU, image, or a list
+            As for `rank`, such as the first rows of a ranking.
+        text : str or sequence of str, optional
+            What to look for. Needed unless ``like`` is given, or the table was ranked before:
+            then it is what the table was ranked by.
+        n : int
+            Most places of each picture.
+        false_alarm_rate : float, optional
+            Only places whose ``clip_false_alarm`` is at most this; pictures without such a place
+            have no line.
+        negative, like, unlike, weights
+            As for `rank`.
+        **options
+            ``image_dir``, ``image_column``, ``cutout``, ``colour``, ``sky_context``,
+            ``max_images``, ``cache`` and ``show_progress``, as for `rank`.
+
+        Returns
+        -------
+        `~astropy.table.Table`
+            A line for each place, in the order of the rows, the best place of a picture first, and
+            one for each row without any, in which they are masked:
+
+            - ``clip_row``, row of ``results``, and ``clip_place``, 1 for the best;
+            - ``clip_x``, ``clip_y``, the peak, and ``clip_box``, x0, y0, x1, y1, in pixels of the
+              original image. The centre of the first pixel is at 0. Row 0 is at the bottom of FITS
+              images and arrays of numbers, so that one must be added for FITS, and on top in
+              bitmaps, all as `get_images` shows them;
+            - ``clip_score``, standard deviations above unrelated pictures, and
+              ``clip_false_alarm``, how often an unrelated picture has a place as good;
+            - ``ra``, ``dec`` (ICRS) of the peak, ``s_region`` of the box, and ``clip_sky_error``,
+              how far off they may be: 0 where the image has a WCS; masked where nothing says where
+              it is, and ``clip_message`` says why;
+            - ``clip_status``, ``clip_message``, ``clip_source``, the row's own columns, except
+              those of these names and of its ranking, and ``clip_name``.
+
+        Raises
+        ------
+        astroquery.exceptions.InvalidQueryError
+            If nothing is asked, or no row can have an image.
+
+        See Also
+        --------
+        get_maps : the whole map of each picture.
+        plot_places, gallery : places drawn on their pictures.
+        write_regions, write_moc, write_cutouts, send : places for other programs.
+
+        Notes
+        -----
+        A picture is looked at in windows of two or three sizes, from half its short side to an
+        eighth if it has 640 pixels. The embedded model embeds all windows of a size in one pass;
+        other models get tiles, halves and thirds of the short side. From the vector of a phrase
+        picture has in common counts less.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch, sample
+        >>> places = ClipSearch.locate(sample.read()[34:36], 'ring galaxy',
+        ...                            image_dir=sample.IMAGE_DIR)
+        >>> places['clip_row', 'clip_place'].as_array().tolist()
+        [(0, 1), (1, 1)]
+        """
+        return locate.locate(self.session, results, text, n, false_alarm_rate, make_options(
+            locate.LocateOptions, 'locate', {'negative': negative, 'like': like, 'unlike': unlike,
+                                             'weights': weights, **options}))
+
+    def get_maps(self, results: Any, text: str | Sequence[str] | None = None,
+                 **options: Any) -> 'list[np.ndarray | None]':
+        """
+        Map how well each part of each picture fits.
+
+        Parameters
+        ----------
+        results, text
+            As for `locate`.
+        **options
+            ``negative``, ``like``, ``unlike``, ``weights`` and the other options of `locate`.
+
+        Returns
+        -------
+        list of `~numpy.ndarray` or None
+            For each row a map, float32 (rows, columns), row 0 on top as `get_images` shows the
+            picture, 96 cells along its short side: standard deviations above unrelated pictures.
+            None where there is no picture.
+
+        Examples
+        --------
+        >>> from astroclip_search import ClipSearch, sample
+        >>> heat, = ClipSearch.get_maps(sample.read()[34:35], 'ring galaxy',
+        ...                             image_dir=sample.IMAGE_DIR)
+        >>> min(heat.shape)
+        96
+        """
+        return locate.get_maps(self.session, results, text, make_options(
+            locate.LocateOptions, 'get_maps', options))
 
     # ---- words for images ------------------------------------------------------------------
 

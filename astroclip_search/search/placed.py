@@ -5,6 +5,8 @@ The verbs that take places to other programs: cutouts as files, and tables by SA
 
 import contextlib
 import copy
+import io
+import math
 import re
 import tempfile
 from pathlib import Path
@@ -17,8 +19,8 @@ from ..archives import table_io
 from ..archives.columns import TableColumns, text_array, text_column
 from ..archives.open import as_table, open_results
 from ..exceptions import ImageError, invalid, one_line
-from ..images.parts import cut, has_numbers
-from ..images.refs import messages
+from ..images.geometry import geometry_of
+from ..images.refs import messages, parse
 from ..places import regions
 from ..results.names import names
 from ..status import OK
@@ -27,9 +29,6 @@ from .kept import plane_of_table
 from .session import Session
 
 __all__ = ['send', 'write_cutouts', 'write_moc', 'write_regions']
-
-# Pixels of the longest side of a cutout, and of all planes of one of a cube.
-_MOST_PIXELS = 50_000_000
 
 _CLIENT = 'astroclip-search'
 
@@ -105,46 +104,50 @@ def _written(pipeline: Any, source: str, objects: Any, row: Any, box: np.ndarray
     """
     The file of one place.
     """
-    def part(image: Any) -> Any:
-        if not has_numbers(image):
-            return None
-        found = cut(image, box, max_pixels=_MOST_PIXELS, max_bytes=pipeline.max_bytes)
-        _check_sky(found, row)
-        return found
-
-    hdu = pipeline.act(source, objects, part)
-    path = stem.with_name(stem.name + ('.png' if hdu is None else '.fits'))
-    if hdu is None:
-        picture = pipeline.full(source, objects)
-        x0, y0 = np.maximum(np.floor(box[:2] + 0.5), 0).astype(int)
-        x1, y1 = np.minimum(np.ceil(box[2:] + 0.5), picture.size).astype(int)
-        if x1 <= x0 or y1 <= y0:
-            raise ImageError('no_pixels')
-        picture = picture.crop((x0, y0, x1, y1))
+    content = None
+    if len(parse(source).parts) == 1:
+        content = pipeline.cut(source, objects, box.tolist())
+    path = stem.with_name(stem.name + ('.png' if content is None else '.fits'))
+    if content is not None:
+        _check_sky(content, row)
+        with table_io.replacing(path, overwrite=overwrite) as beside:
+            beside.write_bytes(content)
+        return str(path)
+    picture = pipeline.full(source, objects)
+    geometry = geometry_of(picture)
+    (left, right), (low, high) = geometry.from_original(box[[0, 2]], box[[1, 3]])
+    upper, lower = sorted((float(low), float(high)))
+    edges = [max(math.floor(left * picture.width + 1e-6), 0),
+             max(math.floor(upper * picture.height + 1e-6), 0),
+             min(math.ceil(right * picture.width - 1e-6), picture.width),
+             min(math.ceil(lower * picture.height - 1e-6), picture.height)]
+    if edges[2] <= edges[0] or edges[3] <= edges[1]:
+        raise ImageError('no_pixels')
     with table_io.replacing(path, overwrite=overwrite) as beside:
-        if hdu is None:
-            picture.save(beside, 'PNG')
-        else:
-            hdu.writeto(beside, output_verify='silentfix')
+        picture.crop(tuple(edges)).save(beside, 'PNG')
     return str(path)
 
 
-def _check_sky(hdu: Any, row: Any) -> None:
+def _check_sky(content: bytes, row: Any) -> None:
     """
     Raise if a cutout does not show the sky where its place is: of several chips it is another one.
     """
+    from astropy.io import fits
+
     from ..images.plane import celestial
 
     if not {'ra', 'dec'} <= set(row.colnames):
         return
     place = [float(np.ma.filled(np.ma.asarray(row[name], dtype=float), np.nan))
              for name in ('ra', 'dec')]
-    wcs = celestial(hdu.header)
+    with fits.open(io.BytesIO(content)) as hdus:
+        header = hdus[0].header
+        height, width = hdus[0].shape[-2:]
+        wcs = celestial(header)
     if wcs is None or not np.isfinite(place).all() or not abs(place[1]) <= 90:
         return
     with contextlib.suppress(Exception):  # of a WCS that has no pixel there: then it is elsewhere
         x, y = wcs.all_world2pix([place], 0, quiet=True)[0]
-        height, width = hdu.shape[-2:]
         if -1 <= x <= width and -1 <= y <= height:
             return
     raise ImageError('other_place')

@@ -32,7 +32,7 @@ from .recipe import Recipe, recipe, remember, with_options
 from .refine import refine
 from .session import Session
 
-__all__ = ['check_filter', 'filter_rows', 'open_images', 'rank']
+__all__ = ['check_filter', 'filter_rows', 'open_images', 'opened', 'rank']
 
 # Images that are shown while others are on their way.
 _N_LIVE = 12
@@ -67,7 +67,7 @@ def rank(session: Session, results: Any, text: str | Sequence[str] | None,
     by what it was ranked by. ``made`` says how an archive was asked for it; unless
     it is ``trusted``, addresses in it are those of a file, and not of the user.
     """
-    if text is None and options.like is None and is_ranked(results := _opened(results)):
+    if text is None and options.like is None and is_ranked(results := opened(results)):
         return _go_on(session, results, options, made, trusted)
     asked, by = check(text, options), options.by
     table, refs = open_images(session, results, options, by)
@@ -150,7 +150,7 @@ def _named_results(results: Any) -> Any:
     return None
 
 
-def _opened(results: Any) -> Any:
+def opened(results: Any) -> Any:
     """
     The table of a file, which may have been ranked; anything else as it is.
     """
@@ -202,7 +202,7 @@ def filter_rows(session: Session, results: Any, text: str | Sequence[str] | None
     """
     check_count(options.limit, 'limit', 'all rows', least=1)
     check_filter(session, false_alarm_rate, options.by)
-    goes_on = text is None and options.like is None and is_ranked(results := _opened(results))
+    goes_on = text is None and options.like is None and is_ranked(results := opened(results))
     if goes_on and said_by(results, 'filter').get('by') == 'metadata':
         raise invalid('A false-alarm rate needs pictures, and the table was ranked by its metadata '
                       'alone: give text.')

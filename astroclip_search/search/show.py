@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.io.fits import Header
 from astropy.table import Table
+from PIL.Image import Image
 
 from ..archives.columns import TableColumns, text_array, text_column
 from ..archives.footprints import positions
@@ -21,7 +23,7 @@ from ..embeddings.collect import follow_links, n_workers
 from ..embeddings.pipeline import Pipeline
 from ..embeddings.progress import CALL
 from ..exceptions import ImageError, invalid
-from ..images.parts import Laid
+from ..images.plane import celestial
 from ..images.preprocess import thumbnail
 from ..images.refs import (
     ImageRefs,
@@ -56,7 +58,6 @@ from .session import Session
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from PIL.Image import Image
 
 
 __all__ = ['gallery', 'get_image_urls', 'get_images', 'plot_gallery', 'plot_places', 'plot_scores',
@@ -185,17 +186,18 @@ def plot_places(session: Session, places: Any, heat: Any, ax: 'Axes | None',
         if heat.ndim != 2 or not np.isfinite(heat).any():
             raise invalid('heat must be a map of numbers with the shape (rows, columns).')
     shown, refs = _shown(session, table[:1], None, image_dir, image_column)
-    laid, = _laid(session, refs, _PLOTTED, plane_of_table(table))
-    if laid is None or isinstance(laid, ImageError):
-        said = laid or next(filter(None, messages(1, refs.reasons)), 'there is no image')
+    (picture, wcs), = _with_wcs(session, refs, plane_of_table(table))
+    if not isinstance(picture, Image):
+        said = picture or next(filter(None, messages(1, refs.reasons)), 'there is no image')
         raise invalid(f'The picture cannot be drawn: {said}.')
     columns = TableColumns(table)
     peaks = np.column_stack([columns.numbers(name) if name in table.colnames else
                              (edges[:, i] + edges[:, i + 2]) / 2
                              for i, name in enumerate(('clip_x', 'clip_y'))])
     asked = heading(table.meta.get('clip'))[0]
-    return draw_places(laid, edges, peaks, np.nan_to_num(columns.numbers('clip_place')).astype(int),
-                       heat=heat, title=': '.join(filter(None, (names(shown)[0], asked))), ax=ax)
+    return draw_places(picture, edges, peaks,
+                       np.nan_to_num(columns.numbers('clip_place')).astype(int), wcs=wcs, heat=heat,
+                       title=': '.join(filter(None, (names(shown)[0], asked))), ax=ax)
 
 
 def plot_scores(session: Session, table: Any, false_alarm_rate: float,
@@ -286,14 +288,14 @@ def _thumbnail(session: Session, pipeline: Pipeline, source: str,
     return jpeg, any(other is not None and not is_same_file(other, key) for other in earlier)
 
 
-def _laid(session: Session, refs: ImageRefs, side: int,
-          plane: str | int | None) -> 'list[Laid | ImageError | None]':
+def _pictures(session: Session, refs: ImageRefs, side: int,
+              plane: str | int | None) -> 'list[Image | ImageError | None]':
     """
-    For each row the picture that knows its pixels; each is drawn once.
+    The picture of each row, which says how it lies on its image; each is drawn once.
     """
-    def lay(pipeline: Pipeline, source: str) -> Laid | ImageError:
+    def draw(pipeline: Pipeline, source: str) -> 'Image | ImageError':
         try:
-            return pipeline.laid(source, refs.objects, side)
+            return pipeline.image(source, refs.objects, side)
         except ImageError as error:
             return error
 
@@ -301,8 +303,25 @@ def _laid(session: Session, refs: ImageRefs, side: int,
     first = [seen.setdefault(source, row) for row, source in enumerate(refs.sources)]
     once = replace(refs, sources=[source if row == first[row] else None
                                   for row, source in enumerate(refs.sources)])
-    found = _fetch_each(session, once, lay, plane)
+    found = _fetch_each(session, once, draw, plane)
     return [found[row] for row in first]
+
+
+def _with_wcs(session: Session, refs: ImageRefs, plane: str | int | None) -> list[Any]:
+    """
+    The picture of each row, and the WCS of its image if it has one.
+    """
+    def draw(pipeline: Pipeline, source: str) -> tuple[Any, Any]:
+        try:
+            picture = pipeline.image(source, refs.objects, _PLOTTED)
+        except ImageError as error:
+            return error, None
+        try:
+            return picture, celestial(Header.fromstring(pipeline.wcs(source, refs.objects)))
+        except ImageError:
+            return picture, None
+
+    return [found or (None, None) for found in _fetch_each(session, refs, draw, plane)]
 
 
 def _boxed(session: Session, places: Table, refs: ImageRefs) -> 'list[bytes | ImageError | None]':
@@ -312,8 +331,9 @@ def _boxed(session: Session, places: Table, refs: ImageRefs) -> 'list[bytes | Im
     size = conf.thumbnail_size
     edges = boxes(places)
     found: list[bytes | ImageError | None] = []
-    for laid, box in zip(_laid(session, refs, size, plane_of_table(places)), edges, strict=True):
-        found.append(with_box(laid, box, size) if isinstance(laid, Laid) else laid)
+    pictures = _pictures(session, refs, size, plane_of_table(places))
+    for picture, box in zip(pictures, edges, strict=True):
+        found.append(with_box(picture, box, size) if isinstance(picture, Image) else picture)
     return found
 
 

@@ -4,12 +4,15 @@ Files that a table or a user has named: only regular ones are opened, since a pi
 never end.
 """
 
+import contextlib
+import io
 import os
 import stat
-from pathlib import PurePath, PureWindowsPath
-from typing import BinaryIO
+from collections.abc import Iterator
+from pathlib import Path, PurePath, PureWindowsPath
+from typing import IO, Any, BinaryIO
 
-__all__ = ['leads_elsewhere', 'open_regular']
+__all__ = ['leads_elsewhere', 'open_regular', 'stream_of']
 
 # A pipe must not wait for a writer, a terminal not become ours, nor a child inherit the file.
 _FLAGS = (os.O_RDONLY | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_NONBLOCK', 0)
@@ -63,6 +66,38 @@ def open_regular(path: str | os.PathLike[str], *, buffering: int = -1) -> Binary
     except BaseException:
         os.close(number)
         raise
+
+
+@contextlib.contextmanager
+def stream_of(source: Any) -> Iterator[IO[bytes] | None]:
+    """
+    A path, content or a stream as a stream at its start; `None` of anything else.
+
+    Parameters
+    ----------
+    source : object
+        What a picture is made of.
+
+    Yields
+    ------
+    file or None
+        Binary. A stream that was given stays open.
+
+    Raises
+    ------
+    OSError
+        As by `open_regular`.
+    """
+    if isinstance(source, str | Path):
+        with open_regular(source) as stream:
+            yield stream
+    elif isinstance(source, bytes | bytearray | memoryview):
+        yield io.BytesIO(source)
+    elif isinstance(source, io.IOBase):
+        source.seek(0)
+        yield source  # type: ignore[misc]  # it is read as one of bytes
+    else:
+        yield None
 
 
 def leads_elsewhere(name: str, base: PurePath) -> bool:

@@ -3,6 +3,7 @@
 A picture knows its pixels, and a part of an image has the numbers and the WCS of the whole.
 """
 
+import contextlib
 import gzip
 import io
 
@@ -16,7 +17,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from astroclip_search.exceptions import ImageError
-from astroclip_search.images.parts import cut, has_numbers, laid, laid_bitmap
+from astroclip_search.images import avm
+from astroclip_search.images.apart import Decoder, Order
+from astroclip_search.images.drawing import Drawing
+from astroclip_search.images.geometry import geometry_of
+from astroclip_search.images.parts import cut, has_numbers
+from tests.images.test_avm import TAGS, jpeg
 
 BOUNDS = {'max_pixels': 10**7, 'max_bytes': 10**8}
 
@@ -119,10 +125,10 @@ def test_tables_of_distortions_are_left_out_and_said():
     assert WCS(part.header, fix=False).has_celestial
 
 
-def test_arrays_are_counted_from_the_top():
+def test_arrays_are_counted_by_their_rows():
     data = np.arange(80.0).reshape(8, 10)
-    part = cut(data, (1.5, -0.5, 4.5, 1.5), **BOUNDS)  # the two rows on top, as it is shown
-    np.testing.assert_array_equal(part.data, data[6:8, 2:5])
+    part = cut(data, (1.5, -0.5, 4.5, 1.5), **BOUNDS)
+    np.testing.assert_array_equal(part.data, data[0:2, 2:5])
     held = cut(NDData(data, wcs=WCS(header(), fix=False)), (1.5, -0.5, 4.5, 1.5), **BOUNDS)
     assert held.header['CRPIX1'] == 59.25
 
@@ -150,41 +156,65 @@ def spot(data, x, y):
     return data
 
 
-def found(place):
-    """Where a picture is brightest, in pixels of the original."""
-    grey = np.asarray(place.picture.convert('L').filter(ImageFilter.BoxBlur(1)), float)
+def found(picture):
+    """Where a picture is brightest, in pixels of its image."""
+    grey = np.asarray(picture.convert('L').filter(ImageFilter.BoxBlur(1)), float)
     rows, columns = np.nonzero(grey == grey.max())
-    left, right, bottom, top = place.extent
     u, v = ((columns.mean() + .5) / grey.shape[1], (rows.mean() + .5) / grey.shape[0])
-    return left + u * (right - left), top + v * (bottom - top)
+    return np.array(geometry_of(picture).to_original(u, v))
 
 
+@pytest.mark.parametrize('isolate', [False, True])
 @pytest.mark.parametrize('side', [64, 512])
 @pytest.mark.parametrize('edge', [0, 100])
-def test_a_picture_knows_its_pixels(side, edge):
+def test_a_picture_knows_its_pixels(side, edge, isolate):
     data = spot(np.random.default_rng(1).normal(0, 1, (400, 600)), 450, 90)
     data[:, :edge], data[:edge // 4] = np.nan, np.nan
     hdu = fits.PrimaryHDU(data.astype('f4'), header())
-    place = laid(content(hdu), side=side, plane='middle', **BOUNDS)
+    order = Order((Drawing(side),))
+    with contextlib.closing(Decoder(isolate=isolate)) as decoder:
+        picture, = decoder.draw(content(hdu), order).pictures
+        of_array, = decoder.draw(data, order, is_foreign=False).pictures
+        sky = decoder.sky(content(hdu), order, np.array([[450.0, 90.0], [12.5, 7.25]]), (600, 400))
+        text = decoder.wcs(content(hdu), order)
     step = 400 // side or 1
-    np.testing.assert_allclose(found(place), (450, 90), atol=step)
-    assert place.extent[0] == pytest.approx(edge - .5, abs=step)
-    assert place.wcs.has_celestial
-    # An array is shown in the same way, and counted from the top.
-    of_array = laid(data, side=side, plane='middle', **BOUNDS)
-    np.testing.assert_allclose(found(of_array), (450, 399 - 90), atol=step)
-    np.testing.assert_allclose(of_array.in_picture(np.array([[447, 306, 453, 312]])),
-                               place.in_picture(np.array([[447, 87, 453, 93]])))
+    for shown in (picture, of_array):
+        np.testing.assert_allclose(found(shown), (450, 90), atol=step)
+        assert geometry_of(shown).left == pytest.approx(edge, abs=step)
+        assert (geometry_of(shown).width, geometry_of(shown).height) == (600, 400)
+    expected = WCS(header(), fix=False).pixel_to_world([450, 12.5], [90, 7.25])
+    np.testing.assert_allclose(sky, np.stack([expected.ra.deg, expected.dec.deg], axis=1),
+                               atol=1e-9)
+    assert WCS(fits.Header.fromstring(text)).has_celestial
 
 
-def test_a_bitmap_knows_its_pixels():
+@pytest.mark.parametrize('isolate', [False, True])
+def test_a_bitmap_knows_its_pixels(isolate):
     pixels = np.zeros((300, 500, 3), 'u1')
     pixels[40:47, 400:407] = 255
-    place = laid_bitmap(Image.fromarray(pixels), 128)
-    assert max(place.picture.size) == 128
-    np.testing.assert_allclose(found(place), (403, 43), atol=4)
-    np.testing.assert_allclose(place.in_picture(np.array([[-.5, -.5, 249.5, 299.5]])),
-                               [[0, 0, .5, 1]])
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, 'PNG')
+    order = Order((Drawing(64),))
+    with contextlib.closing(Decoder(isolate=isolate)) as decoder:
+        picture, = decoder.draw(stream.getvalue(), order).pictures
+        np.testing.assert_allclose(found(picture), (403, 43), atol=5)
+        with pytest.raises(ImageError, match='where on the sky'):
+            decoder.sky(stream.getvalue(), order, np.array([[403.0, 43.0]]), (500, 300))
+        assert decoder.cut(stream.getvalue(), order, (0, 0, 5, 5)) is None
+
+
+def test_tags_say_where_a_bitmap_is():
+    """Reference pixels are counted as in FITS."""
+    data = jpeg(TAGS.format(frame='ICRS').encode())
+    wcs = avm.wcs(io.BytesIO(data), (399, 199))
+    # Reference pixel 100, 100 of FITS; in the picture the rows begin on top.
+    sky = Drawing(64).sky(lambda: data, np.array([[99.0, 198.0 - 99.0]]), (399, 199))
+    np.testing.assert_allclose(sky, [[274.7, -13.8]], atol=1e-9)
+    half = avm.wcs(io.BytesIO(data), (200, 100))
+    here, there = wcs.pixel_to_world(199.5, 99.5), half.pixel_to_world(99.875, 49.875)
+    assert here.separation(there).arcsec < 4  # half a pixel of 3.6 arcsec, as sides are rounded
+    assert avm.wcs(io.BytesIO(data), (399, 399)) is None  # it was cut
+    assert avm.wcs(io.BytesIO(data[:200]), (399, 199)) is None
 
 
 def test_what_has_numbers(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from astroclip_search.archives import avm
+from astroclip_search.images import avm
 from astroclip_search.archives.centres import by_keywords, of_image, to_icrs
 
 TAGS = '''<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description rdf:about=""
@@ -37,7 +37,7 @@ TAGS = '''<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description rdf:abou
 
 def jpeg(packet):
     stream = io.BytesIO()
-    Image.new('L', (8, 8)).save(stream, 'JPEG')
+    Image.linear_gradient('L').resize((8, 8)).save(stream, 'JPEG')
     data = stream.getvalue()
     body = b'http://ns.adobe.com/xap/1.0/\x00' + packet
     return data[:20] + b'\xff\xe1' + struct.pack('>H', len(body) + 2) + body + data[20:]

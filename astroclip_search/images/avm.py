@@ -10,11 +10,11 @@ import html
 import re
 import struct
 from collections.abc import Callable
-from typing import IO
+from typing import IO, Any
 
-from .centres import Value
+__all__ = ['keywords', 'wcs']
 
-__all__ = ['keywords']
+Value = str | bool | int | float | None
 
 _MOST = 256 * 1024  # bytes of a packet
 _PARTS = 200  # of a file, before the one that is looked for
@@ -41,6 +41,41 @@ def keywords(stream: IO[bytes]) -> dict[str, Value] | None:
     except (struct.error, ValueError):  # the file ends, or a part of it has no end
         packet = b''
     return _as_keywords(packet.decode('utf-8', 'replace')) if packet else {}
+
+
+def wcs(stream: IO[bytes], size: tuple[int, int]) -> Any:
+    """
+    The WCS of an image of this width and height by its tags, `None` if they do not have it. Its
+    pixels are those of FITS: row 0 is at the bottom.
+    """
+    from astropy.wcs import WCS
+
+    found = keywords(stream) or {}
+    try:
+        numbers = {key: float(str(found[key])) for key in (
+            'CRVAL1', 'CRVAL2', 'CRPIX1', 'CRPIX2', 'CDELT1', 'CDELT2', 'NAXIS1', 'NAXIS2')}
+        turned = float(str(found['CROTA2'])) if found.get('CROTA2') else 0.0
+        equinox = str(found.get('EQUINOX') or '').strip().lstrip('JB')
+        made = WCS(naxis=2)
+        made.wcs.ctype = [found['CTYPE1'], found['CTYPE2']]
+        made.wcs.radesys = str(found.get('RADESYS') or 'ICRS').strip()
+        if made.wcs.radesys not in ('ICRS', 'FK5', 'FK4'):
+            made.wcs.radesys = ''
+        elif equinox and made.wcs.radesys != 'ICRS':
+            made.wcs.equinox = float(equinox)
+        # They are of the image as it was made, which others may have made smaller.
+        scales = [size[i] / numbers[f'NAXIS{i + 1}'] for i in (0, 1)]
+        if not 0.98 < scales[0] / scales[1] < 1.02:
+            return None
+        made.wcs.crval = [numbers['CRVAL1'], numbers['CRVAL2']]
+        made.wcs.crpix = [(numbers[f'CRPIX{i + 1}'] - 0.5) * scales[i] + 0.5 for i in (0, 1)]
+        made.wcs.cdelt = [numbers[f'CDELT{i + 1}'] / scales[i] for i in (0, 1)]
+        made.wcs.crota = [0.0, turned]
+        made.wcs.set()
+    # Text of anyone: wcslib has errors of its own.
+    except Exception:
+        return None
+    return made
 
 
 def _of_jpeg(stream: IO[bytes]) -> bytes:
