@@ -16,6 +16,10 @@ from ..exceptions import ImageError, one_line
 __all__ = ['Plane', 'alone_if_large', 'ask_for_room', 'celestial', 'on_sky',
            'step_of']
 
+# Projections of the whole sky whose map does not fill a rectangle.
+_WITH_EDGE = frozenset(('AIT', 'MOL', 'SFL', 'PAR', 'BON', 'PCO', 'TSC', 'CSC', 'QSC', 'HPX',
+                        'XPH'))
+
 # Images above this many pixels are decoded by one thread, so that memory does not grow with the
 # number of threads: not while they decode, nor afterwards, when each keeps what it has freed.
 _LARGE = 4_000_000

@@ -194,7 +194,7 @@ def test_whole_sky_and_damaged_wcs(search, tmp_path):
     assert places['ra'].mask[places['clip_row'] > 0].all()
     sky = places[places['clip_row'] == 0]
     wcs = WCS(fits.getheader(tmp_path / 'sky.fits'))
-    for row in sky:
+    for row in sky[~sky['ra'].mask]:
         x, y = wcs.world_to_pixel(SkyCoord(row['ra'], row['dec'], unit='deg'))
         np.testing.assert_allclose([x, y], [row['clip_x'], row['clip_y']], atol=0.1)
     assert all(message for message in places['clip_message'][places['clip_row'] > 0])
