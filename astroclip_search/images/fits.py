@@ -5,10 +5,12 @@ FITS files, HDUs and arrays -> one plane of numbers, small, with its place on th
 A grey image, or one colour of a composite, is drawn from a plane.
 """
 
+import contextlib
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import IO, Any
 
 import numpy as np
@@ -36,6 +38,9 @@ _MAX_FILLS = 3
 
 # Planes of a cube that are looked at to find one that has pixels.
 _TRIES = 32
+
+# Tables of distortions, of all chips of a file, and their numbers.
+_DISTORTIONS, _MOST_TABLES, _MOST_OF_TABLE = ('WCSDVARR', 'D2IMARR'), 100, 10**6
 
 
 @dataclass(frozen=True)
@@ -107,10 +112,34 @@ def read_hdus(hdus: list, side: int, max_pixels: int, *, plane: str | int = 'mid
     for image in images:
         chips = _chips(image, images)
         try:
-            return (_mosaic if len(chips) > 1 else _single)(chips, side, plane, max_bytes)
+            if len(chips) > 1:
+                return _mosaic(chips, side, plane, max_bytes)
+            return _single(chips, side, plane, max_bytes,
+                           partial(celestial, image.header, image.axes,
+                                   _distortions(hdus, image.header)))
         except ImageError as failure:
             error = error or failure
     raise error
+
+
+def _distortions(hdus: list, header: Any) -> Any:
+    """
+    The tables by which a WCS is distorted, as of HST, so that the file may be closed; `None` if
+    there are none.
+    """
+    from astropy.io import fits
+
+    if not any(key in header for key in ('CPDIS1', 'CPDIS2', 'D2IMDIS1', 'D2IMDIS2')):
+        return None
+    found = fits.HDUList([fits.PrimaryHDU()])
+    # Whatever is wrong with them, the picture can be drawn without.
+    with contextlib.suppress(Exception):
+        for hdu in hdus[1:]:
+            if hdu.name in _DISTORTIONS and math.prod(hdu.shape) <= _MOST_OF_TABLE:
+                found.append(fits.ImageHDU(np.array(hdu.data), hdu.header, hdu.name, ver=hdu.ver))
+            if len(found) > _MOST_TABLES:
+                break
+    return found if len(found) > 1 else None
 
 
 def science_hdu(hdus: list) -> Any:

@@ -3,6 +3,7 @@
 One plane of numbers that a picture, or one colour of it, can be drawn from.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -63,10 +64,11 @@ class Plane:
         return width, height
 
 
-def celestial(holder: Any, axes: Any = None) -> Any:
+def celestial(holder: Any, axes: Any = None, tables: Any = None) -> Any:
     """
     WCS with two celestial axes of a Header, or of what has a header or a WCS; None if there is
-    none, or a damaged one. ``axes`` are those of the picture, if they are not the first two.
+    none, or a damaged one. ``axes`` are those of the picture, if they are not the first two;
+    ``tables`` have distortions, which are left out without.
     """
     from astropy.io.fits import Header
     from astropy.wcs import WCS
@@ -80,10 +82,14 @@ def celestial(holder: Any, axes: Any = None) -> Any:
             # Nothing is fixed, nor deprecated: that would warn, in threads that share the filters.
             if 'RADECSYS' in header:
                 header['RADESYS'] = header.pop('RADECSYS')
-            # Distortions that are tables of the file, as of HST: small, and not in the header.
-            for key in _TABLES:
-                header.remove(key, ignore_missing=True)
-            wcs = WCS(header, fix=False)
+            if tables is not None:
+                with contextlib.suppress(Exception):  # a table that is lost or damaged
+                    wcs = WCS(header, tables, fix=False)
+            if wcs is None:
+                # Distortions that are tables of the file, as of HST: small, not in the header.
+                for key in _TABLES:
+                    header.remove(key, ignore_missing=True)
+                wcs = WCS(header, fix=False)
         if axes is not None and wcs.naxis > 2:
             across, down = (wcs.naxis - axis for axis in (axes.across, axes.down))
             wcs = wcs.sub([across, down])

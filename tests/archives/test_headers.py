@@ -25,9 +25,9 @@ from astroclip_search import ClipSearchClass
 from astroclip_search.archives import headers
 from astroclip_search.archives.headers import as_columns, of_files, of_objects
 from astroclip_search.archives.open import open_results
-from tests.images.test_avm import TAGS, jpeg
 from tests.archives.test_centres import PLAIN, expected
 from tests.colours import ColourEncoder, content, picture
+from tests.images.test_avm import TAGS, jpeg
 from tests.loopback.archive import SHARED_DATA
 
 NUMBERS = np.arange(200 * 300, dtype='f4').reshape(200, 300)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from astroclip_search.images import avm
 from astroclip_search.archives.centres import by_keywords, of_image, to_icrs
+from astroclip_search.images import avm
 
 TAGS = '''<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description rdf:about=""
  avm:Spatial.CoordinateFrame="{frame}" avm:Spatial.Rotation="30.0"

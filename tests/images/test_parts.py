@@ -230,3 +230,31 @@ def test_what_has_numbers(tmp_path):
     assert not has_numbers(Image.new('RGB', (9, 9)))
     with pytest.raises(ImageError):
         has_numbers(tmp_path / 'b.fits')
+
+
+@pytest.mark.parametrize('isolate', [False, True])
+def test_distortions_that_are_tables(isolate):
+    """As of HST: a table of corrections, by which a pixel lies elsewhere on the sky."""
+    image = frame()
+    science = fits.ImageHDU(image.data, image.header, name='SCI')
+    tables = []
+    for axis in (1, 2):
+        science.header.update({f'CPDIS{axis}': 'LOOKUP', f'CPERR{axis}': 3.0})
+        science.header[f'DP{axis}'] = f'EXTVER: {axis}'
+        science.header[f'DP{axis}'] = 'NAXES: 2'
+        for other in (1, 2):
+            science.header[f'DP{axis}'] = f'AXIS.{other}: {other}'
+        table = fits.ImageHDU(np.linspace(0, 3 * axis, 12, dtype='f4').reshape(3, 4),
+                              name='WCSDVARR', ver=axis)
+        table.header.update({'CRPIX1': 1.0, 'CRPIX2': 1.0, 'CRVAL1': 1.0, 'CRVAL2': 1.0,
+                             'CDELT1': 40.0, 'CDELT2': 40.0})
+        tables.append(table)
+    file = content(fits.PrimaryHDU(), science, *tables)
+    pixels = np.array([[10.0, 20.0], [64.0, 45.0], [120.0, 80.0]])
+    with contextlib.closing(Decoder(isolate=isolate)) as decoder:
+        sky = decoder.sky(file, Order((Drawing(64),)), pixels, (130, 90))
+    with fits.open(io.BytesIO(file)) as hdus:
+        full = WCS(hdus['SCI'].header, hdus).all_pix2world(pixels, 0)
+        plain = WCS(header(), fix=False).all_pix2world(pixels, 0)
+    np.testing.assert_allclose(sky, full, atol=1e-9)
+    assert np.abs(full - plain).max() > 1e-4  # it does something
