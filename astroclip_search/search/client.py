@@ -963,10 +963,11 @@ class ClipSearchClass:
 
         Notes
         -----
-        A picture is looked at in windows of two or three sizes, from half its short side to an
-        eighth if it has 640 pixels. The embedded model embeds all windows of a size in one pass;
-        other models get tiles, halves and thirds of the short side. From the vector of a phrase
-        picture has in common counts less.
+        A picture is looked at as a whole, and in windows of up to three sizes, from half its short
+        side to a tenth if it has 800 pixels. The embedded model embeds all windows of a size in
+        one pass; other models get tiles, halves and thirds of the short side. Places stand out of
+        their own picture in the order of ``clip_place``: what all windows have in common counts
+        little for it. See :doc:`/user_guide/places`.
 
         Examples
         --------
