@@ -17,10 +17,6 @@ from ..exceptions import ImageError, one_line
 __all__ = ['Plane', 'alone_if_large', 'ask_for_room', 'celestial', 'on_sky',
            'step_of']
 
-# Projections of the whole sky whose map does not fill a rectangle.
-_WITH_EDGE = frozenset(('AIT', 'MOL', 'SFL', 'PAR', 'BON', 'PCO', 'TSC', 'CSC', 'QSC', 'HPX',
-                        'XPH'))
-
 # Images above this many pixels are decoded by one thread, so that memory does not grow with the
 # number of threads: not while they decode, nor afterwards, when each keeps what it has freed.
 _LARGE = 4_000_000
@@ -108,12 +104,8 @@ def on_sky(wcs: Any, pixels: np.ndarray) -> np.ndarray:
     if wcs is None:
         raise ImageError('no_wcs')
     try:
-        places = wcs.pixel_to_world(*np.asarray(pixels, float).T)
-        found = np.stack([places.icrs.ra.deg, places.icrs.dec.deg], axis=-1)
-        if any(str(kind)[5:8] in _WITH_EDGE for kind in getattr(wcs.wcs, 'ctype', ())):
-            # Beyond the edge some have a position all the same: that of another pixel.
-            back = np.stack(wcs.world_to_pixel(places), axis=-1)
-            found[~(np.abs(back - pixels) < 1).all(axis=-1)] = np.nan
+        places = wcs.pixel_to_world(*np.asarray(pixels, float).T).icrs
+        found = np.stack([places.ra.deg, places.dec.deg], axis=-1)
     # Of many kinds: a frame that is not of the sky, a distortion that does not converge.
     except Exception as error:
         raise ImageError('bad_wcs', error=one_line(error)) from error

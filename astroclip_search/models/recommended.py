@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 __all__ = ['EMBEDDED_GMACS', 'RECOMMENDED', 'UNUSABLE', 'Recommended', 'likely_speed']
 
-EMBEDDED_GMACS = 0.142
+EMBEDDED_GMACS = 0.201
 """
 Billions of multiplications that the embedded model needs for an image; a test counts them.
 """

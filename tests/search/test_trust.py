@@ -75,7 +75,7 @@ def test_a_model_that_does_not_know_the_archives_says_nothing(tmp_path, folder):
 
 def test_reference_images_of_the_embedded_model_have_their_archives(tmp_path):
     source = ClipSearch(cache_dir=tmp_path).session.encoder().bundle.background.source
-    assert np.bincount(source).tolist() == [840, 800, 40, 400, 60]
+    assert np.bincount(source).tolist() == [435, 120, 210, 75, 800, 80, 400, 200]
 
 
 def test_images_of_the_sample_stay_when_classes_are_added(tmp_path):
