@@ -46,3 +46,20 @@ def test_the_tutorial_on_own_files(tmp_path):
     assert (sorted(side), tilted) == (['IC 2233', 'NGC 891'], 'NGC 3115')
     assert (tmp_path / 'edge_on.html').is_file()
     assert (tmp_path / 'edge_on.ecsv').is_file()
+
+
+def test_the_tutorial_on_places(tmp_path):
+    code = '\n'.join(cells((PAGE.parent / 'where_in_a_mosaic.md').read_text('utf-8')))
+    script = tmp_path / 'tutorial.py'
+    script.write_text(
+        'import sys\nimport matplotlib\nmatplotlib.use("agg")\n'
+        f'sys.modules.update(dict.fromkeys({ABSENT!r}))\n{code}\n'
+        'print([float(places[name][0]) for name in ("clip_x", "clip_y")])\n', 'utf-8')
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False,
+                          timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    # "The pair is at (1130, 480), with tails of some 200 pixels around it."
+    x, y = ast.literal_eval(done.stdout.splitlines()[-1])
+    assert abs(x - 1155) < 150
+    assert abs(y - 493) < 150
+    assert (tmp_path / 'tails.reg').read_text().count('icrs; polygon') == 3
