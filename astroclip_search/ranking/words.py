@@ -53,7 +53,7 @@ _AGREEING = 1.2
 
 # What metadata count at least if the best of them say no word of the phrase. They count in full if
 # one says that part of its words, weighed by how seldom the table says each.
-_UNSAID = 0.5
+_UNSAID = 0.35
 _SAID = 0.5
 
 # So many texts tell which words are seldom.

@@ -368,7 +368,7 @@ def test_as_a_module():
 def test_demo(tmp_path):
     """The first command of the README, in a process of its own, without any network."""
     done = subprocess.run(
-        [sys.executable, '-W', 'error', '-m', 'astroclip_search', 'demo', 'spiral galaxy',
+        [sys.executable, '-W', 'error', '-m', 'astroclip_search', 'demo', 'ring galaxy',
          '--out', tmp_path / 'best.ecsv'], capture_output=True, text=True, check=False,
         timeout=120, cwd=tmp_path,
         env=os.environ | {'PYTHONPATH': str(CHECKOUT), 'XDG_CACHE_HOME': str(tmp_path)})
