@@ -6,17 +6,18 @@ The verbs that say where in the pictures something is, and where on the sky.
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Row, Table
 
 from ..archives.columns import TableColumns, text_column
 from ..embeddings.collect import Outcomes, follow_links, n_workers
 from ..embeddings.pipeline import Pipeline
 from ..embeddings.progress import Progress
 from ..exceptions import ImageError, UncalibratedWarning, invalid, warn
-from ..images.refs import ADDRESSES, ImageRefs, parse
+from ..images.refs import ADDRESSES, ImageRefs, parse, status_of
 from ..places.found import Asked, Seen, look
 from ..places.maps import SIDE
 from ..places.sky import asked_wcs, outline
@@ -26,7 +27,7 @@ from ..ranking.scores import warn_of_length
 from ..results.places import located_table
 from ..results.table import circumstances, warn_of_rows
 from ..status import OK, Reason, reason
-from .arguments import ImageOptions, RankOptions, check, check_count, check_rate
+from .arguments import ImageOptions, RankOptions, check, check_rate
 from .kept import known_examples, plane_of_table
 from .marks import Marks, is_ranked, phrases_of, said_by
 from .rank import open_images, opened
@@ -56,8 +57,7 @@ def locate(session: Session, results: Any, text: str | Sequence[str] | None, n: 
     """
     The best places of each picture, one a line.
     """
-    check_count(n, 'n', '1', least=1)
-    if n is None or n > _MOST_PLACES:
+    if not isinstance(n, Integral) or not 1 <= n <= _MOST_PLACES:
         raise invalid(f'n must be a number of places from 1 to {_MOST_PLACES}.')
     if false_alarm_rate is not None:
         check_rate(false_alarm_rate)
@@ -93,6 +93,8 @@ def get_maps(session: Session, results: Any, text: str | Sequence[str] | None,
 def _looked(session: Session, results: Any, text: str | Sequence[str] | None,
             options: LocateOptions, n: int, *, with_map: bool
             ) -> tuple[Table, Outcomes, Asked, Query, list[Seen | None], Any]:
+    if isinstance(results, Row):  # it may have been ranked
+        results = results.table[results.index:results.index + 1]
     results = opened(results)
     text, options, marked = _gone_on(results, text, options)
     asked_for = check(text, RankOptions(by='image', **{
@@ -155,7 +157,10 @@ def _each_image(table: Table, refs: ImageRefs, pipeline: Pipeline, asked: Asked,
     """
     What was found in the picture of each row; every picture is looked at once.
     """
-    sources, reasons = list(refs.sources), dict(refs.reasons)
+    sources, reasons = list(refs.sources), {
+        # What was noted of an earlier ranking says nothing of places.
+        row: several for row, several in refs.reasons.items()
+        if status_of(several) != OK or several[0].code != 'before'}
     outcomes = Outcomes(sources, reasons)
     rows = [row for row, source in enumerate(sources) if source and outcomes.is_ok(row)]
     links = follow_links(dict.fromkeys(
