@@ -32,6 +32,9 @@ _LIKE = 1.15
 # a rectangle, and of the upright rectangle around any other polygon.
 _MARGIN, _LOOSE = 0.02, 0.1
 
+# Of the angle between two vertices that follow each other: about 100 degrees.
+_LEAST_COSINE = -0.2
+
 # Corners of a rectangle are right to so much of its sides.
 _RIGHT = 0.1
 
@@ -236,7 +239,8 @@ def _from_plane(east: np.ndarray, north: np.ndarray, ra0: float,
 
 def words_of(ra: np.ndarray, dec: np.ndarray) -> str:
     """
-    A polygon on the sky in the words of ObsCore (ICRS, degrees), empty if a vertex has no place.
+    A polygon on the sky in the words of ObsCore (ICRS, degrees), empty if a vertex has no place, or
+    two that follow each other are so far apart that nobody would draw the same side.
 
     >>> from astroclip_search.places.sky import words_of
     >>> words_of([10, 11, 11], [-1, -1, 1])
@@ -244,5 +248,9 @@ def words_of(ra: np.ndarray, dec: np.ndarray) -> str:
     """
     numbers: Any = np.column_stack([ra, dec]).ravel()
     if not np.isfinite(numbers).all():
+        return ''
+    lon, lat = np.radians(ra), np.radians(dec)
+    places = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+    if (places * np.roll(places, -1, axis=1)).sum(axis=0).min() < _LEAST_COSINE:
         return ''
     return 'POLYGON ICRS ' + ' '.join(f'{number:.7f}' for number in numbers.tolist())

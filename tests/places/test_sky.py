@@ -116,3 +116,4 @@ def test_cutout_services(query, arcsec):
 
 def test_a_box_beyond_the_sky_has_no_outline():
     assert words_of(np.array([1, np.nan, 3]), np.array([1, 2, 3])) == ''
+    assert words_of(np.array([0, 120, 240]), np.array([0, 0, 0])) == ''  # around the sky
