@@ -925,7 +925,11 @@ class ClipSearchClass:
         false_alarm_rate : float, optional
             Only places whose ``clip_false_alarm`` is at most this; pictures without such a place
             have no line.
-        negative, like, unlike, weights
+        negative : str or sequence of str, optional
+            What is not meant, as for `rank`.
+        like, unlike : image, row, path, address, or a list, optional
+            Examples, as for `rank`.
+        weights : dict, optional
             As for `rank`.
         **options
             ``image_dir``, ``image_column``, ``cutout``, ``colour``, ``sky_context``,
@@ -957,9 +961,9 @@ class ClipSearchClass:
 
         See Also
         --------
-        get_maps : the whole map of each picture.
-        plot_places, gallery : places drawn on their pictures.
-        write_regions, write_moc, write_cutouts, send : places for other programs.
+        get_maps : The whole map of each picture.
+        plot_places, gallery : Places drawn on their pictures.
+        write_regions, write_moc, write_cutouts, send : Places for other programs.
 
         Notes
         -----
@@ -988,7 +992,9 @@ class ClipSearchClass:
 
         Parameters
         ----------
-        results, text
+        results : Table, QTable, Row, DALResults, path, glob pattern, array, HDU, image, or a list
+            As for `locate`.
+        text : str or sequence of str, optional
             As for `locate`.
         **options
             ``negative``, ``like``, ``unlike``, ``weights`` and the other options of `locate`.

@@ -121,7 +121,10 @@ def archives():
     rows = [dict(row) for row in archive.rows if row['jpegURL'] in archive.files][:24]
     for i, row in enumerate(rows):
         ra, dec = list(PLACES.values())[i % len(PLACES)]
+        corners = ' '.join(f'{ra + 0.001 * i + x} {dec + y}' for x, y in (
+            (0.01, 0.01), (-0.01, 0.01), (-0.01, -0.01), (0.01, -0.01)))
         row |= {'s_ra': ra + 0.001 * i, 's_dec': dec, 'obs_collection': 'HST',
+                's_region': f'POLYGON ICRS {corners}',
                 'instrument_name': 'WFC3/UVIS', 'proposal_id': str(i % 5),
                 'obs_title': f'Spiral galaxies, proplyds and protoplanetary disks {i}'}
     archive = Archive(rows, archive.files, names=PLACES)
@@ -154,7 +157,10 @@ def stand_ins(archives, tmp_path_factory):
     for name in ('other.fits', 'night/a.fits', 'my_fits_folder/a.fits', 'fits/a.fits',
                  'night_2026-11-20/a.fits'):
         (folder / name).parent.mkdir(exist_ok=True)
-        fits.PrimaryHDU(counts.astype('f4')).writeto(folder / name)
+        fits.PrimaryHDU(counts.astype('f4'), fits.Header({
+            'CTYPE1': 'RA---TAN', 'CTYPE2': 'DEC--TAN', 'CRVAL1': 190.0, 'CRVAL2': -11.6,
+            'CRPIX1': 32.0, 'CRPIX2': 32.0, 'CDELT1': -1e-4, 'CDELT2': 1e-4})).writeto(
+                folder / name)
     (folder / 'observations').mkdir()
     (folder / 'my_model').symlink_to(EMBEDDED)
     return folder
@@ -204,11 +210,13 @@ def test_example_runs_as_printed(shell, monkeypatch, line):
     if ' mcp' in line:
         pytest.importorskip('mcp')
         monkeypatch.setattr('astroclip_search.mcp.server.main', lambda folders: None)
+    if ' --moc ' in line:
+        pytest.importorskip('mocpy')
     codes, out = shell(line)
     # A filter may keep nothing, and there may be nothing new.
     assert codes
     assert set(codes) <= ({0, 1} if ' filter ' in line or ' rerun ' in line else {0})
-    written = re.findall(r'--(?:out|gallery) ([^\s-]\S*)', line)
+    written = re.findall(r'--(?:out|gallery|ds9|moc) ([^\s-]\S*)', line)
     assert all(Path(name).is_file() for name in written)
     if 'jq ' in line:
         assert all({'filename', 'clip_score'} <= row.keys() for row in json.loads(out)['rows'])
