@@ -39,17 +39,37 @@ class Scenes:
 
     Parameters
     ----------
-    paths : list of path-like
-        Shards of ``python -m export sky``.
+    images : list of `numpy.ndarray` of uint8, shape (s, s, 3)
+        Scenes.
+    kinds : `numpy.ndarray` of int, shape (n,)
+        Index of the kind of each.
     rng : `numpy.random.Generator`
         Chooses.
     """
 
-    def __init__(self, paths, rng):
-        shards = [read_shard(path) for path in paths]
-        self.images = [image for images, *_ in shards for image in images]
-        self.kinds = np.concatenate([kinds for _, kinds, _ in shards])
-        self.rng = rng
+    def __init__(self, images, kinds, rng):
+        self.images, self.kinds, self.rng = images, kinds, rng
+
+    @classmethod
+    def read(cls, paths, rng):
+        """
+        Read shards.
+
+        Parameters
+        ----------
+        paths : list of path-like
+            Shards of ``python -m export sky``.
+        rng : `numpy.random.Generator`
+            Chooses.
+
+        Returns
+        -------
+        scenes : `Scenes`
+            All of them.
+        """
+        found = [read_shard(path) for path in paths]
+        return cls([image for images, *_ in found for image in images],
+                   np.concatenate([kinds for _, kinds, _ in found]), rng)
 
     def of(self, kind):
         """
@@ -191,7 +211,7 @@ def places(model, paths, *, count=300, seed=0):
         any.
     """
     encoder = Encoder(open_bundle(str(model)), device='cpu')
-    scenes = Scenes(paths, np.random.default_rng(seed))
+    scenes = Scenes.read(paths, np.random.default_rng(seed))
     kinds = [kind for kind in range(len(KINDS)) if (scenes.kinds == kind).sum() >= 5
              and KINDS[kind] != 'star_field']
     kinds = scenes.rng.permutation(kinds)[:N_KINDS].tolist()
