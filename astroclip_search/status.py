@@ -126,7 +126,6 @@ REASONS = {
     'by_outline': (OK, ('position by the outline of the row: the picture does not say which side '
                         'is on top')),
     'no_wcs': (NO_IMAGE, 'the image does not say where on the sky it is'),
-    'no_such_place': (NO_IMAGE, 'the pixels are beyond the edge of the sky'),
     'no_numbers': (ERROR, 'the model gives no numbers for this image'),
     # Examples.
     'example_without_image': (NO_IMAGE, 'an example has no image: {why}'),
