@@ -170,7 +170,8 @@ def watched():
 
 def leftovers():
     """
-    Number of our threads, but for the one that is kept for large images, and of open sockets.
+    Number of our threads, but for the one that is kept for large images, and of open sockets, but
+    for one of each worker: those are kept, and a call may be the first that needs a second one.
     """
     count = sum(thread.name.startswith('astroclip') and 'large' not in thread.name
                 for thread in threading.enumerate())
@@ -178,6 +179,10 @@ def leftovers():
         for name in os.listdir('/proc/self/fd'):
             with contextlib.suppress(OSError):  # that of the listing itself
                 count += os.readlink(f'/proc/self/fd/{name}').startswith('socket:')
+        for task in os.listdir('/proc/self/task'):
+            with contextlib.suppress(OSError):  # a thread that has ended
+                children = Path(f'/proc/self/task/{task}/children').read_text('ascii')
+                count -= len(children.split())
     return count
 
 
