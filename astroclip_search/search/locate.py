@@ -130,11 +130,15 @@ def _gone_on(results: Any, text: Any, options: LocateOptions) -> tuple[Any, Loca
     if text is not None or options.like is not None or not is_ranked(results):
         return text, options, False
     said = said_by(results, 'locate')
-    like, unlike = Marks.of(results, said).examples()
-    return phrases_of(results, said), replace(
-        options, like=like or None, unlike=unlike or None,
+    options = replace(
+        options,
         negative=options.negative if options.negative is not None else said.get('negative') or None,
-        weights=options.weights if options.weights is not None else said.get('weights')), True
+        weights=options.weights if options.weights is not None else said.get('weights'))
+    if options.unlike is not None:  # what is said now counts
+        return phrases_of(results, said), options, False
+    like, unlike = Marks.of(results, said).examples()
+    return (phrases_of(results, said),
+            replace(options, like=like or None, unlike=unlike or None), True)
 
 
 def _given_up(table: Table, refs: ImageRefs) -> ImageRefs:

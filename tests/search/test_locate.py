@@ -139,6 +139,8 @@ def test_a_ranked_table_goes_on(search, tmp_path):
     assert abs(places['clip_x'][0] - 500) < 60
     assert places['clip_status'][2] == 'ERROR'
     assert search.locate(best[0])['clip_x'].tolist() == places['clip_x'][:1].tolist()
+    unlike = picture('green', (40, 40))
+    assert search.locate(best[:1], unlike=unlike).meta['clip']['unlike'] != []
     again = search.locate(places[:1], 'red')  # what a verb returns, every other one takes
     assert again['clip_message'].tolist() == places['clip_message'][:1].tolist()
     assert places['clip_x'].mask.tolist() == [False, False, True]
